@@ -1,0 +1,125 @@
+"""Datasets, their immutable versions, and the draft laid over a version."""
+
+from pathlib import Path
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Lower
+
+from finetune_site.ids import version_uid
+
+
+class Dataset(models.Model):
+    name = models.CharField(max_length=120)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(Lower("name"), name="dataset_name_unique")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class DatasetVersion(models.Model):
+    """An immutable list of examples: `examples.jsonl` and `examples.idx` in its folder.
+
+    `importing` covers both ways a version comes about: from an upload (`upload.bin` in
+    its folder) and from a draft (`parent` and the parent's draft changes).
+    """
+
+    class Status(models.TextChoices):
+        IMPORTING = "importing", "Importing"
+        READY = "ready", "Ready"
+        FAILED = "failed", "Failed"
+
+    class Joiner(models.TextChoices):
+        NOTHING = "", "nothing"
+        SPACE = " ", "a space"
+        NEW_LINE = "\n", "a new line"
+
+    uid = models.CharField(max_length=40, unique=True, default=version_uid)
+    dataset = models.ForeignKey(
+        Dataset, on_delete=models.CASCADE, related_name="versions"
+    )
+    number = models.PositiveIntegerField()
+    parent = models.ForeignKey("self", null=True, on_delete=models.SET_NULL)
+    status = models.CharField(
+        max_length=10, choices=Status, default=Status.IMPORTING, db_index=True
+    )
+    status_message = models.TextField(blank=True)
+    note = models.CharField(max_length=200, blank=True)
+    source_name = models.CharField(max_length=255, blank=True)
+    joiner = models.CharField(max_length=1, choices=Joiner, blank=True, default="")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    # Progress of the import. `claimed_at` moves while it lives; see claim_import.
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    bytes_done = models.BigIntegerField(default=0)
+    bytes_total = models.BigIntegerField(default=0)
+
+    # Known once it is ready.
+    sha256 = models.CharField(max_length=64, blank=True)
+    num_bytes = models.BigIntegerField(default=0)
+    num_examples = models.PositiveIntegerField(default=0)
+    num_bad = models.PositiveIntegerField(default=0)
+    # [{"line": 3, "message": "...", "text": "start of the line"}], the first 100.
+    problems = models.JSONField(default=list, blank=True)
+    # Segments joined without white space between them ("IndiaNew"): how many examples.
+    num_unspaced = models.PositiveIntegerField(default=0)
+    # [{"position": 1, "weight": 0.9, "segments": 197, "characters": 1600}, ...]:
+    # what the page needs to say how much is learned from which part.
+    shares = models.JSONField(default=list, blank=True)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["dataset", "number"], name="version_number_unique"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.dataset}, version {self.number}"
+
+    @property
+    def folder(self) -> Path:
+        return Path(settings.DATA_DIR) / "datasets" / self.uid
+
+    @property
+    def examples_path(self) -> Path:
+        return self.folder / "examples.jsonl"
+
+
+class DraftChange(models.Model):
+    """One change of loss weights laid over a version: the draft is their list.
+
+    With `example` it changes one segment of one example; without, that segment of every
+    example (a rule). `segment` counts from 0; -1 is the last. A later change wins, so
+    undo is taking the last one away.
+    """
+
+    version = models.ForeignKey(
+        DatasetVersion, on_delete=models.CASCADE, related_name="draft_changes"
+    )
+    example = models.PositiveIntegerField(null=True, blank=True)
+    segment = models.IntegerField()
+    weight = models.FloatField()
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["version", "example"])]
+
+    def __str__(self) -> str:
+        return f"segment {self.segment} gets {self.weight}"

@@ -1,0 +1,14 @@
+"""The one error that people are meant to read."""
+
+
+class UserError(Exception):
+    """Something a person can mend. Its message is safe to show.
+
+    Raised low, caught once per surface: a form shows it beside `field`, a page as a
+    message, the API as its error body, a job as its status line.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field

@@ -1,0 +1,27 @@
+"""The site's secret key: made at the first start, kept in the data folder."""
+
+import os
+import secrets
+from pathlib import Path
+
+
+def read_or_create(path: Path) -> str:
+    """Read the key, or make one that only this user can read.
+
+    O_EXCL lets one of several processes that start together win; the others read its
+    key. The file is complete before it has its name, so nobody reads half of it.
+    """
+    if path.exists():
+        return path.read_text().strip()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(50))
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_text().strip()

@@ -1,0 +1,77 @@
+"""Members, their ways in, and the record of what they changed."""
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+
+
+class Role(models.TextChoices):
+    VIEWER = "viewer", "Viewer"
+    MEMBER = "member", "Member"
+    ADMIN = "admin", "Admin"
+
+
+class Member(AbstractUser):
+    """A person of the team. Viewers look, members work, admins also manage."""
+
+    role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
+
+    @property
+    def display_name(self) -> str:
+        return self.get_full_name() or self.username
+
+    @property
+    def initials(self) -> str:
+        words = self.display_name.replace(".", " ").replace("_", " ").split()
+        return "".join(word[0] for word in words[:2]).upper() or "?"
+
+    @property
+    def can_work(self) -> bool:
+        return self.role in {Role.MEMBER, Role.ADMIN}
+
+    @property
+    def is_team_admin(self) -> bool:
+        return self.role == Role.ADMIN
+
+
+class SignInLink(models.Model):
+    """A link that signs its member in once. Only the hash of its token is kept."""
+
+    member = models.ForeignKey(Member, on_delete=models.CASCADE)
+    token_hash = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"sign-in link of {self.member}"
+
+
+class ApiKey(models.Model):
+    """A key for /v1. Only its hash is kept; `prefix` tells keys apart on the page."""
+
+    member = models.ForeignKey(Member, on_delete=models.CASCADE)
+    name = models.CharField(max_length=80, blank=True)
+    prefix = models.CharField(max_length=12)
+    key_hash = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.prefix}… of {self.member}"
+
+
+class AuditEntry(models.Model):
+    """One change somebody made. Rows are added, never changed."""
+
+    at = models.DateTimeField(auto_now_add=True)
+    member = models.ForeignKey(Member, null=True, on_delete=models.SET_NULL)
+    action = models.CharField(max_length=60)
+    subject = models.CharField(max_length=200)
+    detail = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.subject}"

@@ -1,0 +1,215 @@
+"""Jobs, what their trainers reported, and the snapshots they left."""
+
+from pathlib import Path
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+from datasets.models import DatasetVersion
+from finetune_site.ids import job_uid
+
+
+class Job(models.Model):
+    """A person's request to train. Its run folder holds what the trainer did."""
+
+    class Status(models.TextChoices):
+        VALIDATING = "validating", "Validating"
+        QUEUED = "queued", "Queued"
+        # Inside only, shown as queued: claimed, its trainer being launched.
+        STARTING = "starting", "Queued"
+        RUNNING = "running", "Running"
+        PAUSED = "paused", "Paused"
+        SUCCEEDED = "succeeded", "Succeeded"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+
+    class Want(models.TextChoices):
+        RUN = "run", "Run"
+        PAUSE = "pause", "Pause"
+        STOP = "stop", "Stop"
+
+    class Method(models.TextChoices):
+        FULL = "full", "The whole model"
+        LORA = "lora", "LoRA"
+
+    FINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+    # A trainer may be alive, so the watcher reads its run folder.
+    LIVE = (Status.STARTING, Status.RUNNING)
+
+    uid = models.CharField(max_length=40, unique=True, default=job_uid)
+    name = models.CharField(max_length=120)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    # What to train.
+    dataset_version = models.ForeignKey(
+        DatasetVersion, on_delete=models.PROTECT, related_name="jobs"
+    )
+    validation_version = models.ForeignKey(
+        DatasetVersion,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="validating_jobs",
+    )
+    base_model = models.CharField(max_length=120)
+    parent_snapshot = models.ForeignKey(
+        "Snapshot",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="child_jobs",
+    )
+    engine = models.CharField(max_length=40, default="local")
+
+    # How.
+    method = models.CharField(max_length=10, choices=Method, default=Method.FULL)
+    epochs = models.PositiveIntegerField(
+        default=4, validators=[MinValueValidator(1), MaxValueValidator(1000)]
+    )
+    batch_size = models.PositiveIntegerField(
+        default=1, validators=[MinValueValidator(1), MaxValueValidator(4096)]
+    )
+    max_tokens = models.PositiveIntegerField(
+        default=256, validators=[MinValueValidator(8), MaxValueValidator(131072)]
+    )
+    learning_rate_scale = models.FloatField(
+        default=1, validators=[MinValueValidator(0.001), MaxValueValidator(100)]
+    )
+    seed = models.PositiveIntegerField(
+        default=1, validators=[MaxValueValidator(2**31 - 1)]
+    )
+
+    # What to watch. 0 steps = never (a last snapshot is always taken).
+    completions_every = models.PositiveIntegerField(default=10)
+    num_completions = models.PositiveIntegerField(
+        default=1, validators=[MaxValueValidator(16)]
+    )
+    prompts = models.JSONField(default=list, blank=True)
+    snapshots_every = models.PositiveIntegerField(default=20)
+
+    # What people want of it now; the watcher carries it into control.json.
+    want = models.CharField(max_length=5, choices=Want, default=Want.RUN)
+    snapshot_requests = models.PositiveIntegerField(default=0)
+
+    # Where it stands. Truth about the training is the run folder; these are its echo.
+    status = models.CharField(
+        max_length=10, choices=Status, default=Status.VALIDATING, db_index=True
+    )
+    status_message = models.TextField(blank=True)
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    queued_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    # The plan, as `jobs.trainer.plan` makes it, once validated.
+    plan = models.JSONField(default=dict, blank=True)
+    total_steps = models.PositiveIntegerField(default=0)
+
+    # How far events.jsonl has been read. Deaths since the last new step: see recover.
+    events_offset = models.BigIntegerField(default=0)
+    last_seq = models.PositiveIntegerField(default=0)
+    deaths = models.PositiveIntegerField(default=0)
+    deaths_at_step = models.IntegerField(default=0)
+
+    # Echo of the newest events, so that lists need no look at the events.
+    step = models.PositiveIntegerField(default=0)
+    epoch = models.FloatField(default=0)
+    train_loss = models.FloatField(null=True, blank=True)
+    learned_loss = models.FloatField(null=True, blank=True)
+    first_learned_loss = models.FloatField(null=True, blank=True)
+    validation_loss = models.FloatField(null=True, blank=True)
+    best_validation_loss = models.FloatField(null=True, blank=True)
+    tokens_per_second = models.FloatField(null=True, blank=True)
+    seconds_per_step = models.FloatField(null=True, blank=True)
+    memory_bytes = models.BigIntegerField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def folder(self) -> Path:
+        return Path(settings.DATA_DIR) / "runs" / self.uid
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in self.FINAL
+
+    @property
+    def is_live(self) -> bool:
+        return self.status in self.LIVE
+
+    @property
+    def shown_status(self) -> str:
+        """Without `starting`, which people know as queued."""
+        if self.status == self.Status.STARTING:
+            return self.Status.QUEUED.value
+        return self.status
+
+
+class Event(models.Model):
+    """A line of a run folder's events.jsonl."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
+    seq = models.PositiveIntegerField()
+    time = models.DateTimeField()
+    type = models.CharField(max_length=20)
+    step = models.PositiveIntegerField(default=0)
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["seq"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "seq"], name="event_seq_unique")
+        ]
+        indexes = [models.Index(fields=["job", "type", "seq"])]
+
+    def __str__(self) -> str:
+        return f"{self.job_id}:{self.seq} {self.type}"
+
+
+class Snapshot(models.Model):
+    """The weights at a step, kept for good, servable and trainable further."""
+
+    # `tiny:2026-11-22.snap-09HczpZn5OzIX70imZYslzMI`, made by the trainer.
+    uid = models.CharField(max_length=160, unique=True)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="snapshots")
+    step = models.PositiveIntegerField()
+    base_model = models.CharField(max_length=120)
+    method = models.CharField(max_length=10, choices=Job.Method)
+    # Below the run folder, for example `snapshots/120`.
+    relative_path = models.CharField(max_length=200)
+    sha256 = models.CharField(max_length=64)
+    num_bytes = models.BigIntegerField(default=0)
+    learned_loss = models.FloatField(null=True, blank=True)
+    validation_loss = models.FloatField(null=True, blank=True)
+    best = models.BooleanField(default=False)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "step"], name="snapshot_step_unique")
+        ]
+
+    def __str__(self) -> str:
+        return self.uid
+
+    @property
+    def folder(self) -> Path:
+        return self.job.folder / self.relative_path
+
+
+class Heartbeat(models.Model):
+    """The last sign of life of a process: `worker` or `watcher`."""
+
+    name = models.CharField(max_length=40, primary_key=True)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.at}"
