@@ -1,0 +1,86 @@
+"""[contract] The base models: what training starts from, and where their files lie."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    name: str
+    title: str
+    parameters: int
+    licence: str
+    # Most tokens in a row.
+    context: int
+    default_max_tokens: int
+    # The rates that learning-rate scale 1 means.
+    full_learning_rate: float
+    lora_learning_rate: float
+    # Where it can be had; empty for the one that ships inside.
+    hub_id: str = ""
+    download_bytes: int = 0
+
+    def folder(self, models_dir: Path) -> Path:
+        """A model of that name in the data folder comes before one that ships."""
+        added = models_dir / self.name
+        shipped = HERE / self.name
+        return shipped if shipped.is_dir() and not added.is_dir() else added
+
+    def is_ready(self, models_dir: Path) -> bool:
+        folder = self.folder(models_dir)
+        return all(
+            (folder / name).is_file() for name in ("config.json", "tokenizer.json")
+        ) and any(folder.glob("*.safetensors"))
+
+
+def _qwen3(
+    name: str, title: str, parameters: int, hub_id: str, gigabytes: float, rate: float
+) -> BaseModel:
+    return BaseModel(
+        name=name,
+        title=title,
+        parameters=parameters,
+        licence="Apache-2.0",
+        context=32768,
+        default_max_tokens=1024,
+        full_learning_rate=rate,
+        lora_learning_rate=rate * 10,
+        hub_id=hub_id,
+        download_bytes=int(gigabytes * 1e9),
+    )
+
+
+CATALOGUE = {
+    model.name: model
+    for model in (
+        BaseModel(
+            name="tiny",
+            title="Small enough for any laptop, ships inside",
+            parameters=5_900_000,
+            licence="see its model card",
+            context=2048,
+            default_max_tokens=256,
+            full_learning_rate=1e-3,
+            lora_learning_rate=4e-3,
+        ),
+        _qwen3(
+            "ada", "Qwen3 0.6B Base", 596_000_000, "Qwen/Qwen3-0.6B-Base", 1.2, 2e-5
+        ),
+        _qwen3(
+            "babbage",
+            "Qwen3 1.7B Base",
+            1_720_000_000,
+            "Qwen/Qwen3-1.7B-Base",
+            3.4,
+            2e-5,
+        ),
+        _qwen3(
+            "curie", "Qwen3 4B Base", 4_020_000_000, "Qwen/Qwen3-4B-Base", 8.1, 1e-5
+        ),
+        _qwen3(
+            "davinci", "Qwen3 8B Base", 8_190_000_000, "Qwen/Qwen3-8B-Base", 16.4, 1e-5
+        ),
+    )
+}

@@ -1,0 +1,88 @@
+"""[contract] events.jsonl: what a trainer did, one JSON line an event.
+
+Only the trainer writes; it never waits for a reader. Readers consume up to the last
+line end, so a line being written does not exist yet.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+Event = dict[str, Any]
+
+# Events that a run makes again, the same, when it resumes from an earlier checkpoint,
+# and what tells two of a type apart.
+REPEATED = {
+    "step": ("step",),
+    "validation": ("step",),
+    "completion": ("step", "prompt_index", "index"),
+    "snapshot": ("step",),
+}
+
+
+def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+    """Events from `offset` on (bytes), and the offset behind the last whole line."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            block = file.read()
+    except FileNotFoundError:
+        return [], offset
+    end = block.rfind(b"\n") + 1
+    lines = block[:end].splitlines()
+    return [orjson.loads(line) for line in lines], offset + end
+
+
+class EventWriter:
+    """Appends events; what a resumed run repeats is left out.
+
+    `seq` counts 1, 2, 3 … without a gap over all starts of the job. Opening cuts off a
+    half-written last line.
+    """
+
+    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+        self.now = now
+        events, end = read_events(path)
+        self.seq = events[-1]["seq"] if events else 0
+        self.recorded = {identity(event) for event in events} - {None}
+        self.last_status = next(
+            (e["status"] for e in reversed(events) if e["type"] == "status"), None
+        )
+        self.history = events
+        self.file = path.open("ab")
+        self.file.truncate(end)
+
+    def write(self, type_: str, **data: Any) -> bool:
+        """Append one event and flush it. False when it had been written before."""
+        key = identity({"type": type_, **data})
+        if key is not None:
+            if key in self.recorded:
+                return False
+            self.recorded.add(key)
+        self.seq += 1
+        event = {"seq": self.seq, "time": round(self.now(), 3), "type": type_, **data}
+        self.file.write(orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        self.file.flush()
+        if type_ == "status":
+            self.last_status = data["status"]
+        return True
+
+    def has(self, type_: str, **data: Any) -> bool:
+        """Whether this event stands in the file."""
+        return identity({"type": type_, **data}) in self.recorded
+
+    def sync(self) -> None:
+        """Make all events durable: before a checkpoint that stands on them."""
+        os.fsync(self.file.fileno())
+
+
+def identity(event: Event) -> tuple[Any, ...] | None:
+    """What a repeat of this event would have in common with it; None: never repeated."""
+    keys = REPEATED.get(event["type"])
+    if keys is None:
+        return None
+    return (event["type"], *(event[key] for key in keys))

@@ -1,0 +1,151 @@
+"""[contract] The lines of a dataset file: the fine-tuning guide's three forms.
+
+    {"data": "text"}
+    {"data": {"text_list": ["text", "text"]}}
+    {"data": {"text_list": ["text", "text"], "loss_weights": [0.1, 0.9]}}
+
+The same without the outer `data` is read too. Files of ours always hold the last form.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+Segment = tuple[str, float]
+
+LONG_FORM = '{"data": {"text_list": ["...", "..."], "loss_weights": [0.1, 0.9]}}'
+
+
+class ExampleError(ValueError):
+    """What is wrong with one line and how to mend it, for people."""
+
+
+def parse_line(line: str | bytes) -> list[Segment]:
+    """Segments of one line, each a text and its loss weight (1 where none is given).
+
+    Raises ExampleError. Empty segments are kept: weights go by position.
+    """
+    return segments_of(_read_json(line))
+
+
+def segments_of(value: Any) -> list[Segment]:
+    """The same for a value that is no longer JSON text."""
+    if isinstance(value, dict) and "data" in value:
+        _refuse_unknown_keys(value, {"data"})
+        value = value["data"]
+    if isinstance(value, str):
+        value = {"text_list": [value]}
+    if not isinstance(value, dict):
+        raise ExampleError(
+            f"expected a text or an object, found {_kind(value)}; write {LONG_FORM}"
+        )
+    _refuse_unknown_keys(value, {"text_list", "loss_weights"})
+    texts = _texts(value)
+    return list(zip(texts, _weights(value, len(texts)), strict=True))
+
+
+def dump_line(segments: Sequence[Segment]) -> bytes:
+    """The long form, with its line end."""
+    data = {
+        "text_list": [text for text, _ in segments],
+        "loss_weights": [weight for _, weight in segments],
+    }
+    return orjson.dumps({"data": data}) + b"\n"
+
+
+def iter_examples(path: Path) -> Iterator[list[Segment]]:
+    """Examples of a version's `examples.jsonl`, which the import has checked."""
+    with path.open("rb") as file:
+        for line in file:
+            data = orjson.loads(line)["data"]
+            yield list(zip(data["text_list"], data["loss_weights"], strict=True))
+
+
+def _read_json(line: str | bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        if isinstance(line, bytes) and not _is_utf8(line):
+            raise ExampleError(
+                "the text is not UTF-8; save the file with the encoding UTF-8"
+            ) from None
+        reason = str(error).split(":")[0]
+        raise ExampleError(
+            f"this is not JSON ({reason}, column {error.colno}); write {LONG_FORM}"
+        ) from None
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _refuse_unknown_keys(value: dict[str, Any], known: set[str]) -> None:
+    unknown = [key for key in value if key not in known]
+    if not unknown:
+        return
+    if "prompt" in value and "completion" in value:
+        raise ExampleError(
+            'this line has "prompt" and "completion"; write them as two segments: '
+            '{"data": {"text_list": ["the prompt", " the completion"], '
+            '"loss_weights": [0, 1]}}'
+        )
+    names = ", ".join(f'"{key}"' for key in unknown[:3])
+    raise ExampleError(f"unknown key {names}; write {LONG_FORM}")
+
+
+def _texts(value: dict[str, Any]) -> list[str]:
+    texts = value.get("text_list")
+    if isinstance(texts, str):
+        raise ExampleError(
+            '"text_list" is one text; put it into brackets: {"text_list": ["..."]}'
+        )
+    if not isinstance(texts, list):
+        raise ExampleError(f'"text_list" is missing or no list; write {LONG_FORM}')
+    for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise ExampleError(
+                f"text {number} of text_list is {_kind(text)}; put it into quotes"
+            )
+    if not any(texts):
+        raise ExampleError("there is no text in it; add some or delete the line")
+    return texts
+
+
+def _weights(value: dict[str, Any], num_texts: int) -> list[float]:
+    weights = value.get("loss_weights")
+    if weights is None:
+        return [1.0] * num_texts
+    if not isinstance(weights, list):
+        raise ExampleError(f'"loss_weights" is no list; write {LONG_FORM}')
+    if len(weights) != num_texts:
+        raise ExampleError(
+            f"{num_texts} texts but {len(weights)} loss weights; give each text one"
+        )
+    return [_weight(weight, number) for number, weight in enumerate(weights, start=1)]
+
+
+def _weight(weight: Any, number: int) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+        raise ExampleError(
+            f"loss weight {number} is {_kind(weight)}; write a number such as 0.5"
+        )
+    if not math.isfinite(weight) or weight < 0:
+        raise ExampleError(
+            f"loss weight {number} is {weight}; write a number from 0 up: "
+            "0 = read, not learned, 1 = learned"
+        )
+    return float(weight)
+
+
+def _kind(value: Any) -> str:
+    names = {type(None): "null", bool: "true or false", str: "a text", list: "a list"}
+    if isinstance(value, dict):
+        return "an object"
+    return names.get(type(value), "a number")

@@ -1,0 +1,104 @@
+"""[contract] The run folder: the files of one job, the only door to its trainer."""
+
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Want = Literal["run", "pause", "stop"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """What people want of the trainer. It looks at every step."""
+
+    want: Want = "run"
+    # Counts the requests so far; the trainer compares it with how many it has met.
+    snapshot_request: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numerics:
+    """What decides the rounding of a run. Chosen at the first start; a resume obeys."""
+
+    threads: int
+    dtype: Literal["float32", "bfloat16"]
+    compile: bool
+    # Rows that go through the model at once.
+    micro_batch: int
+
+
+class RunFolder:
+    """Paths of a run folder, and its small files that change."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.spec = self.path / "spec.json"
+        self.events = self.path / "events.jsonl"
+        self.control = self.path / "control.json"
+        self.numerics = self.path / "numerics.json"
+        self.checkpoint = self.path / "checkpoint"
+        self.snapshots = self.path / "snapshots"
+        self.lock = self.path / "trainer.lock"
+        self.log = self.path / "trainer.log"
+
+    def read_control(self) -> Control:
+        """Missing means: run."""
+        try:
+            return Control(**json.loads(self.control.read_bytes()))
+        except FileNotFoundError:
+            return Control()
+
+    def write_control(self, control: Control) -> None:
+        write_json(self.control, asdict(control))
+
+    def read_numerics(self) -> Numerics | None:
+        try:
+            return Numerics(**json.loads(self.numerics.read_bytes()))
+        except FileNotFoundError:
+            return None
+
+    def write_numerics(self, numerics: Numerics) -> None:
+        write_json(self.numerics, asdict(numerics))
+
+    def take_lock(self) -> int | None:
+        """An open descriptor that holds the lock, or None while a trainer lives.
+
+        The lock belongs to the open file: passed on to a child it stays held until the
+        last copy of the descriptor is closed, however the child ends.
+        """
+        descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def lock_is_free(self) -> bool:
+        descriptor = self.take_lock()
+        if descriptor is None:
+            return False
+        os.close(descriptor)
+        return True
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Replace a small file so that a reader sees the old one or the new one, whole."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("w") as file:
+        json.dump(value, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable, as fsync does for a file's content."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
