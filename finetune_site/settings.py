@@ -58,6 +58,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "finetune_site.context.navigation",
             ],
             "builtins": ["finetune_site.templatetags.look"],
         },

@@ -1,0 +1,27 @@
+"""What every page shows of the running work."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from django.http import HttpRequest
+
+from jobs.models import Job
+
+
+def navigation(request: HttpRequest) -> dict[str, Any]:
+    """Callables, so that a page without navigation costs no query, and one at most."""
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return {}
+    running = _running_jobs()
+    return {
+        "nav_running_job": lambda: next(iter(running()), None),
+        "nav_num_running": lambda: len(running()),
+    }
+
+
+def _running_jobs() -> Callable[[], list[Job]]:
+    fields = ("name", "status", "step", "total_steps", "seconds_per_step")
+    jobs = Job.objects.filter(status=Job.Status.RUNNING).only(*fields).order_by("id")
+    return cache(lambda: list(jobs[:20]))
