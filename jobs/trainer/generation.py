@@ -1,0 +1,346 @@
+"""[torch] Completions as they come, token by token, for several prompts at once."""
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import DynamicCache
+
+from jobs.trainer.text_pieces import StopScanner, TextDecoder
+
+FinishReason = Literal["stop", "length"]
+
+# Long prompts go through the model in parts, so that others need not wait for them.
+PREFILL_TOKENS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to choose each next token. The same seed gives the same text."""
+
+    # 0 = always the likeliest.
+    temperature: float = 1.0
+    # Only the likeliest tokens that together have this chance.
+    top_p: float = 1.0
+    max_tokens: int = 16
+    # The answer ends before the first of these.
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """New text of one answer. Its last piece, and only that, has a `finish_reason`."""
+
+    # Which of the prompts it answers.
+    index: int
+    text: str
+    # The tokens made since this answer's last piece, without the end token.
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None
+    # The prompt was longer than the model can read and lost its beginning.
+    prompt_cut: bool = False
+
+
+@dataclass(frozen=True)
+class Completion:
+    text: str
+    finish_reason: FinishReason
+    token_ids: tuple[int, ...]
+    prompt_cut: bool = False
+
+
+def complete(
+    model: Any,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    end_id: int,
+    *,
+    seeds: Sequence[int] | None = None,
+) -> list[Completion]:
+    """One completion a prompt, in the order of the prompts."""
+    pieces: list[list[Piece]] = [[] for _ in prompts]
+    for piece in stream(model, tokenizer, prompts, sampling, end_id, seeds=seeds):
+        pieces[piece.index].append(piece)
+    return [_joined(of_one) for of_one in pieces]
+
+
+def _joined(pieces: list[Piece]) -> Completion:
+    last = pieces[-1]
+    return Completion(
+        "".join(piece.text for piece in pieces),
+        last.finish_reason or "length",
+        tuple(token for piece in pieces for token in piece.token_ids),
+        last.prompt_cut,
+    )
+
+
+def stream(
+    model: Any,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    end_id: int,
+    *,
+    seeds: Sequence[int] | None = None,
+) -> Iterator[Piece]:
+    """Pieces of all answers, interleaved.
+
+    A prompt's answer depends on its seed alone, never on the other prompts (but for the
+    rounding of floating point). Without seeds they follow from `sampling.seed`.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        batch = Batch(model, end_id)
+        for ids, members in _by_prompt(prompts).items():
+            rows = [
+                Row(tokenizer, index, sampling, _seed(sampling, seeds, index))
+                for index in members
+            ]
+            yield from batch.add(list(ids), rows)
+        while batch.rows:
+            yield from batch.step()
+    finally:
+        model.train(was_training)
+
+
+def _by_prompt(prompts: Sequence[Sequence[int]]) -> dict[tuple[int, ...], list[int]]:
+    """Equal prompts go through the model once."""
+    members: dict[tuple[int, ...], list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        members.setdefault(tuple(prompt), []).append(index)
+    return members
+
+
+def _seed(sampling: Sampling, seeds: Sequence[int] | None, index: int) -> int:
+    return row_seed(sampling.seed, index) if seeds is None else seeds[index]
+
+
+def row_seed(seed: int | None, index: int) -> int:
+    """The seed of answer `index`. Answers 0 and 1 of seeds 5 and 6 share nothing."""
+    if seed is None:
+        return secrets.randbits(63)
+    digest = hashlib.sha256(f"{seed}:{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class Row:
+    """One answer in the making."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, index: int, sampling: Sampling, seed: int
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.index = index
+        self.sampling = sampling
+        self.generator = torch.Generator().manual_seed(seed)
+        self.scanner = StopScanner(sampling.stop)
+        self.finished = False
+
+    def begin(self, prompt: Sequence[int], max_tokens: int, prompt_cut: bool) -> None:
+        self.decoder = TextDecoder(self.tokenizer, prompt)
+        self.num_left = max_tokens
+        self.prompt_cut = prompt_cut
+        self.token = prompt[-1]
+        self.unshown: list[int] = []
+
+    def take(self, token: int, end_id: int) -> Piece | None:
+        """The next token is chosen: its piece, unless its text has to wait."""
+        self.token = token
+        self.num_left -= 1
+        if token == end_id:
+            return self._piece(self.scanner.flush(), "stop")
+        self.unshown.append(token)
+        text = self.scanner.push(self.decoder.push(token))
+        if self.scanner.found:
+            return self._piece(text, "stop")
+        if not self.num_left:
+            return self._piece(text + self.scanner.flush(), "length")
+        return self._piece(text, None) if text else None
+
+    def _piece(self, text: str, finish_reason: FinishReason | None) -> Piece:
+        self.finished = finish_reason is not None
+        token_ids, self.unshown = tuple(self.unshown), []
+        return Piece(self.index, text, token_ids, finish_reason, self.prompt_cut)
+
+
+class Prefill:
+    """A prompt on its way through the model, a part at a time."""
+
+    def __init__(self, model: Any, prompt: Sequence[int], rows: Sequence[Row]) -> None:
+        self.model = model
+        self.rows = list(rows)
+        wanted = max(row.sampling.max_tokens for row in self.rows)
+        self.prompt, max_tokens = fit(prompt, wanted, context_length(model))
+        cut = len(self.prompt) < len(prompt)
+        for row in self.rows:
+            row.begin(self.prompt, min(row.sampling.max_tokens, max_tokens), cut)
+        self.cache = DynamicCache()
+        self.num_read = 0
+        self.logits: Tensor | None = None
+
+    @torch.inference_mode()
+    def advance(self) -> bool:
+        """Reads the next part; True once all is read."""
+        end = min(self.num_read + PREFILL_TOKENS, len(self.prompt))
+        device = self.model.device
+        part = torch.tensor([self.prompt[self.num_read : end]], device=device)
+        output = self.model(
+            input_ids=part,
+            position_ids=torch.arange(self.num_read, end, device=device)[None],
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self.num_read = end
+        self.logits = output.logits[:, -1]
+        return end == len(self.prompt)
+
+
+class Batch:
+    """Answers of one model that grow together; others may join or leave at any time.
+
+    Rows are padded on the left: their last tokens stand in one column.
+    """
+
+    def __init__(self, model: Any, end_id: int) -> None:
+        self.model = model
+        self.end_id = end_id
+        self.rows: list[Row] = []
+        self.lengths: list[int] = []
+        self.cache = DynamicCache()
+
+    def add(self, prompt: Sequence[int], rows: Sequence[Row]) -> list[Piece]:
+        """Reads the prompt at one go and joins the rows that answer it."""
+        prefill = Prefill(self.model, prompt or [self.end_id], rows)
+        while not prefill.advance():
+            pass
+        return self.join(prefill)
+
+    @torch.inference_mode()
+    def join(self, prefill: Prefill) -> list[Piece]:
+        if prefill.logits is None:
+            raise RuntimeError("the prompt has not been read")
+        logits = prefill.logits.expand(len(prefill.rows), -1)
+        self.cache = _stacked(self.cache, len(self.rows), prefill)
+        self.rows = self.rows + prefill.rows
+        self.lengths = self.lengths + [len(prefill.prompt)] * len(prefill.rows)
+        return self._take(prefill.rows, logits)
+
+    @torch.inference_mode()
+    def step(self) -> list[Piece]:
+        """One more token for every row."""
+        device = self.model.device
+        output = self.model(
+            input_ids=torch.tensor([[row.token] for row in self.rows], device=device),
+            position_ids=torch.tensor([[n] for n in self.lengths], device=device),
+            attention_mask=self._mask(),
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.lengths = [length + 1 for length in self.lengths]
+        return self._take(self.rows, output.logits[:, -1])
+
+    @torch.inference_mode()
+    def keep(self, kept: Sequence[int]) -> None:
+        """Only the rows at these places go on."""
+        if len(kept) == len(self.rows):
+            return
+        self.rows = [self.rows[place] for place in kept]
+        self.lengths = [self.lengths[place] for place in kept]
+        if not kept:
+            self.cache = DynamicCache()
+            return
+        longest = max(self.lengths)
+        places = torch.tensor(kept, device=self.model.device)
+        cache = DynamicCache()
+        for number, layer in enumerate(self.cache.layers):
+            keys = layer.keys[places, :, -longest:]
+            cache.update(keys, layer.values[places, :, -longest:], number)
+        self.cache = cache
+
+    def _mask(self) -> Tensor | None:
+        """1 where a row has a token, 0 where it is padded. None: no row is padded."""
+        longest = max(self.lengths)
+        if min(self.lengths) == longest:
+            return None
+        columns = torch.arange(longest + 1)
+        padding = longest - torch.tensor(self.lengths)
+        return (columns >= padding[:, None]).long().to(self.model.device)
+
+    def _take(self, rows: Sequence[Row], logits: Tensor) -> list[Piece]:
+        tokens = choose(logits, rows)
+        taken = (
+            row.take(token, self.end_id)
+            for row, token in zip(rows, tokens, strict=True)
+        )
+        pieces = [piece for piece in taken if piece is not None]
+        self.keep([at for at, row in enumerate(self.rows) if not row.finished])
+        return pieces
+
+
+def context_length(model: Any) -> int:
+    """How many tokens the model can read and write in all."""
+    return int(model.config.max_position_embeddings)
+
+
+def fit(prompt: Sequence[int], max_tokens: int, context: int) -> tuple[list[int], int]:
+    """The end of the prompt that leaves room for an answer, and that room in tokens."""
+    max_tokens = max(1, min(max_tokens, context - 1))
+    return list(prompt[-(context - max_tokens) :]), max_tokens
+
+
+def _stacked(cache: DynamicCache, num_rows: int, prefill: Prefill) -> DynamicCache:
+    """The cache with the prompt's keys and values below it, once for each new row."""
+    copies = len(prefill.rows)
+    stacked = DynamicCache()
+    for number, new in enumerate(prefill.cache.layers):
+        keys = new.keys.expand(copies, -1, -1, -1)
+        values = new.values.expand(copies, -1, -1, -1)
+        if num_rows:
+            old = cache.layers[number]
+            width = max(old.keys.shape[-2], keys.shape[-2])
+            keys = torch.cat([_widened(old.keys, width), _widened(keys, width)])
+            values = torch.cat([_widened(old.values, width), _widened(values, width)])
+        stacked.update(keys, values, number)
+    return stacked
+
+
+def _widened(states: Tensor, width: int) -> Tensor:
+    missing = width - states.shape[-2]
+    return torch.nn.functional.pad(states, (0, 0, missing, 0)) if missing else states
+
+
+def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
+    """The next token of each row, which depends on nothing but that row."""
+    tokens: list[int] = logits.argmax(-1).tolist()
+    for place, row in enumerate(rows):
+        if row.sampling.temperature > 0:
+            tokens[place] = _draw(logits[place], row)
+    return tokens
+
+
+def _draw(logits: Tensor, row: Row) -> int:
+    """Draws by one uniform number, which is the same on every device."""
+    chances = torch.softmax(logits.float() / row.sampling.temperature, -1)
+    order = None
+    if row.sampling.top_p < 1:
+        chances, order = chances.sort(descending=True, stable=True)
+    sums = chances.cumsum(-1, dtype=torch.float64)
+    # The token that reaches top_p is the last that may be drawn.
+    total = sums[-1]
+    if order is not None:
+        num_allowed = int((sums < row.sampling.top_p).sum()) + 1
+        total = sums[min(num_allowed, len(sums)) - 1]
+    # Of 24 bits, so that the product stays below the total.
+    uniform = torch.rand((), generator=row.generator).double().item()
+    drawn = int(torch.searchsorted(sums, total * uniform, right=True))
+    drawn = min(drawn, len(sums) - 1)
+    return drawn if order is None else int(order[drawn])

@@ -1,0 +1,75 @@
+"""[contract] Tokens to text as they come: whole characters only, up to a stop text."""
+
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+# A character has at most 4 bytes, so at most 3 of them can be waiting for the last.
+MOST_INCOMPLETE = 3
+# Some tokenizers write a token differently at the start of a text, so that a piece is
+# always decoded behind a few tokens that came before it.
+CONTEXT_TOKENS = 4
+MOST_WINDOW_TOKENS = 16
+
+
+class TextDecoder:
+    """Gives the new text of each token; bytes of an unfinished character wait."""
+
+    def __init__(self, tokenizer: Tokenizer, context: Sequence[int]) -> None:
+        self.tokenizer = tokenizer
+        self._restart(list(context[-CONTEXT_TOKENS:]))
+
+    def _restart(self, window: list[int]) -> None:
+        self.window = window
+        self.shown = len(self.tokenizer.decode(window))
+
+    def push(self, token: int) -> str:
+        self.window.append(token)
+        text: str = self.tokenizer.decode(self.window)
+        end = len(text) - _num_incomplete(text)
+        new = text[self.shown : end]
+        self.shown = max(self.shown, end)
+        if end == len(text) and len(self.window) > MOST_WINDOW_TOKENS:
+            self._restart(self.window[-CONTEXT_TOKENS:])
+        return new
+
+
+def _num_incomplete(text: str) -> int:
+    return min(len(text) - len(text.rstrip(REPLACEMENT)), MOST_INCOMPLETE)
+
+
+class StopScanner:
+    """Lets text through up to the first stop text, which may come in many pieces."""
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self.stop = [text for text in stop if text]
+        self.held = ""
+        self.found = False
+
+    def push(self, text: str) -> str:
+        self.held += text
+        found = [at for stop in self.stop if (at := self.held.find(stop)) >= 0]
+        if found:
+            self.found = True
+            return self._release(min(found))
+        return self._release(len(self.held) - self._longest_beginning())
+
+    def flush(self) -> str:
+        return "" if self.found else self._release(len(self.held))
+
+    def _release(self, end: int) -> str:
+        text, self.held = self.held[:end], self.held[end:]
+        return text
+
+    def _longest_beginning(self) -> int:
+        """Length of the longest end of the held text that begins a stop text."""
+        return max(
+            (
+                length
+                for stop in self.stop
+                for length in range(1, len(stop))
+                if self.held.endswith(stop[:length])
+            ),
+            default=0,
+        )

@@ -1,0 +1,155 @@
+"""Generation against the plainest loop there is, with the real `tiny`."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from jobs.trainer.encoding import load_tokenizer
+from jobs.trainer.generation import Sampling, complete, fit, row_seed, stream
+from jobs.trainer.text_pieces import StopScanner, TextDecoder
+
+TINY = Path(__file__).parent.parent / "jobs/base_models/tiny"
+PROMPTS = ("Once upon a time there was", "The capital of France", "Q")
+NO_END = -1
+
+
+@pytest.fixture(scope="module")
+def model():
+    return AutoModelForCausalLM.from_pretrained(
+        TINY, local_files_only=True, use_safetensors=True, dtype=torch.float32
+    )
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(TINY)
+
+
+@pytest.fixture
+def prompts(tokenizer):
+    return [tokenizer.encode(text).ids for text in PROMPTS]
+
+
+def naive(model, ids, num_tokens):
+    """Reads everything again for each token: slow, and plainly right."""
+    ids = list(ids)
+    with torch.inference_mode():
+        for _ in range(num_tokens):
+            logits = model(torch.tensor([ids])).logits
+            ids.append(int(logits[0, -1].argmax()))
+    return tuple(ids[-num_tokens:])
+
+
+def test_greedy_equals_the_naive_loop_for_each_row(model, tokenizer, prompts):
+    sampling = Sampling(temperature=0, max_tokens=24)
+    answers = complete(model, tokenizer, prompts, sampling, NO_END)
+    expected = [naive(model, ids, 24) for ids in prompts]
+    assert [answer.token_ids for answer in answers] == expected
+
+
+def test_long_prompt_read_in_parts_equals_the_naive_loop(model, tokenizer, prompts):
+    ids = (prompts[0] * 200)[:1100]
+    sampling = Sampling(temperature=0, max_tokens=3)
+    [answer] = complete(model, tokenizer, [ids], sampling, NO_END)
+    assert answer.token_ids == naive(model, ids, 3)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+def test_answer_depends_on_its_own_seed_only(model, tokenizer, prompts, top_p):
+    sampling = Sampling(temperature=0.8, top_p=top_p, max_tokens=20)
+    together = complete(model, tokenizer, prompts, sampling, NO_END, seeds=[1, 2, 3])
+    for ids, seed, answer in zip(prompts, [1, 2, 3], together, strict=True):
+        alone = complete(model, tokenizer, [ids], sampling, NO_END, seeds=[seed])
+        assert alone == [answer]
+
+
+def test_seeds_make_different_answers_to_one_prompt(model, tokenizer, prompts):
+    sampling = Sampling(max_tokens=12, seed=5)
+    same = [prompts[0]] * 3
+    answers = complete(model, tokenizer, same, sampling, NO_END)
+    assert len({answer.token_ids for answer in answers}) == 3
+    assert answers == complete(model, tokenizer, same, sampling, NO_END)
+
+
+def test_row_seeds_of_neighbouring_seeds_do_not_overlap():
+    seeds = {row_seed(seed, index) for seed in range(50) for index in range(8)}
+    assert len(seeds) == 400
+
+
+def test_tiny_top_p_is_greedy(model, tokenizer, prompts):
+    greedy = Sampling(temperature=0, max_tokens=10)
+    narrow = Sampling(temperature=2, top_p=0.000001, max_tokens=10, seed=1)
+    expected = complete(model, tokenizer, prompts, greedy, NO_END)
+    assert complete(model, tokenizer, prompts, narrow, NO_END) == expected
+
+
+def test_end_token_ends_the_answer_and_is_not_in_it(model, tokenizer, prompts):
+    fourth = naive(model, prompts[0], 4)[3]
+    sampling = Sampling(temperature=0, max_tokens=10)
+    [answer] = complete(model, tokenizer, prompts[:1], sampling, fourth)
+    assert (answer.finish_reason, len(answer.token_ids)) == ("stop", 3)
+
+
+def test_stop_text_over_several_tokens_never_shows(model, tokenizer, prompts):
+    whole = complete(
+        model, tokenizer, prompts[:1], Sampling(temperature=0, max_tokens=20), NO_END
+    )[0].text
+    stop = whole[10:19]
+    sampling = Sampling(temperature=0, max_tokens=20, stop=(stop,))
+    pieces = list(stream(model, tokenizer, prompts[:1], sampling, NO_END))
+    assert "".join(piece.text for piece in pieces) == whole[: whole.index(stop)]
+    assert pieces[-1].finish_reason == "stop"
+
+
+def test_pieces_join_to_the_decoded_tokens(model, tokenizer, prompts):
+    sampling = Sampling(temperature=1.5, max_tokens=60, seed=2)
+    for answer in complete(model, tokenizer, prompts, sampling, NO_END):
+        whole = tokenizer.decode(answer.token_ids).rstrip("\N{REPLACEMENT CHARACTER}")
+        assert answer.text.rstrip("\N{REPLACEMENT CHARACTER}") == whole
+
+
+def test_long_prompt_keeps_its_end_and_says_so(model, tokenizer, prompts):
+    sampling = Sampling(temperature=0, max_tokens=4)
+    long = prompts[0] * 500
+    [cut] = complete(model, tokenizer, [long], sampling, NO_END)
+    kept, max_tokens = fit(long, 4, 2048)
+    assert (cut.prompt_cut, len(kept), max_tokens) == (True, 2044, 4)
+    assert kept == long[-2044:]
+
+
+def test_train_mode_comes_back_also_when_nobody_reads_on(model, tokenizer, prompts):
+    model.train()
+    pieces = stream(model, tokenizer, prompts, Sampling(), NO_END)
+    next(pieces)
+    pieces.close()
+    assert model.training
+    assert not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize(
+    "text", ["héllo wörld", "tea 🫖🫖 pot", "日本語 の 文", "a\n b"]
+)
+def test_characters_come_whole(tokenizer, text):
+    decoder = TextDecoder(tokenizer, [0])
+    pieces = [decoder.push(token) for token in tokenizer.encode(text * 3).ids]
+    assert "".join(pieces) == text * 3
+    assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
+
+
+def test_stop_scanner_lets_go_of_false_beginnings():
+    scanner = StopScanner(["END", "!!"])
+    assert [scanner.push(text) for text in ("aE", "Nx", "!", "?")] == [
+        "a",
+        "ENx",
+        "",
+        "!?",
+    ]
+
+
+def test_stop_scanner_takes_the_earliest_stop():
+    scanner = StopScanner(["second", "first"])
+    assert scanner.push("a first second") == "a "
+    assert scanner.found
+    assert scanner.flush() == ""
