@@ -1,0 +1,188 @@
+"""The engine `local`: jobs run on this machine, one after another."""
+
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any, cast
+
+import orjson
+
+from jobs.engines.base import Report, RunFolderError
+from jobs.engines.processes import end_trainers, spawn_trainer
+from jobs.models import Job, Snapshot
+from jobs.trainer.events import Event, read_events
+from jobs.trainer.runfolder import Control, RunFolder, Want, write_json
+from jobs.trainer.spec import Spec
+
+# A look at the lock holds it for an instant, so a launcher tries for this long.
+LOCK_SECONDS = 0.5
+# Patience with a trainer that does not obey, and then with one that does not end.
+OBEY_SECONDS = 30.0
+END_SECONDS = 20.0
+
+
+class LocalEngine:
+    name = "local"
+    jobs_at_once = 1
+
+    def start(self, job: Job, spec: Spec) -> None:
+        folder = RunFolder(job.folder)
+        if job.last_seq and not folder.spec.is_file():
+            raise vanished(job)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        lock = wait_for_lock(folder)
+        if lock is None:
+            return
+        try:
+            self._start_locked(job, spec, folder, lock)
+        finally:
+            os.close(lock)
+
+    def _start_locked(self, job: Job, spec: Spec, folder: RunFolder, lock: int) -> None:
+        # Only who holds the lock can know that nothing has changed.
+        if not Job.objects.filter(pk=job.pk, status=Job.Status.STARTING).exists():
+            return
+        if ended(new_events(job, folder)[0]):
+            return
+        if not folder.spec.is_file():
+            spec.save(folder.spec)
+        folder.write_control(control_of(job))
+        attempt = read_trainer(folder).get("attempt", 0) + 1
+        pid = spawn_trainer(folder.path, lock, folder.log)
+        write_json(
+            folder.path / "trainer.json",
+            {
+                "pid": pid,
+                "attempt": attempt,
+                "claim": claim_of(job),
+                "started": time.time(),
+            },
+        )
+
+    def poll(self, job: Job) -> Report:
+        folder = RunFolder(job.folder)
+        try:
+            alive = not folder.lock_is_free()
+        except FileNotFoundError:
+            if job.last_seq or job.status == Job.Status.RUNNING:
+                raise vanished(job) from None
+            return Report(events=[], offset=0, alive=False, launched=False)
+        events, offset = new_events(job, folder)
+        launched = alive or read_trainer(folder).get("claim") == claim_of(job)
+        return Report(events=events, offset=offset, alive=alive, launched=launched)
+
+    def control(self, job: Job) -> None:
+        folder = RunFolder(job.folder)
+        if folder.read_control() != control_of(job):
+            folder.write_control(control_of(job))
+
+    def enforce(self, job: Job) -> None:
+        folder = RunFolder(job.folder)
+        trainer = read_trainer(folder)
+        told = max(folder.control.stat().st_mtime, trainer.get("started", 0))
+        waited = time.time() - told
+        # A step of a large model may take long, and it looks once a step.
+        patience = max(OBEY_SECONDS, 3 * (job.seconds_per_step or 0))
+        if waited < patience:
+            return
+        if "ending" not in trainer:
+            end_trainers(folder.path, force=False)
+            write_json(folder.path / "trainer.json", {**trainer, "ending": time.time()})
+        elif time.time() - trainer["ending"] > END_SECONDS:
+            end_trainers(folder.path, force=True)
+
+    def end(self, job: Job, *, force: bool = False) -> None:
+        end_trainers(job.folder, force=force)
+
+    def ease(self, job: Job) -> str:
+        folder = RunFolder(job.folder)
+        numerics = folder.read_numerics()
+        if numerics is None or numerics.micro_batch < 2:
+            return ""
+        half = numerics.micro_batch // 2
+        folder.write_numerics(replace(numerics, micro_batch=half))
+        return f"It goes on with {half} rows at a time, which needs less memory."
+
+    def complete(
+        self, snapshot: Snapshot | None, request: dict[str, Any]
+    ) -> AsyncIterator[dict[str, Any]]:
+        raise NotImplementedError
+
+
+def wait_for_lock(folder: RunFolder) -> int | None:
+    until = time.monotonic() + LOCK_SECONDS
+    while (lock := folder.take_lock()) is None and time.monotonic() < until:
+        time.sleep(0.02)
+    return lock
+
+
+def control_of(job: Job) -> Control:
+    return Control(want=cast(Want, job.want), snapshot_request=job.snapshot_requests)
+
+
+def claim_of(job: Job) -> str:
+    return job.claimed_at.isoformat() if job.claimed_at else ""
+
+
+def read_trainer(folder: RunFolder) -> dict[str, Any]:
+    """What is known of the last start; nothing when its launcher was killed."""
+    try:
+        value: dict[str, Any] = json.loads((folder.path / "trainer.json").read_bytes())
+    except FileNotFoundError:
+        return {}
+    return value
+
+
+def new_events(job: Job, folder: RunFolder) -> tuple[list[Event], int]:
+    """Events after `job.last_seq`, without a gap, and where they end.
+
+    A machine that lost its power may have lost the file's end too. The trainer writes
+    it again, so the offset can point anywhere: then the whole file is read.
+    """
+    try:
+        size = folder.events.stat().st_size
+    except FileNotFoundError:
+        return [], 0
+    if size == job.events_offset:
+        return [], size
+    try:
+        events, offset = read_events(folder.events, min(job.events_offset, size))
+        if size > job.events_offset and follows(events, job.last_seq):
+            return events, offset
+    except orjson.JSONDecodeError:
+        pass
+    return reread_events(job, folder)
+
+
+def reread_events(job: Job, folder: RunFolder) -> tuple[list[Event], int]:
+    try:
+        events, offset = read_events(folder.events)
+    except orjson.JSONDecodeError as error:
+        raise RunFolderError(
+            f"The run folder's events.jsonl cannot be read ({error}); "
+            "something other than the trainer wrote to it. Start a new job."
+        ) from error
+    fresh = [event for event in events if event["seq"] > job.last_seq]
+    if not follows(fresh, job.last_seq):
+        raise RunFolderError(
+            f"Events are missing in the run folder after number {job.last_seq}. "
+            "Start a new job."
+        )
+    return fresh, offset
+
+
+def follows(events: list[Event], seq: int) -> bool:
+    return all(event["seq"] == seq + n for n, event in enumerate(events, start=1))
+
+
+def ended(events: list[Event]) -> bool:
+    return any(e["type"] == "status" and e["status"] in Job.FINAL for e in events)
+
+
+def vanished(job: Job) -> RunFolderError:
+    return RunFolderError(
+        f"The run folder {job.folder} is gone, and with it the job's checkpoint. "
+        "Start a new job."
+    )
