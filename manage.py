@@ -4,8 +4,11 @@
 import os
 import sys
 
+from finetune_site import lifeline
+
 
 def main() -> None:
+    lifeline.hold()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "finetune_site.settings")
     from django.core.management import execute_from_command_line
 

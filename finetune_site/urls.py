@@ -1,5 +1,12 @@
 """The site map."""
 
-from django.urls import URLPattern, URLResolver
+from django.urls import include, path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from finetune_site import health, views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("help/", views.help_page, name="help"),
+    path("healthz", health.healthz, name="healthz"),
+    path("", include("finetune_site.team.urls")),
+]

@@ -1,0 +1,84 @@
+"""Which processes of the site are alive, for /healthz and for `up`."""
+
+import socket
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
+from django.db import DatabaseError, close_old_connections
+from django.http import HttpRequest, JsonResponse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from jobs.models import Heartbeat, Job
+
+STARTING_SECONDS = 30.0
+STARTED_AT = time.monotonic()
+
+
+@require_safe
+@login_not_required
+@never_cache
+def healthz(request: HttpRequest) -> JsonResponse:
+    """200 when all are alive, else 503, with one entry a process."""
+    processes = {"web": {"alive": True}, **_heartbeats(), **_model_server()}
+    all_alive = all(entry["alive"] for entry in processes.values())
+    starting = time.monotonic() - STARTED_AT < STARTING_SECONDS
+    status = "ok" if all_alive else "starting" if starting else "degraded"
+    body = {"status": status, "processes": processes | {"trainers": _trainers()}}
+    return JsonResponse(body, status=200 if all_alive else 503)
+
+
+def newest_heartbeats() -> dict[str, datetime] | None:
+    """None when the database does not answer."""
+    close_old_connections()
+    try:
+        return dict(Heartbeat.objects.values_list("name", "at"))
+    except DatabaseError:
+        return None
+
+
+def _heartbeats() -> dict[str, dict[str, Any]]:
+    beats = newest_heartbeats() or {}
+    return {name: _age_entry(beats.get(name)) for name in ("worker", "watcher")}
+
+
+def _age_entry(at: datetime | None) -> dict[str, Any]:
+    if at is None:
+        return {"alive": False, "seconds_ago": None}
+    age = (timezone.now() - at).total_seconds()
+    alive = age < settings.HEARTBEAT_STALE_SECONDS
+    return {"alive": alive, "seconds_ago": round(max(age, 0.0), 1)}
+
+
+def _model_server() -> dict[str, dict[str, Any]]:
+    return {
+        "model_server": {
+            "alive": _answers(Path(settings.DATA_DIR) / "run/serving.sock")
+        }
+    }
+
+
+def _answers(path: Path) -> bool:
+    probe = socket.socket(socket.AF_UNIX)
+    probe.settimeout(1.0)
+    try:
+        probe.connect(str(path))
+        probe.sendall(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        return b" 200 " in probe.recv(64)
+    except OSError:
+        return False
+    finally:
+        probe.close()
+
+
+def _trainers() -> list[int]:
+    try:
+        running = Job.objects.filter(status=Job.Status.RUNNING).order_by("id")
+        return list(running.values_list("id", flat=True))
+    except DatabaseError:
+        return []

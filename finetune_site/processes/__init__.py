@@ -1,0 +1,1 @@
+"""What `manage.py up` is made of: the processes of a site, started and kept alive."""

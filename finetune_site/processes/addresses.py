@@ -1,0 +1,86 @@
+"""Where the site listens, and by which names it may then be called."""
+
+import ipaddress
+import json
+import os
+import socket
+from pathlib import Path
+
+import psutil
+
+from finetune_site.errors import UserError
+
+LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
+BACKLOG = 512
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the listening socket. `up` keeps it, so that no visitor is refused while
+    the web process starts again: connections wait for it instead."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror:
+        raise UserError(
+            f"No address is known by the name {host}. Give --host an address of this "
+            "machine, for example 127.0.0.1 or 0.0.0.0."
+        ) from None
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"Cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}. "
+            f"Another program may use it. Choose another port: --port {port + 1}"
+        ) from None
+    return listener
+
+
+def allowed_hosts(host: str) -> list[str]:
+    """Names under which a browser may ask for the site when it listens on `host`."""
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not bound
+        return LOOPBACK + _names_of_this_machine()
+    return LOOPBACK + [name for name in [_in_url(host)] if name not in LOOPBACK]
+
+
+def _names_of_this_machine() -> list[str]:
+    names = {socket.gethostname().lower(), socket.getfqdn().lower()}
+    for addresses in psutil.net_if_addrs().values():
+        for entry in addresses:
+            if entry.family in {socket.AF_INET, socket.AF_INET6}:
+                names.add(_in_url(entry.address.split("%")[0]))
+    return sorted(name for name in names if name and name not in LOOPBACK)
+
+
+def _in_url(host: str) -> str:
+    try:
+        is_long = ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return host.lower()
+    return f"[{host}]" if is_long else host
+
+
+def site_url(host: str, port: int) -> str:
+    """An address that works in a browser on this machine."""
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not bound
+        host = "127.0.0.1"
+    return f"http://{_in_url(host)}:{port}"
+
+
+def remember_url(data_dir: Path, url: str) -> None:
+    """For commands that print links while the site runs."""
+    (data_dir / "run" / "address.json").write_text(json.dumps({"url": url}))
+
+
+def known_url(data_dir: Path) -> str:
+    """SITE_URL where an admin gave one, else where `up` listened last."""
+    if os.environ.get("SITE_URL"):
+        return os.environ["SITE_URL"].rstrip("/")
+    try:
+        return str(json.loads((data_dir / "run" / "address.json").read_text())["url"])
+    except (OSError, ValueError, KeyError):
+        return site_url("127.0.0.1", int(os.environ.get("PORT") or 8000))

@@ -1,0 +1,68 @@
+"""Brings a data folder to life before the processes start."""
+
+import fcntl
+import hashlib
+import os
+from pathlib import Path
+
+from django.conf import settings
+from django.contrib.staticfiles.finders import get_finders
+from django.core.management import call_command
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from finetune_site.errors import UserError
+
+
+def make_folders(data_dir: Path) -> Path:
+    """Only this user may look in: it holds the secret key and everybody's data."""
+    run_dir = data_dir / "run"
+    for folder in (data_dir, run_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    return run_dir
+
+
+def take_site_lock(run_dir: Path) -> int:
+    """One `up` a data folder. The kernel frees the lock however this process ends."""
+    descriptor = os.open(run_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(descriptor, 20).decode().strip()
+        os.close(descriptor)
+        raise UserError(
+            f"The site of {run_dir.parent} is running already (process {owner}). Stop "
+            "it there first, or set FINETUNE_DATA_DIR to another folder."
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    return descriptor
+
+
+def migrate() -> None:
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        call_command("migrate", interactive=False, verbosity=0)
+
+
+def collect_static(run_dir: Path) -> None:
+    """Gather and compress the static files, unless none of them changed."""
+    stamp = run_dir / "static.stamp"
+    wanted = _static_signature()
+    manifest = Path(settings.STATIC_ROOT) / "staticfiles.json"
+    if manifest.exists() and stamp.exists() and stamp.read_text() == wanted:
+        return
+    stamp.unlink(missing_ok=True)
+    call_command("collectstatic", interactive=False, clear=True, verbosity=0)
+    stamp.write_text(wanted)
+
+
+def _static_signature() -> str:
+    digest = hashlib.sha256(settings.STORAGES["staticfiles"]["BACKEND"].encode())
+    for finder in get_finders():
+        for name, storage in finder.list([]):
+            path = Path(storage.path(name))
+            facts = path.stat()
+            digest.update(f"{path}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,54 @@
+"""Which processes a site has."""
+
+import sys
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Program:
+    name: str
+    title: str
+    argv: list[str]
+    env: dict[str, str] = field(default_factory=dict)
+    # Gets the listening socket, as descriptor FINETUNE_LISTEN_FD.
+    listens: bool = False
+    # Writes a Heartbeat row: silence means that it hangs, though the process lives.
+    has_heartbeat: bool = False
+
+
+# A trainer and the model server share the cores: threads that spin while they wait
+# would take nine tenths of the speed of both.
+PASSIVE_THREADS = {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "0",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+PROGRAMS = [
+    Program(
+        "web",
+        "web",
+        [sys.executable, "-m", "finetune_site.processes.web"],
+        listens=True,
+    ),
+    Program(
+        "watcher",
+        "watcher",
+        [sys.executable, "manage.py", "watch_jobs"],
+        has_heartbeat=True,
+    ),
+    Program(
+        "worker",
+        "worker",
+        [sys.executable, "manage.py", "qcluster"],
+        has_heartbeat=True,
+    ),
+    Program(
+        "model_server",
+        "model server",
+        [sys.executable, "-m", "jobs.serving"],
+        env=PASSIVE_THREADS,
+    ),
+]

@@ -1,0 +1,180 @@
+"""Starts the processes of a site, starts again what dies, and ends them together."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune_site import lifeline
+from finetune_site.processes import groups
+from finetune_site.processes.programs import Program
+from finetune_site.processes.web import LISTEN_VARIABLE
+
+LOOK_SECONDS = 0.1
+STOP_SECONDS = 4.0
+# The first restart comes at once; a process that keeps dying is tried ever less often.
+BACK_OFF_SECONDS = [0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0]
+STEADY_SECONDS = 30.0
+HANG_CHECK_SECONDS = 5.0
+HANGS_AFTER_SECONDS = 40.0
+# Longer than any background task may take: silence beyond this is no hard work.
+HANGS_SURELY_AFTER_SECONDS = 150.0
+
+
+@dataclass
+class Child:
+    """A program and its present process, if it has one."""
+
+    program: Program
+    process: subprocess.Popen[bytes] | None = None
+    group: groups.Group | None = None
+    started_at: float = 0.0
+    num_quick_deaths: int = 0
+    start_at: float = 0.0
+    # The newest sign of life, and when it was first seen here: by this clock, which
+    # neither a laptop's sleep nor a corrected time of day disturbs.
+    beat: object = None
+    beat_seen_at: float = 0.0
+
+
+class Supervisor:
+    """`heartbeats` gives each name's newest sign of life, or None when it cannot."""
+
+    def __init__(
+        self,
+        *,
+        programs: list[Program],
+        run_dir: Path,
+        root: Path,
+        env: dict[str, str],
+        listener: socket.socket,
+        heartbeats: Callable[[], dict[str, object] | None],
+        say: Callable[[str], None],
+    ) -> None:
+        self.children = [Child(program) for program in programs]
+        self.run_dir = run_dir
+        self.root = root
+        self.env = env
+        self.listener = listener
+        self.heartbeats = heartbeats
+        self.say = say
+        self.stop_asked = threading.Event()
+        self.next_hang_check = time.monotonic() + HANG_CHECK_SECONDS
+        # The write end stays in this process; see finetune_site.lifeline.
+        self.lifeline_read, self.lifeline_write = os.pipe()
+
+    def run(self) -> None:
+        """Until SIGTERM, SIGINT or SIGHUP."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: self.stop_asked.set())
+        try:
+            while not self.stop_asked.wait(LOOK_SECONDS):
+                for child in self.children:
+                    self._look_after(child)
+                self._check_for_hangs()
+        finally:
+            self._stop()
+
+    def _look_after(self, child: Child) -> None:
+        if child.process is None:
+            if time.monotonic() >= child.start_at:
+                self._start(child)
+            return
+        status = child.process.poll()
+        if status is not None:
+            self._bury(child, _describe(status))
+
+    def _start(self, child: Child) -> None:
+        program = child.program
+        env = self.env | program.env
+        descriptors = [self.lifeline_read]
+        env[lifeline.VARIABLE] = str(self.lifeline_read)
+        if program.listens:
+            descriptors.append(self.listener.fileno())
+            env[LISTEN_VARIABLE] = str(self.listener.fileno())
+        record = self.run_dir / f"{program.name}.json"
+        child.process, child.group = groups.start_group(
+            record, program.argv, env, descriptors, self.root
+        )
+        child.started_at = child.beat_seen_at = time.monotonic()
+
+    def _bury(self, child: Child, reason: str) -> None:
+        """End what is left of the group before its successor starts: the children of a
+        killed qcluster would go on taking tasks."""
+        if child.group is not None:
+            groups.kill_group(child.group)
+        if child.process is not None:
+            child.process.wait()
+        if time.monotonic() - child.started_at > STEADY_SECONDS:
+            child.num_quick_deaths = 0
+        number = min(child.num_quick_deaths, len(BACK_OFF_SECONDS) - 1)
+        delay = BACK_OFF_SECONDS[number]
+        child.num_quick_deaths += 1
+        child.process, child.group = None, None
+        child.start_at = time.monotonic() + delay
+        when = f"in {delay:g} s" if delay else "now"
+        self.say(f"The {child.program.title} {reason}. It starts again {when}.")
+
+    def _check_for_hangs(self) -> None:
+        if time.monotonic() < self.next_hang_check:
+            return
+        beats = self.heartbeats()
+        for child in self.children:
+            if child.program.has_heartbeat and self._hangs(child, beats):
+                self._bury(child, "gave no sign of life and was ended")
+                # The watcher asks the worker for its signs of life, so the worker's
+                # silence means nothing until the watcher is back.
+                break
+        self.next_hang_check = time.monotonic() + HANG_CHECK_SECONDS
+
+    def _hangs(self, child: Child, beats: dict[str, object] | None) -> bool:
+        """Whether the process lives and does nothing. A killed idle django-q2 worker
+        leaves such a cluster: it takes tasks from the queue and never runs them."""
+        now = time.monotonic()
+        beat = None if beats is None else beats.get(child.program.name)
+        if beats is None or beat != child.beat:
+            child.beat, child.beat_seen_at = beat, now
+        silence = now - child.beat_seen_at
+        if child.group is None or silence < HANGS_AFTER_SECONDS:
+            return False
+        if silence > HANGS_SURELY_AFTER_SECONDS:
+            return True
+        return not groups.uses_cpu(child.group)
+
+    def _stop(self) -> None:
+        self.listener.close()
+        for child in self.children:
+            if child.process is not None and child.process.poll() is None:
+                # To the leader only: qcluster's others would be orphaned by a signal
+                # of their own.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in self.children:
+            self._end(child, deadline)
+        os.close(self.lifeline_write)
+        os.close(self.lifeline_read)
+
+    def _end(self, child: Child, deadline: float) -> None:
+        if child.process is None or child.group is None:
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.process.wait(max(0.05, deadline - time.monotonic()))
+        groups.kill_group(child.group)
+        child.process.wait()
+        (self.run_dir / f"{child.program.name}.json").unlink(missing_ok=True)
+
+
+def _describe(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"

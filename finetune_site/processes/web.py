@@ -1,0 +1,35 @@
+"""The web process: uvicorn on the socket that `up` opened."""
+
+import os
+import socket
+
+import uvicorn
+
+from finetune_site import lifeline
+from finetune_site.env import env_bool
+
+LISTEN_VARIABLE = "FINETUNE_LISTEN_FD"
+# A live page keeps its stream open: without a limit it would hold up the exit for as
+# long as it is looked at.
+SHUTDOWN_SECONDS = 2
+
+
+def main() -> None:
+    lifeline.hold()
+    listener = socket.socket(fileno=int(os.environ.pop(LISTEN_VARIABLE)))
+    os.set_inheritable(listener.fileno(), False)
+    config = uvicorn.Config(
+        "finetune_site.asgi:application",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        # Only behind a proxy: a browser could otherwise choose its own address.
+        proxy_headers=env_bool("HTTPS"),
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""What changes the team: members, sign-in links, API keys, and the audit trail."""
+
+import hashlib
+import secrets
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from finetune_site.errors import UserError
+from finetune_site.team.models import ApiKey, AuditEntry, Member, Role, SignInLink
+
+LINK_HOURS = 24
+KEY_PREFIX = "sk-ft-"
+
+
+def record(
+    *, member: Member | None, action: str, subject: str, **detail: Any
+) -> AuditEntry:
+    """Add a line to the audit trail. `action` is noun.verb, for example job.create."""
+    return AuditEntry.objects.create(
+        member=member, action=action, subject=subject[:200], detail=detail
+    )
+
+
+def hash_secret(secret: str) -> str:
+    """Secrets of 192 random bits need no slow hash: they cannot be guessed."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@transaction.atomic
+def create_member(
+    *, username: str, role: str = Role.MEMBER, by: Member | None = None
+) -> Member:
+    """A member without a password, who comes in by a sign-in link."""
+    username = username.strip()
+    member = Member(username=username, role=role)
+    member.set_unusable_password()
+    if Member.objects.filter(username__iexact=username).exists():
+        raise UserError(
+            f"The name {username} is taken. Choose another one.", field="username"
+        )
+    try:
+        member.full_clean()
+        member.save()
+    except ValidationError as error:
+        field, messages = next(iter(error.message_dict.items()))
+        raise UserError(messages[0], field=field) from None
+    except IntegrityError:
+        raise UserError(
+            f"The name {username} is taken. Choose another one.", field="username"
+        ) from None
+    record(member=by, action="member.create", subject=username, role=role)
+    return member
+
+
+def create_sign_in_link(*, member: Member, by: Member | None = None) -> str:
+    """Returns the token, which is kept nowhere."""
+    token = secrets.token_urlsafe(24)
+    SignInLink.objects.create(
+        member=member,
+        token_hash=hash_secret(token),
+        expires_at=timezone.now() + timedelta(hours=LINK_HOURS),
+    )
+    record(member=by, action="sign_in_link.create", subject=str(member))
+    return token
+
+
+def consume_sign_in_link(*, token: str) -> Member | None:
+    """The member whose link it was, for the one caller that comes first."""
+    now = timezone.now()
+    usable = SignInLink.objects.filter(
+        token_hash=hash_secret(token),
+        used_at=None,
+        expires_at__gt=now,
+        member__is_active=True,
+    )
+    if usable.update(used_at=now) != 1:
+        return None
+    link = SignInLink.objects.select_related("member").get(
+        token_hash=hash_secret(token)
+    )
+    record(member=link.member, action="sign_in_link.use", subject=str(link.member))
+    return link.member
+
+
+def set_password(*, member: Member, password: str) -> None:
+    try:
+        validate_password(password, member)
+    except ValidationError as error:
+        raise UserError(" ".join(error.messages), field="password") from None
+    member.set_password(password)
+    member.save(update_fields=["password"])
+    record(member=member, action="member.password", subject=str(member))
+
+
+@transaction.atomic
+def set_role(*, member: Member, role: str, by: Member) -> None:
+    if role not in Role.values:
+        raise UserError(f"There is no role {role}.", field="role")
+    if role == member.role:
+        return
+    _lock_admins()
+    before, member.role = member.role, role
+    member.save(update_fields=["role"])
+    _check_an_admin_is_left()
+    record(
+        member=by,
+        action="member.role",
+        subject=str(member),
+        **{"from": before, "to": role},
+    )
+
+
+@transaction.atomic
+def deactivate_member(*, member: Member, by: Member) -> None:
+    """Ends the member's sessions (Django asks is_active each time), links and keys."""
+    _lock_admins()
+    member.is_active = False
+    member.save(update_fields=["is_active"])
+    _check_an_admin_is_left()
+    keys = ApiKey.objects.filter(member=member, revoked_at=None)
+    keys.update(revoked_at=timezone.now())
+    record(member=by, action="member.deactivate", subject=str(member))
+
+
+@transaction.atomic
+def activate_member(*, member: Member, by: Member) -> None:
+    member.is_active = True
+    member.save(update_fields=["is_active"])
+    record(member=by, action="member.activate", subject=str(member))
+
+
+def _lock_admins() -> None:
+    """So that of two admins who demote each other at once, one is refused."""
+    admins = Member.objects.select_for_update().filter(role=Role.ADMIN)
+    list(admins.order_by("pk"))
+
+
+def _check_an_admin_is_left() -> None:
+    if not Member.objects.filter(role=Role.ADMIN, is_active=True).exists():
+        raise UserError(
+            "This is the last active admin. Make another member admin first."
+        )
+
+
+def create_api_key(*, member: Member, name: str = "", by: Member | None = None) -> str:
+    """Returns the key, which is shown once and kept nowhere."""
+    key = KEY_PREFIX + secrets.token_urlsafe(24)
+    row = ApiKey(
+        member=member,
+        name=name.strip()[:80],
+        prefix=key[:12],
+        key_hash=hash_secret(key),
+    )
+    row.save()
+    record(
+        member=by or member, action="api_key.create", subject=row.prefix, name=row.name
+    )
+    return key
+
+
+def revoke_api_key(*, key: ApiKey, by: Member) -> None:
+    unrevoked = ApiKey.objects.filter(pk=key.pk, revoked_at=None)
+    if unrevoked.update(revoked_at=timezone.now()):
+        record(member=by, action="api_key.revoke", subject=key.prefix, name=key.name)
