@@ -55,15 +55,29 @@ def end_of_text_id(model_folder: Path | str) -> int:
     raise ValueError(f"{model_folder} names no end-of-text token (eos_token_id)")
 
 
+def encode_examples(
+    tokenizer: Tokenizer, examples: Sequence[Sequence[Segment]], end_id: int
+) -> list[Encoded]:
+    """Each segment is encoded by itself, so that segment borders are token borders."""
+    texts = [text for segments in examples for text, _ in segments]
+    tokens = iter(tokenizer.encode_batch(texts, add_special_tokens=False))
+    return [
+        _join([(next(tokens).ids, weight) for _, weight in segments], end_id)
+        for segments in examples
+    ]
+
+
 def encode_example(
     tokenizer: Tokenizer, segments: Sequence[Segment], end_id: int
 ) -> Encoded:
-    """Each segment is encoded by itself, so that segment borders are token borders."""
+    return encode_examples(tokenizer, [segments], end_id)[0]
+
+
+def _join(segments: list[tuple[list[int], float]], end_id: int) -> Encoded:
     ids: list[int] = []
     weights: list[float] = []
     origins: list[int] = []
-    for number, (text, weight) in enumerate(segments):
-        tokens = encode_text(tokenizer, text)
+    for number, (tokens, weight) in enumerate(segments):
         ids += tokens
         weights += [weight] * len(tokens)
         origins += [number] * len(tokens)

@@ -81,7 +81,7 @@ class EventWriter:
 
 
 def identity(event: Event) -> tuple[Any, ...] | None:
-    """What a repeat of this event would have in common with it; None: never repeated."""
+    """What a repeat of this event has in common with it; None: it is never repeated."""
     keys = REPEATED.get(event["type"])
     if keys is None:
         return None

@@ -1,4 +1,4 @@
-"""[contract] spec.json: everything the trainer needs, by value or by path and sha256."""
+"""[contract] spec.json: all that the trainer needs, by value or by path and sha256."""
 
 import dataclasses
 import json

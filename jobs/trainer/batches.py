@@ -1,0 +1,73 @@
+"""[torch] Rows of a packing as tensors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from jobs.trainer.packing import Packing
+from jobs.trainer.token_cache import TokenCache
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows that go through the model at once; all tensors are (rows, longest row).
+
+    Positions restart at every piece, and the model's attention takes the borders from
+    them alone: an attention mask beside them would switch that off.
+    """
+
+    inputs: torch.Tensor
+    positions: torch.Tensor
+    targets: torch.Tensor
+    # 0 where nothing is learned, padding included.
+    weights: torch.Tensor
+    # Pairs in it without padding.
+    num_tokens: int
+
+    def to(self, device: torch.device) -> "MicroBatch":
+        return MicroBatch(
+            self.inputs.to(device, non_blocking=True),
+            self.positions.to(device, non_blocking=True),
+            self.targets.to(device, non_blocking=True),
+            self.weights.to(device, non_blocking=True),
+            self.num_tokens,
+        )
+
+
+def micro_batches(
+    cache: TokenCache, packing: Packing, rows: list[int], micro_batch: int
+) -> list[MicroBatch]:
+    """The rows of one step, `micro_batch` of them at a time."""
+    return [
+        _micro_batch(cache, packing, rows[first : first + micro_batch])
+        for first in range(0, len(rows), micro_batch)
+    ]
+
+
+def _micro_batch(cache: TokenCache, packing: Packing, rows: list[int]) -> MicroBatch:
+    pieces = [packing.row(row) for row in rows]
+    lengths = [sum(length for _, _, length in row) for row in pieces]
+    shape = (len(rows), max(lengths))
+    inputs = np.zeros(shape, dtype=np.int64)
+    targets = np.zeros(shape, dtype=np.int64)
+    weights = np.zeros(shape, dtype=np.float32)
+    # Padding counts on from 0 too: for the attention it is one more piece.
+    positions = np.broadcast_to(np.arange(shape[1]), shape).copy()
+    for number, row in enumerate(pieces):
+        end = 0
+        for example, start, length in row:
+            begin, end = end, end + length
+            source = int(cache.starts[example]) + start
+            inputs[number, begin:end] = cache.ids[source : source + length]
+            targets[number, begin:end] = cache.ids[source + 1 : source + length + 1]
+            weights[number, begin:end] = cache.weights[source + 1 : source + length + 1]
+            positions[number, begin:end] = np.arange(length)
+        positions[number, end:] = np.arange(shape[1] - end)
+    return MicroBatch(
+        torch.from_numpy(inputs),
+        torch.from_numpy(positions),
+        torch.from_numpy(targets),
+        torch.from_numpy(weights),
+        sum(lengths),
+    )

@@ -1,0 +1,153 @@
+"""[torch] Models from folders: safetensors only, no remote code, no half loading."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+# Before the import: nothing here may ask the network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
+
+from jobs.trainer.spec import Lora, ModelSource
+
+transformers_logging.disable_progress_bar()
+
+WEIGHT_ENDINGS = (".bin", ".pt", ".pth", ".ckpt", ".pickle", ".pkl", ".h5", ".msgpack")
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+class ModelError(ValueError):
+    """A model folder that cannot be used, and why."""
+
+
+def load_model(
+    source: ModelSource,
+    *,
+    dtype: torch.dtype = torch.float32,
+    trainable_adapter: bool = False,
+) -> nn.Module:
+    """The model of a folder, with the adapter laid over it if there is one.
+
+    Raises ModelError for weights in another format than safetensors and for weights
+    that do not match the architecture, which transformers would fill with noise.
+    """
+    folder = Path(source.path)
+    _check_files(folder)
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=dtype,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"The model in {folder.name} cannot be read: {error}"
+        ) from None
+    _check_report(folder, report)
+    if source.adapter_path is None:
+        return model
+    return _with_adapter(model, Path(source.adapter_path), trainable_adapter)
+
+
+def add_lora(model: nn.Module, lora: Lora) -> nn.Module:
+    """Freeze the model and lay a fresh adapter over it; its start changes nothing."""
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=list(lora.target_modules) or "all-linear",
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def merge_adapter(model: nn.Module) -> nn.Module:
+    """The adapter added into the weights: what a full fine-tune of it starts from."""
+    merged: nn.Module = model.merge_and_unload()
+    for parameter in merged.parameters():
+        parameter.requires_grad_(True)
+    return merged
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What training changes, by name; tied weights once."""
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def is_adapted(model: nn.Module) -> bool:
+    return hasattr(model, "peft_config")
+
+
+def _with_adapter(model: nn.Module, folder: Path, trainable: bool) -> nn.Module:
+    from peft import PeftModel
+
+    _check_files(folder)
+    # Without this file peft would go on to look for a pickle.
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise ModelError(f"{folder.name} holds no {ADAPTER_WEIGHTS}")
+    adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    _check_adapter(adapted, folder)
+    return adapted
+
+
+def _check_files(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelError(f"There is no model folder {folder.name}")
+    for path in folder.iterdir():
+        if path.suffix in WEIGHT_ENDINGS:
+            raise ModelError(
+                f"{folder.name} holds {path.name}. Only safetensors files are loaded, "
+                "since other formats can run code; remove it or convert it"
+            )
+        if path.name.endswith("config.json") and "auto_map" in json.loads(
+            path.read_bytes()
+        ):
+            raise ModelError(
+                f"{path.name} of {folder.name} asks to run code of its own (auto_map); "
+                "such models are not loaded"
+            )
+
+
+def _check_report(folder: Path, report: dict[str, Any]) -> None:
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        names = sorted(str(name) for name in report[kind])
+        if names:
+            raise ModelError(
+                f"The weights in {folder.name} do not fit its architecture: "
+                f"{len(names)} {kind.replace('_', ' ')}, such as {names[0]}"
+            )
+
+
+def _check_adapter(model: nn.Module, folder: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
+        stored = set(file.keys())
+    expected = {
+        name.replace(".default.", ".").removesuffix(".default")
+        for name in model.state_dict()
+        if "lora_" in name
+    }
+    if stored != expected:
+        odd = sorted(stored ^ expected)
+        raise ModelError(
+            f"The adapter in {folder.name} does not fit this model: "
+            f"{len(odd)} weights differ, such as {odd[0]}"
+        )

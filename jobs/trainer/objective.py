@@ -1,0 +1,88 @@
+"""[torch] What is minimised: the weighted loss, the same however a step is divided.
+
+    train loss of a step = sum(weight * nll) / N
+
+N counts the tokens with a weight above 0 in the whole step. So a weight of 0.1 means a
+tenth even when a whole step has it, and neither micro-batches nor more processes change
+the result. The learned loss is the same with those weights taken as 1.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from jobs.trainer.batches import MicroBatch
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over tokens with a weight above 0. Add them up, divide once."""
+
+    # sum(weight * nll), with its gradient.
+    weighted: torch.Tensor
+    # sum(nll)
+    plain: torch.Tensor
+    # Tokens that were the model's first choice.
+    correct: torch.Tensor
+
+    def detach(self) -> "Sums":
+        return Sums(self.weighted.detach(), self.plain, self.correct)
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(
+            self.weighted + other.weighted,
+            self.plain + other.plain,
+            self.correct + other.correct,
+        )
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Means over N tokens; all 0 when nothing was learned from."""
+
+    loss: float
+    learned_loss: float
+    accuracy: float
+
+
+def count_learned(batches: list[MicroBatch]) -> int:
+    """N: the tokens with a weight above 0."""
+    return sum(int((batch.weights > 0).sum()) for batch in batches)
+
+
+def sums_of(model: nn.Module, batch: MicroBatch) -> Sums | None:
+    """Run the model over a micro-batch; None when nothing in it is learned.
+
+    Logits are made only for the columns in which some row learns, and the loss is taken
+    in float32 whatever the model's precision.
+    """
+    learned = batch.weights > 0
+    columns = learned.any(dim=0).nonzero().squeeze(1)
+    if not len(columns):
+        return None
+    logits = model(
+        input_ids=batch.inputs,
+        position_ids=batch.positions,
+        logits_to_keep=columns,
+        use_cache=False,
+    ).logits
+    chosen = learned[:, columns]
+    logits = logits[chosen].float()
+    targets = batch.targets[:, columns][chosen]
+    weights = batch.weights[:, columns][chosen]
+    nll = functional.cross_entropy(logits, targets, reduction="none")
+    with torch.no_grad():
+        correct = (logits.argmax(dim=-1) == targets).sum()
+    return Sums((weights * nll).sum(), nll.detach().sum(), correct)
+
+
+def losses_of(sums: Sums | None, num_learned: int) -> Losses:
+    if sums is None or not num_learned:
+        return Losses(0.0, 0.0, 0.0)
+    return Losses(
+        float(sums.weighted) / num_learned,
+        float(sums.plain) / num_learned,
+        float(sums.correct) / num_learned,
+    )

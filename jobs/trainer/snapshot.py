@@ -1,0 +1,115 @@
+"""[torch] Snapshots: the weights at a step as an ordinary model or adapter folder."""
+
+import hashlib
+import json
+import os
+import shutil
+import string
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from jobs.trainer.model import is_adapted
+from jobs.trainer.runfolder import sync_folder, write_json
+from jobs.trainer.spec import Spec
+
+# Above this a snapshot is saved in bfloat16: the disk matters more than the last bits.
+LARGE_MODEL_PARAMETERS = 200_000_000
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+ALPHABET = string.digits + string.ascii_letters
+
+
+def snapshot_id(spec: Spec, step: int) -> str:
+    """Such as `tiny:2026-11-22.snap-09HczpZn5OzIX70imZYslzMI`.
+
+    The part behind the day is a function of job and step; the day is the one on which
+    the snapshot was first made, which its folder remembers.
+    """
+    digest = hashlib.sha256(f"{spec.job} {step}".encode()).digest()
+    number = int.from_bytes(digest, "big")
+    letters = ""
+    for _ in range(24):
+        number, letter = divmod(number, len(ALPHABET))
+        letters += ALPHABET[letter]
+    return f"{spec.model.base_model}:{datetime.now(UTC):%Y-%m-%d}.snap-{letters}"
+
+
+def save_snapshot(
+    folder: Path, model: nn.Module, spec: Spec, step: int, **losses: float | bool | None
+) -> dict[str, Any]:
+    """Write `folder/<step>` and return its facts; one that is there already is kept."""
+    final = folder / str(step)
+    if not final.exists():
+        folder.mkdir(exist_ok=True)
+        draft = folder / f".{step}"
+        shutil.rmtree(draft, ignore_errors=True)
+        _write_model(draft, model, spec)
+        write_json(draft / "facts.json", _facts(draft, spec, step) | losses)
+        _sync_files(draft)
+        draft.rename(final)
+        sync_folder(folder)
+    facts: dict[str, Any] = json.loads((final / "facts.json").read_bytes())
+    return facts
+
+
+def _write_model(draft: Path, model: nn.Module, spec: Spec) -> None:
+    state = model.state_dict()
+    if sum(p.numel() for p in model.parameters()) > LARGE_MODEL_PARAMETERS:
+        state = {name: value.to(torch.bfloat16) for name, value in state.items()}
+    if is_adapted(model):
+        model.save_pretrained(draft, state_dict=state, save_embedding_layers=False)
+        _forget_path(draft / "adapter_config.json", spec)
+    else:
+        model.save_pretrained(draft, state_dict=state, max_shard_size="5GB")
+        for name in TOKENIZER_FILES:
+            source = Path(spec.model.path) / name
+            if source.is_file():
+                shutil.copyfile(source, draft / name)
+
+
+def _forget_path(config: Path, spec: Spec) -> None:
+    """The base model by its id: a path of this machine means nothing elsewhere."""
+    value = json.loads(config.read_bytes())
+    write_json(config, value | {"base_model_name_or_path": spec.model.base_model})
+    (config.parent / "README.md").unlink(missing_ok=True)
+
+
+def _facts(draft: Path, spec: Spec, step: int) -> dict[str, Any]:
+    weights = sorted(draft.glob("*.safetensors"))
+    return {
+        "id": snapshot_id(spec, step),
+        "job": spec.job,
+        "step": step,
+        "base_model": spec.model.base_model,
+        "method": spec.method,
+        "parent_snapshot": spec.parent_snapshot,
+        "dataset_sha256": spec.train.sha256,
+        "sha256": _sha256(weights),
+        "num_bytes": sum(path.stat().st_size for path in draft.iterdir()),
+    }
+
+
+def _sha256(paths: list[Path]) -> str:
+    """Of the weight files in the order of their names."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync_files(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)

@@ -1,0 +1,156 @@
+"""[contract] A dataset version as tokens on disk, memory-mapped by plan and trainer.
+
+The folder holds `ids.bin` (uint32), `weights.bin` (float32), both with one entry a
+token, `lengths.bin` (uint32, tokens of each example) and `facts.json`. It gets its name
+when it is complete, so a folder that exists can be used.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.trainer.encoding import (
+    Encoded,
+    encode_examples,
+    end_of_text_id,
+    load_tokenizer,
+    tokenizer_sha256,
+)
+from jobs.trainer.examples import iter_examples
+from jobs.trainer.runfolder import sync_folder, write_json
+
+# Examples encoded at a time: enough to keep all cores busy, little memory.
+EXAMPLES_PER_BATCH = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheFacts:
+    """Sums over the whole version. A target is any token but its example's first."""
+
+    examples: int
+    targets: int
+    learned_targets: int
+    # Examples in which no target has a weight above 0.
+    unlearned_examples: int
+
+
+class TokenCache:
+    """An open cache. Nothing is read until it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.facts = CacheFacts(**json.loads((folder / "facts.json").read_bytes()))
+        self.lengths: npt.NDArray[np.uint32] = np.fromfile(
+            folder / "lengths.bin", dtype=np.uint32
+        )
+
+    @cached_property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """Where each example begins in ids and weights, and where the last one ends."""
+        return np.concatenate(
+            [[0], np.cumsum(self.lengths, dtype=np.int64)], dtype=np.int64
+        )
+
+    @cached_property
+    def ids(self) -> npt.NDArray[np.uint32]:
+        return np.memmap(self.folder / "ids.bin", dtype=np.uint32, mode="r")
+
+    @cached_property
+    def weights(self) -> npt.NDArray[np.float32]:
+        return np.memmap(self.folder / "weights.bin", dtype=np.float32, mode="r")
+
+
+def cache_folder(version_folder: Path, model_folder: Path) -> Path:
+    """Models with the same tokenizer share a cache."""
+    return version_folder / "tokens" / tokenizer_sha256(model_folder)[:16]
+
+
+def open_token_cache(folder: Path) -> TokenCache | None:
+    """None when it has not been made yet."""
+    return TokenCache(folder) if (folder / "facts.json").is_file() else None
+
+
+def build_token_cache(
+    examples: Path,
+    model_folder: Path,
+    folder: Path,
+    progress: Callable[[int], None] | None = None,
+) -> TokenCache:
+    """Encode every example, in constant memory; `progress` hears the examples so far.
+
+    Safe to run twice at a time and to be killed: whoever is complete first gives the
+    folder its name, the other throws its own away.
+    """
+    if (cache := open_token_cache(folder)) is not None:
+        return cache
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    write_json(
+        draft / "facts.json", asdict(_write(examples, model_folder, draft, progress))
+    )
+    sync_folder(draft)
+    try:
+        draft.rename(folder)
+    except OSError:
+        shutil.rmtree(draft, ignore_errors=True)
+    return TokenCache(folder)
+
+
+def _write(
+    examples: Path,
+    model_folder: Path,
+    draft: Path,
+    progress: Callable[[int], None] | None,
+) -> CacheFacts:
+    counts = np.zeros(4, dtype=np.int64)
+    with (
+        (draft / "ids.bin").open("wb") as ids,
+        (draft / "weights.bin").open("wb") as weights,
+        (draft / "lengths.bin").open("wb") as lengths,
+    ):
+        for batch in _batches(examples, model_folder):
+            for encoded in batch:
+                np.array(encoded.ids, dtype=np.uint32).tofile(ids)
+                np.array(encoded.weights, dtype=np.float32).tofile(weights)
+                counts += _count(encoded)
+            np.array([len(e.ids) for e in batch], dtype=np.uint32).tofile(lengths)
+            if progress:
+                progress(int(counts[0]))
+        for file in (ids, weights, lengths):
+            _sync(file)
+    examples_, targets, learned, unlearned = (int(count) for count in counts)
+    return CacheFacts(
+        examples=examples_,
+        targets=targets,
+        learned_targets=learned,
+        unlearned_examples=unlearned,
+    )
+
+
+def _batches(examples: Path, model_folder: Path) -> Iterator[list[Encoded]]:
+    tokenizer = load_tokenizer(model_folder)
+    end_id = end_of_text_id(model_folder)
+    source = iter_examples(examples)
+    while batch := list(islice(source, EXAMPLES_PER_BATCH)):
+        yield encode_examples(tokenizer, batch, end_id)
+
+
+def _count(encoded: Encoded) -> npt.NDArray[np.int64]:
+    learned = sum(weight > 0 for weight in encoded.weights[1:])
+    return np.array([1, len(encoded.ids) - 1, learned, learned == 0], dtype=np.int64)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
