@@ -12,7 +12,7 @@ import psutil
 from django.conf import settings
 
 # Secrets are none of the trainer's business.
-HIDDEN = {"SECRET_KEY", "DATABASE_URL"}
+HIDDEN = {"SECRET_KEY", "DATABASE_URL", "FINETUNE_LIFELINE_FD"}
 ENVIRONMENT = {
     # Waiting threads give the core back soon: the model server needs it too.
     "GOMP_SPINCOUNT": "2000",

@@ -1,0 +1,156 @@
+"""What is read about jobs and snapshots."""
+
+import math
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+
+from datasets.models import DatasetVersion
+from jobs.base_models.catalogue import CATALOGUE, BaseModel
+from jobs.models import Event, Job, Snapshot
+from jobs.trainer.encoding import encode_examples, end_of_text_id, load_tokenizer
+from jobs.trainer.examples import iter_examples
+from jobs.trainer.spec import ModelSource
+from jobs.trainer.token_cache import cache_folder, open_token_cache
+
+# Fewer steps an epoch than this teach little and show little.
+MIN_STEPS_PER_EPOCH = 20
+# From here on a step may as well learn from more rows.
+MANY_STEPS_PER_EPOCH = 500
+SMALLEST_MAX_TOKENS = 64
+SUGGESTED_EPOCHS = 4
+# Above this many parameters the optimiser of the whole model fits few machines.
+LORA_PARAMETERS = 1_000_000_000
+# Examples that stand for a dataset whose tokens have not been counted.
+SAMPLE_EXAMPLES = 300
+
+
+def models_dir() -> Path:
+    return Path(settings.DATA_DIR) / "models"
+
+
+def model_source(base_model: str, snapshot: Snapshot | None) -> ModelSource:
+    """The folders a model is loaded from.
+
+    An adapter lies over what its own job started from: the base model, or a snapshot of
+    the whole model somewhere up its family.
+    """
+    if snapshot is None:
+        folder = CATALOGUE[base_model].folder(models_dir())
+        return ModelSource(base_model=base_model, path=str(folder))
+    if snapshot.method == Job.Method.FULL:
+        return ModelSource(base_model=base_model, path=str(snapshot.folder))
+    below = model_source(base_model, snapshot.job.parent_snapshot)
+    return ModelSource(
+        base_model=base_model, path=below.path, adapter_path=str(snapshot.folder)
+    )
+
+
+def suggest_settings(version: DatasetVersion, base_model: str) -> dict[str, Any]:
+    """Settings of a new job that suit this dataset and model, by field."""
+    model = CATALOGUE[base_model]
+    lengths, num_targets = _target_lengths(version, model)
+    max_tokens = _suggest_max_tokens(model, lengths, num_targets)
+    steps = math.ceil(num_targets / max_tokens)
+    batch_size = 1
+    while batch_size < 16 and steps / (batch_size * 2) >= MANY_STEPS_PER_EPOCH:
+        batch_size *= 2
+    total_steps = math.ceil(steps / batch_size) * SUGGESTED_EPOCHS
+    large = model.parameters > LORA_PARAMETERS
+    return {
+        "method": Job.Method.LORA.value if large else Job.Method.FULL.value,
+        "epochs": SUGGESTED_EPOCHS,
+        "batch_size": batch_size,
+        "max_tokens": max_tokens,
+        "learning_rate_scale": 1.0,
+        "seed": 1,
+        "completions_every": max(10, total_steps // 50),
+        "num_completions": 1,
+        "snapshots_every": max(20, total_steps // 20),
+    }
+
+
+def _suggest_max_tokens(
+    model: BaseModel, lengths: np.ndarray[Any, Any], num_targets: int
+) -> int:
+    """The model's default, or less, so that a small file still makes enough steps.
+
+    Nearly all examples keep fitting into a row; where many are cut anyway, it may
+    shrink as far as it likes.
+    """
+    most = model.default_max_tokens
+    common = int(np.percentile(lengths, 95)) if len(lengths) else 0
+    least = SMALLEST_MAX_TOKENS if common > most else max(SMALLEST_MAX_TOKENS, common)
+    size = most
+    while num_targets < size * MIN_STEPS_PER_EPOCH and size // 2 >= least:
+        size //= 2
+    return size
+
+
+def _target_lengths(
+    version: DatasetVersion, model: BaseModel
+) -> tuple[np.ndarray[Any, Any], int]:
+    """Targets of each example, at least of the first ones, and of all together."""
+    folder = model.folder(models_dir())
+    if not model.is_ready(models_dir()):
+        return np.array([]), version.num_bytes // 4
+    cache = open_token_cache(cache_folder(version.folder, folder))
+    if cache is not None:
+        return cache.lengths.astype(np.int64) - 1, cache.facts.targets
+    sample = list(islice(iter_examples(version.examples_path), SAMPLE_EXAMPLES))
+    encoded = encode_examples(load_tokenizer(folder), sample, end_of_text_id(folder))
+    lengths = np.array([len(example.ids) - 1 for example in encoded])
+    share = version.num_examples / max(1, len(sample))
+    return lengths, int(lengths.sum() * share)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One sentence about a job that names a step and a number."""
+
+    text: str
+    step: int
+
+
+def advice(job: Job) -> Advice | None:
+    """What a person who watches the job should know; None when nothing stands out."""
+    return _validation_advice(job) or _divergence_advice(job)
+
+
+def _validation_advice(job: Job) -> Advice | None:
+    losses = _losses(job, "validation")
+    if len(losses) < 4:
+        return None
+    best = min(losses, key=lambda point: point[1])
+    later = [point for point in losses if point[0] > best[0]]
+    last_step, last_loss = losses[-1]
+    # One or two worse measurements are noise.
+    if len(later) < 3 or last_loss < best[1] * 1.02:
+        return None
+    return Advice(
+        f"Validation loss has risen for {last_step - best[0]} steps, from "
+        f"{best[1]:.2f} to {last_loss:.2f}; the best was step {best[0]}. "
+        "What follows is learned by heart: use a snapshot from about there.",
+        best[0],
+    )
+
+
+def _divergence_advice(job: Job) -> Advice | None:
+    first, last = job.first_learned_loss, job.learned_loss
+    if first is None or last is None or job.step < 20 or last < first * 1.3:
+        return None
+    return Advice(
+        f"Train loss is {last:.2f} at step {job.step}, above {first:.2f} at the "
+        f"beginning. Try a learning-rate scale of {job.learning_rate_scale / 4:g}.",
+        job.step,
+    )
+
+
+def _losses(job: Job, type_: str) -> list[tuple[int, float]]:
+    events = Event.objects.filter(job=job, type=type_).order_by("seq")
+    points = events.values_list("step", "data__loss")
+    return [(step, loss) for step, loss in points if loss is not None]

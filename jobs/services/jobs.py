@@ -1,0 +1,263 @@
+"""What people do with jobs: create, stop, pause, resume, rename, delete."""
+
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+from django_q.tasks import async_task
+
+from datasets.models import DatasetVersion
+from finetune_site.errors import UserError
+from finetune_site.team.models import Member
+from finetune_site.team.services import record
+from jobs.base_models.catalogue import CATALOGUE, BaseModel
+from jobs.engines.registry import get_engine
+from jobs.models import Job, Snapshot
+from jobs.selectors import models_dir
+
+Status = Job.Status
+MAX_PROMPTS = 16
+MAX_PROMPT_CHARACTERS = 8_000
+# Counting the tokens of a large dataset may take longer than most tasks.
+PREPARE_SECONDS = 3_000
+
+
+def create_job(
+    *,
+    member: Member | None,
+    name: str,
+    dataset_version: DatasetVersion,
+    base_model: str = "",
+    parent_snapshot: Snapshot | None = None,
+    validation_version: DatasetVersion | None = None,
+    engine: str = "local",
+    prompts: Sequence[str] = (),
+    **options: Any,
+) -> Job:
+    """A new job, which starts by itself once it is checked and there is room.
+
+    `options`: method, epochs, batch_size, max_tokens, learning_rate_scale, seed,
+    completions_every, num_completions, snapshots_every. UserError names the field.
+    """
+    if parent_snapshot:
+        base_model = parent_snapshot.base_model
+    get_engine(engine)
+    job = Job(
+        name=name.strip() or default_name(dataset_version),
+        created_by=member,
+        dataset_version=dataset_version,
+        validation_version=validation_version,
+        base_model=base_model,
+        parent_snapshot=parent_snapshot,
+        engine=engine,
+        prompts=clean_prompts(prompts),
+        **options,
+    )
+    check_model(job)
+    check_dataset(dataset_version, "dataset_version")
+    if validation_version:
+        check_dataset(validation_version, "validation_version")
+    check_fields(job)
+    with transaction.atomic():
+        job.save()
+        record(
+            member=member,
+            action="job.create",
+            subject=str(job),
+            job=job.uid,
+            dataset=str(dataset_version),
+            base_model=base_model,
+        )
+        transaction.on_commit(lambda: enqueue_preparation(job.pk))
+    return job
+
+
+def enqueue_preparation(job_id: int) -> None:
+    async_task("jobs.tasks.prepare_job", job_id, timeout=PREPARE_SECONDS)
+
+
+def default_name(version: DatasetVersion) -> str:
+    return f"{version.dataset.name}, {timezone.localtime():%d %b %H:%M}"[:120]
+
+
+def clean_prompts(prompts: Sequence[str]) -> list[str]:
+    if len(prompts) > MAX_PROMPTS:
+        raise UserError(
+            f"{len(prompts)} prompts are too many; give {MAX_PROMPTS} at most.",
+            field="prompts",
+        )
+    for number, prompt in enumerate(prompts, start=1):
+        if len(prompt) > MAX_PROMPT_CHARACTERS:
+            raise UserError(
+                f"Prompt {number} has {len(prompt):,} characters; shorten it to "
+                f"{MAX_PROMPT_CHARACTERS:,}.",
+                field="prompts",
+            )
+        if "\0" in prompt:
+            raise UserError(
+                f"Prompt {number} holds a zero character; delete it.", field="prompts"
+            )
+    return list(dict.fromkeys(prompts))
+
+
+def check_model(job: Job) -> None:
+    model = CATALOGUE.get(job.base_model)
+    if model is None:
+        raise UserError(
+            f"There is no base model {job.base_model}; choose one of the list.",
+            field="base_model",
+        )
+    if not model.is_ready(models_dir()):
+        raise UserError(
+            f"The base model {model.name} is not downloaded. Download it on the page "
+            "Models, or choose another one.",
+            field="base_model",
+        )
+    if job.max_tokens and job.max_tokens > model.context:
+        raise UserError(
+            f"{model.name} reads at most {model.context:,} tokens at a time; set max "
+            f"tokens to {model.context:,} or less.",
+            field="max_tokens",
+        )
+    check_parent(job, model)
+
+
+def check_parent(job: Job, model: BaseModel) -> None:
+    parent = job.parent_snapshot
+    if parent is None:
+        return
+    if parent.method == Job.Method.LORA and job.method == Job.Method.FULL:
+        raise UserError(
+            "This snapshot is a LoRA adapter, so it can only be trained further with "
+            "LoRA. Choose LoRA, or start from the base model.",
+            field="method",
+        )
+    if not parent.folder.is_dir():
+        raise UserError(
+            f"The files of the snapshot {parent} are gone. Choose another one.",
+            field="parent_snapshot",
+        )
+
+
+def check_dataset(version: DatasetVersion, field: str) -> None:
+    if version.status == DatasetVersion.Status.IMPORTING:
+        raise UserError(
+            f"{version} is still being imported. Wait until it is ready.", field=field
+        )
+    if version.status == DatasetVersion.Status.FAILED or not version.num_examples:
+        raise UserError(
+            f"{version} holds no examples that could be read. Upload it again.",
+            field=field,
+        )
+
+
+def check_fields(job: Job) -> None:
+    """The limits of the single fields, as the model states them."""
+    try:
+        job.full_clean()
+    except ValidationError as error:
+        field, messages = next(iter(error.message_dict.items()))
+        raise UserError(" ".join(messages), field=field) from None
+
+
+def stop_job(*, member: Member | None, job: Job) -> Job:
+    """A job that is not running ends at once; a running one leaves a last snapshot."""
+    waiting = {Status.VALIDATING, Status.QUEUED, Status.PAUSED}
+    end = {"status": Status.CANCELLED, "finished_at": timezone.now()}
+    stop = {"want": Job.Want.STOP}
+    # Its status may change between the two: then look again.
+    while not (change(job, waiting, **end, **stop) or change(job, Job.LIVE, **stop)):
+        if job.is_final:
+            word = job.get_status_display().lower()
+            raise UserError(f"{job} has ended already: it is {word}.")
+    record(member=member, action="job.stop", subject=str(job), job=job.uid)
+    return job
+
+
+def pause_job(*, member: Member | None, job: Job) -> Job:
+    """Frees the engine's place; the job can be resumed from where it stands."""
+    paused = change(job, {Status.QUEUED}, status=Status.PAUSED, want=Job.Want.PAUSE)
+    if not paused and not change(job, Job.LIVE, Job.Want.RUN, want=Job.Want.PAUSE):
+        raise UserError(
+            f"{job} cannot be paused: it is {job.get_status_display().lower()}."
+        )
+    record(member=member, action="job.pause", subject=str(job), job=job.uid)
+    return job
+
+
+def resume_job(*, member: Member | None, job: Job) -> Job:
+    """A paused job queues again; a pause that has not been obeyed is taken back."""
+    run = Job.Want.RUN
+    queued = change(
+        job, {Status.PAUSED}, status=Status.QUEUED, want=run, queued_at=timezone.now()
+    )
+    if not queued and not change(job, Job.LIVE, Job.Want.PAUSE, want=run):
+        raise UserError(
+            f"{job} cannot be resumed: it is {job.get_status_display().lower()}."
+        )
+    record(member=member, action="job.resume", subject=str(job), job=job.uid)
+    engine = job.engine
+    transaction.on_commit(lambda: enqueue_launch(engine))
+    return job
+
+
+def enqueue_launch(engine: str) -> None:
+    async_task("jobs.tasks.launch_queued", engine)
+
+
+def request_snapshot(*, member: Member | None, job: Job) -> Job:
+    """The trainer takes one after the step it is at."""
+    if not change(job, {Status.RUNNING}, snapshot_requests=F("snapshot_requests") + 1):
+        raise UserError(
+            f"{job} takes snapshots while it runs; it is "
+            f"{job.get_status_display().lower()}."
+        )
+    record(member=member, action="job.snapshot", subject=str(job), job=job.uid)
+    return job
+
+
+def rename_job(*, member: Member | None, job: Job, name: str) -> Job:
+    before, job.name = job.name, name.strip()
+    if not job.name:
+        raise UserError("A job needs a name.", field="name")
+    check_fields(job)
+    job.save(update_fields=["name"])
+    record(
+        member=member, action="job.rename", subject=job.name, job=job.uid, before=before
+    )
+    return job
+
+
+def delete_job(*, member: Member | None, job: Job, keep_files: bool = False) -> None:
+    """Takes its snapshots along. With `keep_files` the run folder stays on the disk."""
+    job.refresh_from_db()
+    if not job.is_final:
+        raise UserError(f"{job} has not ended. Stop it first.")
+    child = Job.objects.filter(parent_snapshot__job=job).exclude(pk=job.pk).first()
+    if child:
+        raise UserError(
+            f"{child} was trained from a snapshot of {job}. Delete {child} first."
+        )
+    folder, uid, subject = job.folder, job.uid, str(job)
+    with transaction.atomic():
+        job.delete()
+        record(member=member, action="job.delete", subject=subject, job=uid)
+    if not keep_files:
+        # After the rows: a folder without a row harms nobody, the reverse does.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def change(
+    job: Job, statuses: Any, old_want: str | None = None, /, **fields: Any
+) -> bool:
+    """Change a job that still has one of these statuses; tells whether it had."""
+    jobs = Job.objects.filter(pk=job.pk, status__in=statuses)
+    if old_want:
+        jobs = jobs.filter(want=old_want)
+    changed = jobs.update(**fields) == 1
+    job.refresh_from_db()
+    return changed

@@ -1,0 +1,52 @@
+"""A job's row as the spec its trainer reads."""
+
+from pathlib import Path
+
+from datasets.models import DatasetVersion
+from jobs.base_models.catalogue import CATALOGUE, BaseModel
+from jobs.models import Job
+from jobs.selectors import model_source, models_dir
+from jobs.trainer.spec import DataSource, Spec
+from jobs.trainer.token_cache import cache_folder
+
+
+def base_learning_rate(model: BaseModel, method: str) -> float:
+    if method == Job.Method.LORA:
+        return model.lora_learning_rate
+    return model.full_learning_rate
+
+
+def build_spec(job: Job) -> Spec:
+    """The same for the same row, so it does not matter who writes it first."""
+    base_model = CATALOGUE[job.base_model]
+    source = model_source(job.base_model, job.parent_snapshot)
+    # Snapshots carry their base model's tokenizer.
+    tokenizer_folder = base_model.folder(models_dir())
+    validation = job.validation_version
+    return Spec(
+        job=job.uid,
+        model=source,
+        train=data_source(job.dataset_version, tokenizer_folder),
+        validation=data_source(validation, tokenizer_folder) if validation else None,
+        method="lora" if job.method == Job.Method.LORA else "full",
+        parent_snapshot=job.parent_snapshot.uid if job.parent_snapshot else None,
+        epochs=job.epochs,
+        batch_size=job.batch_size,
+        max_tokens=job.max_tokens,
+        base_learning_rate=base_learning_rate(base_model, job.method),
+        learning_rate_scale=job.learning_rate_scale,
+        seed=job.seed,
+        completions_every=job.completions_every,
+        num_completions=job.num_completions,
+        prompts=tuple(job.prompts),
+        snapshots_every=job.snapshots_every,
+    )
+
+
+def data_source(version: DatasetVersion, tokenizer_folder: Path) -> DataSource:
+    return DataSource(
+        version=version.uid,
+        sha256=version.sha256,
+        examples=str(version.examples_path),
+        tokens=str(cache_folder(version.folder, tokenizer_folder)),
+    )
