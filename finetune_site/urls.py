@@ -6,6 +6,7 @@ from finetune_site import health, views
 
 urlpatterns = [
     path("", views.home, name="home"),
+    path("first-steps/hide/", views.home_steps_hide, name="home-steps-hide"),
     path("help/", views.help_page, name="help"),
     path("healthz", health.healthz, name="healthz"),
     path("", include("finetune_site.team.urls")),

@@ -1,8 +1,29 @@
-"""Pages that belong to no app, and the pages of errors."""
+"""Pages that belong to no app."""
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_safe
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from finetune_site.first_steps import FirstStep, read_first_steps
+from finetune_site.home import read_home
+from finetune_site.machine import read_machine
+
+STEPS_HIDDEN = "first_steps_hidden"
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    """`?part=live` is what changes while jobs run: refresh.js puts it in place."""
+    context = {"home": read_home(), "machine": read_machine(), **_first_steps(request)}
+    if request.GET.get("part") == "live":
+        return render(request, "home/live.html", context)
+    return render(request, "home/page.html", context)
+
+
+@require_POST
+def home_steps_hide(request: HttpRequest) -> HttpResponse:
+    request.session[STEPS_HIDDEN] = True
+    return redirect("home")
 
 
 @require_safe
@@ -10,6 +31,7 @@ def help_page(request: HttpRequest) -> HttpResponse:
     return render(request, "help.html")
 
 
-@require_safe
-def home(request: HttpRequest) -> HttpResponse:
-    return render(request, "home.html")
+def _first_steps(request: HttpRequest) -> dict[str, list[FirstStep] | int]:
+    steps = [] if request.session.get(STEPS_HIDDEN) else read_first_steps()
+    undone = (number for number, step in enumerate(steps, 1) if not step.done)
+    return {"steps": steps, "next_step": next(undone, 0)}

@@ -34,6 +34,13 @@ def loss(value: float | None) -> str:
     return MISSING if value is None else f"{value:.2f}"
 
 
+def loss_change(first: float | None, last: float | None) -> str:
+    if not first or last is None:
+        return ""
+    change = (first - last) / first
+    return f"{percent(abs(change))} {'lower' if change >= 0 else 'higher'}"
+
+
 def count(value: float | None) -> str:
     return MISSING if value is None else f"{round(value):,}"
 

@@ -70,6 +70,12 @@ def empty(
 
 
 @register.simple_tag
+def loss_change(first: float | None, last: float | None) -> str:
+    """`30 % lower`."""
+    return wording.loss_change(first, last)
+
+
+@register.simple_tag
 def segments(segments: Iterable[tuple[str, float]]) -> SafeString:
     """Text shaded by loss weight. No white space is added: the text is exact."""
     return format_html_join(

@@ -1,0 +1,99 @@
+"""How far this team is on the way to its first snapshot."""
+
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from django.urls import reverse
+
+from datasets.models import DatasetVersion
+from finetune_site import wording
+from jobs.models import Job, Snapshot
+
+# A team that has come this far needs no first steps any more.
+ENOUGH_SUCCEEDED = 3
+
+
+@dataclass(frozen=True)
+class FirstStep:
+    title: str
+    text: str
+    done: bool
+    url: str
+    label: str
+
+
+def read_first_steps() -> list[FirstStep]:
+    """The four steps; empty once the team has done them often enough."""
+    num_succeeded = Job.objects.filter(status=Job.Status.SUCCEEDED).count()
+    if num_succeeded >= ENOUGH_SUCCEEDED:
+        return []
+    ready = DatasetVersion.Status.READY
+    version = (
+        DatasetVersion.objects.filter(status=ready)
+        .select_related("dataset")
+        .order_by("-pk")
+        .first()
+    )
+    job = Job.objects.order_by("-pk").first()
+    snapshot = Snapshot.objects.order_by("-pk").first()
+    return [
+        _add_examples(version),
+        _say_what_counts(version, job),
+        _start_a_job(version, job),
+        _try_it(snapshot),
+    ]
+
+
+def _add_examples(version: DatasetVersion | None) -> FirstStep:
+    text = "Upload a text file or a .jsonl file"
+    if version:
+        num = wording.count(version.num_examples)
+        text = f"{version.dataset}: {num} examples"
+    url = reverse("dataset-new")
+    return FirstStep("Add examples", text, bool(version), url, "Upload a dataset")
+
+
+def _say_what_counts(version: DatasetVersion | None, job: Job | None) -> FirstStep:
+    """Done when some text counts less, or when a job took the weights as they are."""
+    weights = {share["weight"] for share in version.shares} if version else set()
+    done = bool(job) or bool(weights - {1})
+    url = reverse("dataset", args=[version.dataset_id]) if version else ""
+    text = "Give each piece of text its loss weight"
+    if version and done:
+        text = _shares_in_words(version)
+    return FirstStep("Say what counts", text, done, url, "Look at the weights")
+
+
+def _shares_in_words(version: DatasetVersion) -> str:
+    """By characters, near enough: the plan of a job counts tokens."""
+    learned: dict[int, float] = {}
+    for share in version.shares:
+        position = share["position"]
+        amount = share["weight"] * share["characters"]
+        learned[position] = learned.get(position, 0) + amount
+    if len(learned) < 2 or not sum(learned.values()):
+        return "All of the text is learned alike"
+    percents = wording.whole_percents(list(learned.values()))
+    parts = [
+        f"{percent}{wording.NO_BREAK}% from segment{wording.NO_BREAK}{position + 1}"
+        for position, percent in zip(learned, percents, strict=True)
+    ]
+    return "Learns " + ", ".join(parts[:3])
+
+
+def _start_a_job(version: DatasetVersion | None, job: Job | None) -> FirstStep:
+    text = "A short form; the defaults suit your data"
+    if job:
+        text = f"{job}: {Job.Status(job.shown_status).label.lower()}"
+    query = {"dataset": version.dataset_id} if version else {}
+    url = f"{reverse('job-new')}?{urlencode(query)}" if version else ""
+    return FirstStep("Start a job", text, bool(job), url, "New job")
+
+
+def _try_it(snapshot: Snapshot | None) -> FirstStep:
+    if not snapshot:
+        text = "Every snapshot answers in the playground"
+        return FirstStep("Try it", text, False, "", "")
+    url = f"{reverse('playground')}?{urlencode({'snapshot': snapshot.uid})}"
+    text = f"The snapshot of step {wording.count(snapshot.step)} is ready"
+    return FirstStep("Try it", text, False, url, "Open the playground")

@@ -1,0 +1,51 @@
+"""What this machine has, and how much of it is in use."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from django.conf import settings
+from django.db.models import Count, Sum
+
+from jobs.engines.registry import get_engine
+from jobs.models import Snapshot
+
+
+@dataclass(frozen=True)
+class Machine:
+    jobs_at_once: int
+    cores: int
+    memory_used: int
+    memory_total: int
+    num_snapshots: int
+    snapshot_bytes: int
+    disk_free: int
+
+    @property
+    def disk_for_snapshots(self) -> int:
+        """What they use and what they could still use."""
+        return self.snapshot_bytes + self.disk_free
+
+
+def read_machine() -> Machine:
+    memory = psutil.virtual_memory()
+    kept = Snapshot.objects.aggregate(num=Count("pk"), size=Sum("num_bytes"))
+    return Machine(
+        jobs_at_once=get_engine("local").jobs_at_once,
+        cores=_num_cores(),
+        memory_used=memory.total - memory.available,
+        memory_total=memory.total,
+        num_snapshots=kept["num"],
+        snapshot_bytes=kept["size"] or 0,
+        disk_free=shutil.disk_usage(Path(settings.DATA_DIR)).free,
+    )
+
+
+def _num_cores() -> int:
+    """Those this process may use: fewer than there are in a container or a queue."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
