@@ -1,0 +1,67 @@
+"""What a job's events say about its course, thinned to what a screen can show."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import F, Q
+
+from jobs.models import Job
+
+MAX_POINTS = 1500
+MEASURES = ("loss", "learned_loss", "lr", "tokens_per_second", "memory_bytes")
+
+
+@dataclass(frozen=True)
+class Point:
+    step: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Everything the figures draw. `points` holds one list for each measure."""
+
+    points: dict[str, list[Point]]
+    validation: list[Point]
+    snapshot_steps: list[int]
+
+
+def read_points(
+    job: Job, measures: tuple[str, ...] = MEASURES, max_points: int = MAX_POINTS
+) -> dict[str, list[Point]]:
+    """At most `max_points` (+ 2) steps, evenly apart; the first and last are kept."""
+    stride = math.ceil(max(job.step, 1) / max_points)
+    events = job.events.filter(type="step")
+    if stride > 1:
+        events = events.alias(rest=F("step") % stride).filter(
+            Q(rest=0) | Q(step__in=[1, job.step])
+        )
+    rows = list(events.values_list("step", "data"))
+    return {name: _points(rows, name) for name in measures}
+
+
+def read_curves(job: Job) -> Curves:
+    return Curves(
+        points=read_points(job),
+        validation=read_validation(job),
+        snapshot_steps=sorted(job.snapshots.values_list("step", flat=True)),
+    )
+
+
+def read_validation(job: Job) -> list[Point]:
+    events = job.events.filter(type="validation")
+    points = _points(list(events.values_list("step", "data")), "loss")
+    stride = math.ceil(len(points) / MAX_POINTS)
+    if stride <= 1:
+        return points
+    return [*points[:-1:stride], points[-1]]
+
+
+def _points(rows: list[tuple[int, dict[str, Any]]], name: str) -> list[Point]:
+    """Only numbers: a loss that is not finite has no place on a chart."""
+    return [
+        Point(step, float(value))
+        for step, data in rows
+        if isinstance(value := data.get(name), int | float) and math.isfinite(value)
+    ]

@@ -1,0 +1,263 @@
+"""What the live page shows: the same parts on first load and in every update."""
+
+from pathlib import Path
+from typing import Any
+
+import psutil
+from django.db.models import Q
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.safestring import SafeString
+
+from finetune_site.wording import count
+from jobs import selectors
+from jobs.curves import Point, read_points, read_validation
+from jobs.film import (
+    Cell,
+    next_step,
+    read_cells,
+    read_columns,
+    read_film,
+    read_prompts,
+)
+from jobs.log_lines import read_log
+from jobs.models import Job, Snapshot
+
+Update = dict[str, Any]
+
+# Part → template. Each stands in an element with data-part on the page.
+PARTS = {
+    "status": "jobs/_status.html",
+    "actions": "jobs/_actions.html",
+    "progress": "jobs/_progress.html",
+    "notice": "jobs/_notice.html",
+    "stats": "jobs/_stats.html",
+    "snapshots": "jobs/_snapshots.html",
+}
+SPARK_POINTS = 40
+NEWEST_SNAPSHOTS = 5
+MAX_MARKS = 8
+TAIL_LINES = 20
+TAIL_BYTES = 8_000
+
+
+def render_parts(job: Job, *, can_work: bool) -> dict[str, SafeString]:
+    context = _context(job, can_work=can_work)
+    return {name: _render(template, context) for name, template in PARTS.items()}
+
+
+def first_load(job: Job, *, can_work: bool, all_columns: bool) -> dict[str, Any]:
+    """The context of the whole page."""
+    return {
+        "job": job,
+        "can_work": can_work,
+        "title": page_title(job),
+        "parts": render_parts(job, can_work=can_work),
+        "film": read_film(job, newest=None) if all_columns else read_film(job),
+        "log": read_log(job),
+    }
+
+
+def update(job: Job, *, after: int, can_work: bool) -> Update:
+    """What changed since event `after`, small enough to send twice a second."""
+    cells = read_cells(job, after)
+    new_steps = _new_snapshot_steps(job, after)
+    # A new best takes the mark from another column.
+    changed = (
+        {snapshot.step for snapshot in job.snapshots.all()} if new_steps else set()
+    )
+    film = _film_update(job, cells, changed) if cells or changed else None
+    return {
+        "seq": job.last_seq,
+        "step": job.step,
+        "final": job.is_final,
+        "title": page_title(job),
+        "parts": render_parts(job, can_work=can_work),
+        "film": film,
+        "next": next_step(job),
+        "log": _render("jobs/_log_lines.html", {"log": read_log(job, after)}),
+        "announce": _announcement(new_steps),
+    }
+
+
+def page_title(job: Job) -> str:
+    if job.status == Job.Status.RUNNING and job.step:
+        return f"Step {count(job.step)} of {count(job.total_steps)} · {job.name}"
+    return f"{job.name} · {Job.Status(job.shown_status).label}"
+
+
+def _render(template: str, context: dict[str, Any]) -> SafeString:
+    return SafeString(render_to_string(template, context).strip())
+
+
+def _film_update(job: Job, cells: list[Cell], snapshot_steps: set[int]) -> Update:
+    """New cells, and the heads of the columns that they or snapshots change."""
+    steps = {cell.step for cell in cells} | snapshot_steps
+    return {
+        "rows": [
+            _render("jobs/_film_prompt.html", {"prompt": prompt})
+            for prompt in read_prompts(job)
+        ],
+        "heads": [
+            {
+                "step": column.step,
+                "html": _render("jobs/_film_step.html", {"column": column}),
+            }
+            for column in read_columns(job, sorted(steps))
+        ],
+        "cells": [
+            {
+                "row": cell.row,
+                "step": cell.step,
+                "html": _render("jobs/_film_cell.html", {"cell": cell}),
+            }
+            for cell in cells
+        ],
+    }
+
+
+def _new_snapshot_steps(job: Job, after: int) -> list[int]:
+    events = job.events.filter(type="snapshot", seq__gt=after)
+    return list(events.values_list("step", flat=True))
+
+
+def _announcement(new_steps: list[int]) -> str:
+    """For a screen reader: new snapshots, never each step."""
+    if not new_steps:
+        return ""
+    return f"The snapshot of step {count(new_steps[-1])} is ready."
+
+
+def _context(job: Job, *, can_work: bool) -> dict[str, Any]:
+    snapshots = list(job.snapshots.order_by("-step"))
+    best = next((snapshot for snapshot in snapshots if snapshot.best), None)
+    return {
+        "job": job,
+        "can_work": can_work,
+        **_progress(job),
+        "advice": selectors.advice(job),
+        "tail": _tail(job.folder / "trainer.log") if job.status == "failed" else "",
+        "marks": _marks(job, best),
+        "snapshots": _newest_and_best(snapshots),
+        "num_snapshots": len(snapshots),
+        "best": best,
+        "last": snapshots[0] if snapshots else None,
+        "next_snapshot": _next_snapshot(job),
+        **_readings(job),
+    }
+
+
+def _progress(job: Job) -> dict[str, Any]:
+    ahead = num_ahead(job) if job.shown_status == Job.Status.QUEUED else 0
+    speed = job.seconds_per_step
+    end = job.finished_at or timezone.now()
+    started = job.started_at
+    return {
+        "ahead": ahead,
+        "badge_text": _badge_text(job, ahead),
+        "elapsed": (end - started).total_seconds() if started else None,
+        "progress_label": f"Step {count(job.step)} of {count(job.total_steps)}",
+        "steps_per_second": 1 / speed if speed else None,
+    }
+
+
+def num_ahead(job: Job) -> int:
+    """Jobs that its engine runs, or will run, before this one."""
+    jobs = Job.objects.filter(engine=job.engine).exclude(pk=job.pk)
+    earlier = Q(status=Job.Status.QUEUED, queued_at__lt=job.queued_at or timezone.now())
+    if job.status == Job.Status.STARTING:
+        return 0
+    return jobs.filter(Q(status__in=Job.LIVE) | earlier).count()
+
+
+def _badge_text(job: Job, ahead: int) -> str:
+    """Empty where the status says it all."""
+    if not job.is_final and job.want == Job.Want.STOP:
+        return "Stopping"
+    if job.is_live and job.want == Job.Want.PAUSE:
+        return "Pausing"
+    return f"Queued, position {ahead}" if ahead else ""
+
+
+def _newest_and_best(snapshots: list[Snapshot]) -> list[Snapshot]:
+    return snapshots[:NEWEST_SNAPSHOTS] + [
+        snapshot for snapshot in snapshots[NEWEST_SNAPSHOTS:] if snapshot.best
+    ]
+
+
+def _next_snapshot(job: Job) -> tuple[int, float | None] | None:
+    """Its step, and in how many seconds it comes."""
+    if job.status != Job.Status.RUNNING or job.step >= job.total_steps:
+        return None
+    every = job.snapshots_every or job.total_steps
+    step = min((job.step // every + 1) * every, job.total_steps)
+    speed = job.seconds_per_step
+    return step, (step - job.step) * speed if speed else None
+
+
+def _marks(job: Job, best: Snapshot | None) -> list[dict[str, Any]]:
+    """Where snapshots lie on the progress bar: at most MAX_MARKS, and the best."""
+    every = job.snapshots_every
+    if not every or job.total_steps <= every:
+        return []
+    stride = every * -(-job.total_steps // (every * MAX_MARKS))
+    # The outer ones would hang over the end of the bar.
+    steps = set(range(stride, round(job.total_steps * 0.97), stride))
+    if best and best.step < job.total_steps * 0.97:
+        steps = {step for step in steps if abs(step - best.step) >= stride} | {
+            best.step
+        }
+    return [
+        {
+            "percent": f"{100 * step / job.total_steps:.2f}",
+            "step": step,
+            "best": best is not None and step == best.step,
+        }
+        for step in sorted(steps)
+    ]
+
+
+def _readings(job: Job) -> dict[str, Any]:
+    points = read_points(
+        job, ("loss", "tokens_per_second", "memory_bytes"), SPARK_POINTS
+    )
+    validation = read_validation(job)
+    train = points["loss"]
+    best = min(validation, key=lambda point: point.value, default=None)
+    return {
+        "fall": 1 - train[-1].value / train[0].value if len(train) > 1 else None,
+        "best_validation": best,
+        "total_memory": psutil.virtual_memory().total,
+        "sparks": {
+            "train": spark(train),
+            "validation": spark(validation),
+            "speed": spark(points["tokens_per_second"]),
+            "memory": spark(points["memory_bytes"]),
+        },
+    }
+
+
+def spark(points: list[Point]) -> str:
+    """The path of a sparkline in a box of 60 by 24; empty for fewer than two points."""
+    if len(points) < 2:
+        return ""
+    stride = -(-len(points) // SPARK_POINTS)
+    values = [point.value for point in points[::stride]]
+    low, high = min(values), max(values)
+    span = (high - low) or 1
+    width = max(len(values) - 1, 1)
+    pairs = (
+        f"{60 * i / width:.1f} {22 - 20 * (value - low) / span:.1f}"
+        for i, value in enumerate(values)
+    )
+    return "M" + " ".join(pairs)
+
+
+def _tail(log: Path) -> str:
+    """The last lines of the trainer's stderr."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+        text = file.read().decode(errors="replace")
+    return "\n".join(text.splitlines()[-TAIL_LINES:])

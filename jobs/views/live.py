@@ -1,0 +1,100 @@
+"""What the live page asks for after its first load."""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from functools import lru_cache
+from http import HTTPStatus
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    JsonResponse,
+    StreamingHttpResponse,
+)
+from django.shortcuts import get_object_or_404
+from django.views.decorators.http import require_GET
+
+from jobs import hub, live_page
+from jobs.models import Job
+
+
+@require_GET
+def job_parts(request: HttpRequest, pk: int) -> JsonResponse:
+    """One update: for browsers to which no stream comes through."""
+    job = get_object_or_404(Job, pk=pk)
+    return JsonResponse(
+        live_page.update(job, after=_after(request), can_work=request.user.can_work)
+    )
+
+
+async def job_live(request: HttpRequest, pk: int) -> StreamingHttpResponse:
+    """A stream of updates (server-sent events), until the job is final."""
+    if request.method != "GET":
+        return HttpResponse(status=HTTPStatus.METHOD_NOT_ALLOWED)  # type: ignore[return-value]
+    member = await request.auser()
+    if not await Job.objects.filter(pk=pk).aexists():
+        raise Http404
+    # The stream reads through the hub's connection; this one would idle beside it.
+    await sync_to_async(connections.close_all)()
+    updates = hub.updates(pk, after=_after(request), can_work=member.can_work)
+    return StreamingHttpResponse(
+        _as_events(updates),
+        content_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@require_GET
+def job_figure(request: HttpRequest, pk: int) -> HttpResponse:
+    """A figure of the job as JSON, with a sentence about it."""
+    job = get_object_or_404(Job, pk=pk)
+    series = request.GET.get("series", "loss")
+    etag = f'"{job.pk}-{job.last_seq}-{job.status}-{series}"'
+    if request.headers.get("If-None-Match") == etag:
+        return HttpResponse(status=HTTPStatus.NOT_MODIFIED, headers={"ETag": etag})
+    return HttpResponse(
+        _figure_json(job.pk, series, etag),
+        content_type="application/json",
+        headers={"ETag": etag, "Cache-Control": "private, no-cache"},
+    )
+
+
+@lru_cache(maxsize=32)
+def _figure_json(pk: int, series: str, stamp: str) -> str:
+    """Built once for all who watch; `stamp` says of which state."""
+    # Plotly takes half a second to import, which no start and no other page should pay.
+    from jobs import figures
+    from jobs.curves import read_curves
+
+    job = Job.objects.get(pk=pk)
+    curves = read_curves(job)
+    figure = figures.build_figure(job, curves, series)
+    label = json.dumps(figures.describe(job, curves))
+    return f'{{"seq": {job.last_seq}, "label": {label}, "figure": {figure.to_json()}}}'
+
+
+async def _as_events(
+    updates: AsyncGenerator[live_page.Update | None],
+) -> AsyncIterator[str]:
+    """Each update as an event. Parts that the browser has are left out."""
+    sent: dict[str, str] = {}
+    async with aclosing(updates):
+        async for found in updates:
+            if found is None:
+                yield ": still here\n\n"
+                continue
+            parts = found["parts"]
+            fresh = {key: html for key, html in parts.items() if sent.get(key) != html}
+            sent.update(fresh)
+            data = json.dumps({**found, "parts": fresh})
+            yield f"id: {found['seq']}\ndata: {data}\n\n"
+
+
+def _after(request: HttpRequest) -> int:
+    """The last event the page has: from its address, or from a stream that broke."""
+    text = request.headers.get("Last-Event-ID") or request.GET.get("after", "")
+    return int(text) if text.isdecimal() else 0
