@@ -28,7 +28,7 @@ def home_steps_hide(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def help_page(request: HttpRequest) -> HttpResponse:
-    return render(request, "help.html")
+    return render(request, "help/page.html")
 
 
 def _first_steps(request: HttpRequest) -> dict[str, list[FirstStep] | int]:
