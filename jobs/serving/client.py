@@ -1,0 +1,132 @@
+"""Talks to the model server over its socket. Neither Django nor torch."""
+
+import asyncio
+import hashlib
+import os
+import stat
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import orjson
+
+from finetune_site.errors import UserError
+
+# A socket's path may have about 104 bytes, depending on the system.
+MAX_PATH_BYTES = 100
+# How long to wait while the server starts again, and between two tries.
+RESTART_SECONDS = 10.0
+RETRY_SECONDS = 0.1
+# Loading a large model from a slow disk comes before its first word.
+ANSWER_SECONDS = 300.0
+BASE_URL = "http://model-server"
+
+STARTING = "The model server is starting. Try again in a few seconds."
+STOPPED = "The model server stopped while it answered. Try again in a few seconds."
+SLOW = "The model server did not answer in time. Try again with fewer tokens."
+
+
+def socket_path(data_dir: Path | str) -> Path:
+    """Where the model server of a data folder listens.
+
+    In its `run` folder, or, where that path is too long for a socket, in a private
+    folder for temporary files that is named after it.
+    """
+    path = Path(data_dir).resolve() / "run" / "serving.sock"
+    if len(os.fsencode(path)) <= MAX_PATH_BYTES:
+        return path
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"finetune-{os.getuid()}-{digest}" / path.name
+
+
+def is_private(folder: Path) -> bool:
+    """Nobody else can have put a socket there."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return False
+    mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+    return mine and not status.st_mode & 0o077
+
+
+def is_alive(socket: Path, timeout: float = 1.0) -> bool:
+    if not is_private(socket.parent):
+        return False
+    transport = httpx2.HTTPTransport(uds=str(socket), verify=False)
+    try:
+        with httpx2.Client(transport=transport, timeout=timeout) as client:
+            return client.get(f"{BASE_URL}/health").status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+async def stream_completion(
+    socket: Path, request: dict[str, Any]
+) -> AsyncIterator[dict[str, Any]]:
+    """The lines of an answer as they come; the last one has `done`.
+
+    Raises UserError when the server is away for long, refuses or stops half-way.
+    """
+    async with AsyncExitStack() as stack:
+        transport = httpx2.AsyncHTTPTransport(uds=str(socket), verify=False)
+        timeout = httpx2.Timeout(ANSWER_SECONDS, connect=RESTART_SECONDS)
+        client = await stack.enter_async_context(
+            httpx2.AsyncClient(transport=transport, timeout=timeout)
+        )
+        response = await _connected(stack, client, socket, request)
+        try:
+            if response.status_code != 200:
+                raise _refusal(await response.aread())
+            async for line in _lines(response):
+                yield line
+        except httpx2.TimeoutException:
+            raise UserError(SLOW) from None
+        except httpx2.TransportError:
+            raise UserError(STOPPED) from None
+
+
+async def _connected(
+    stack: AsyncExitStack,
+    client: httpx2.AsyncClient,
+    socket: Path,
+    request: dict[str, Any],
+) -> httpx2.Response:
+    """Tries again while the server restarts: it has not seen the request yet."""
+    until = time.monotonic() + RESTART_SECONDS
+    while True:
+        try:
+            if not is_private(socket.parent):
+                raise httpx2.ConnectError(f"no private folder for {socket.name}")
+            call = client.stream("POST", f"{BASE_URL}/complete", json=request)
+            return await stack.enter_async_context(call)
+        except httpx2.ConnectError:
+            if time.monotonic() > until:
+                raise UserError(STARTING) from None
+        except httpx2.TimeoutException:
+            raise UserError(SLOW) from None
+        except httpx2.TransportError:
+            raise UserError(STOPPED) from None
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _lines(response: httpx2.Response) -> AsyncIterator[dict[str, Any]]:
+    done = False
+    async for text in response.aiter_lines():
+        line = orjson.loads(text)
+        if "error" in line:
+            raise UserError(line["error"]["message"])
+        done = "done" in line
+        yield line
+    if not done:
+        raise UserError(STOPPED)
+
+
+def _refusal(body: bytes) -> UserError:
+    try:
+        return UserError(str(orjson.loads(body)["error"]["message"]))
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return UserError("The model server answered in a way that was not understood.")

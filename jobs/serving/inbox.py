@@ -1,0 +1,81 @@
+"""Where the web side of the model server leaves requests for the generating thread."""
+
+import asyncio
+import itertools
+import threading
+import time
+from collections import deque
+from typing import Any
+
+from jobs.serving.request import CompletionRequest, RequestError
+
+# More than these waiting or being answered, and the next is refused.
+MAX_OPEN = 64
+
+numbers = itertools.count(1)
+
+
+class Asked:
+    """A request, and the queue through which its answer goes back, line by line."""
+
+    def __init__(self, request: CompletionRequest) -> None:
+        self.number = next(numbers)
+        self.request = request
+        self.asked_at = time.monotonic()
+        # Set when whoever asked has gone. Written by one thread, read by the other.
+        self.cancelled = False
+        self._loop = asyncio.get_running_loop()
+        self._lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    def put(self, line: dict[str, Any]) -> None:
+        """From the generating thread. A loop that has closed needs no answer."""
+        try:
+            self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
+        except RuntimeError:
+            self.cancelled = True
+
+    def refuse(self, message: str, kind: str) -> None:
+        self.put({"error": {"message": message, "kind": kind}})
+
+    async def next_line(self) -> dict[str, Any]:
+        return await self._lines.get()
+
+
+class Inbox:
+    """New requests. Waiting for one costs nothing."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Asked] = deque()
+        self._changed = threading.Condition()
+        self.num_open = 0
+        self.closed = False
+
+    def put(self, asked: Asked) -> None:
+        with self._changed:
+            if self.num_open >= MAX_OPEN:
+                raise RequestError(
+                    "Too many questions are being answered. Try again in a minute.",
+                    "busy",
+                )
+            self.num_open += 1
+            self._waiting.append(asked)
+            self._changed.notify()
+
+    def done(self, asked: Asked) -> None:
+        """Whoever asked has all of it, or has gone."""
+        with self._changed:
+            asked.cancelled = True
+            self.num_open -= 1
+
+    def take(self, *, wait: bool) -> list[Asked]:
+        with self._changed:
+            if wait:
+                self._changed.wait_for(lambda: self._waiting or self.closed)
+            taken = list(self._waiting)
+            self._waiting.clear()
+            return taken
+
+    def close(self) -> None:
+        with self._changed:
+            self.closed = True
+            self._changed.notify()

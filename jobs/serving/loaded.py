@@ -1,0 +1,114 @@
+"""[torch] The models in memory: least recently used leave first."""
+
+import copy
+import itertools
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from tokenizers import Tokenizer
+
+from jobs.trainer.encoding import end_of_text_id, load_tokenizer
+from jobs.trainer.model import ModelError, load_model, with_adapter
+from jobs.trainer.spec import ModelSource
+
+# Models whose files are smaller are served in full precision, which is faster on CPU.
+SMALL_MODEL_BYTES = 800_000_000
+LEAST_MEMORY_BYTES = 2_000_000_000
+
+# Folder of the model and of the adapter.
+Key = tuple[str, str | None]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    model: Any
+    tokenizer: Tokenizer
+    end_id: int
+    num_bytes: int
+
+
+def key_of(source: ModelSource) -> Key:
+    return source.path, source.adapter_path
+
+
+class LoadedModels:
+    """Loads on demand, within a number of bytes."""
+
+    def __init__(self, max_bytes: int | None = None) -> None:
+        self.max_bytes = max_bytes or default_max_bytes()
+        # In the order of their last use. A base model counts as used after its
+        # adapters, so that it never leaves before them: they share its weights.
+        self._loaded: OrderedDict[Key, Loaded] = OrderedDict()
+
+    def get(self, source: ModelSource, in_use: Collection[Key] = ()) -> Loaded:
+        """Raises ModelError. Models that are in use stay, whatever the limit."""
+        key = key_of(source)
+        if key not in self._loaded:
+            self._loaded[key] = self._load(source)
+        for used in (key, (source.path, None)):
+            if used in self._loaded:
+                self._loaded.move_to_end(used)
+        self._leave({key, (source.path, None), *in_use})
+        return self._loaded[key]
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._loaded
+
+    def _load(self, source: ModelSource) -> Loaded:
+        if source.adapter_path is None:
+            return load(source)
+        base = self.get(ModelSource(base_model=source.base_model, path=source.path))
+        return _adapted(base, Path(source.adapter_path))
+
+    def _leave(self, staying: set[Key]) -> None:
+        bases = {(path, None) for path, _ in staying}
+        for key in list(self._loaded):
+            if sum(one.num_bytes for one in self._loaded.values()) <= self.max_bytes:
+                return
+            if key not in staying | bases:
+                del self._loaded[key]
+
+
+def default_max_bytes() -> int:
+    """A quarter of the memory: the GPU's where there is one."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(0).total_memory) // 4
+    return max(LEAST_MEMORY_BYTES, psutil.virtual_memory().total // 4)
+
+
+def load(source: ModelSource) -> Loaded:
+    folder = Path(source.path)
+    if not folder.is_dir():
+        raise ModelError("The files of this model are gone.")
+    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    dtype = torch.float32 if stored < SMALL_MODEL_BYTES else torch.bfloat16
+    model = load_model(source, dtype=dtype).to(_device()).eval().requires_grad_(False)
+    try:
+        return Loaded(
+            model, load_tokenizer(folder), end_of_text_id(folder), _num_bytes(model)
+        )
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise ModelError(f"The tokenizer cannot be read: {error}") from None
+
+
+def _adapted(base: Loaded, folder: Path) -> Loaded:
+    """The base model with an adapter, as modules of its own over the same weights."""
+    weights = itertools.chain(base.model.parameters(), base.model.buffers())
+    shared = {id(tensor): tensor for tensor in weights}
+    model = with_adapter(copy.deepcopy(base.model, shared), folder, trainable=False)
+    model = model.to(_device()).eval().requires_grad_(False)
+    num_bytes = _num_bytes(model) - base.num_bytes
+    return Loaded(model, base.tokenizer, base.end_id, num_bytes)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _num_bytes(model: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())

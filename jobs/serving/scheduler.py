@@ -1,0 +1,74 @@
+"""[torch] The one thread that generates: every model in turn, every request in it."""
+
+import logging
+
+import torch
+
+from jobs.base_models.catalogue import HERE
+from jobs.serving.answers import Desk
+from jobs.serving.inbox import Asked, Inbox
+from jobs.serving.loaded import Key, LoadedModels, key_of
+from jobs.trainer.generation import Sampling, complete
+from jobs.trainer.model import ModelError
+from jobs.trainer.spec import ModelSource
+
+logger = logging.getLogger(__name__)
+
+BROKEN = "The model server met an error it did not expect. Its log has the details."
+TINY = ModelSource(base_model="tiny", path=str(HERE / "tiny"))
+
+
+class Scheduler:
+    def __init__(self, inbox: Inbox, models: LoadedModels | None = None) -> None:
+        self.inbox = inbox
+        self.models = models or LoadedModels()
+        self.desks: dict[Key, Desk] = {}
+
+    def run(self) -> None:
+        # A trainer needs the other cores more; and threads that wait for each other
+        # beside it would be slower than one alone.
+        torch.set_num_threads(1)
+        self._warm()
+        while not self.inbox.closed:
+            for asked in self.inbox.take(wait=not self.desks):
+                self._accept(asked)
+            for key in list(self.desks):
+                self._turn(key)
+
+    def _warm(self) -> None:
+        """The first calls cost ten times the later ones; nobody should wait for them."""
+        try:
+            tiny = self.models.get(TINY)
+        except ModelError as error:
+            logger.warning("tiny is not ready: %s", error)
+            return
+        sampling = Sampling(max_tokens=4, seed=1)
+        complete(tiny.model, tiny.tokenizer, [[1]] * 2, sampling, tiny.end_id)
+
+    def _accept(self, asked: Asked) -> None:
+        if asked.cancelled:
+            return
+        source = asked.request.model
+        key = key_of(source)
+        try:
+            if key not in self.desks:
+                self.desks[key] = Desk(self.models.get(source, self.desks))
+            self.desks[key].add(asked)
+        except ModelError as error:
+            asked.refuse(str(error), "model")
+        except Exception:
+            logger.exception("could not load %s", source)
+            asked.refuse(BROKEN, "internal")
+
+    def _turn(self, key: Key) -> None:
+        desk = self.desks[key]
+        try:
+            desk.turn()
+        except Exception:
+            # Out of memory, for one: those who asked hear of it, the others go on.
+            logger.exception("could not answer with %s", key)
+            desk.refuse_all(BROKEN)
+            del self.desks[key]
+            return
+        if desk.is_idle:
+            del self.desks[key]
