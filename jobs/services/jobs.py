@@ -14,7 +14,7 @@ from datasets.models import DatasetVersion
 from finetune_site.errors import UserError
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
-from jobs.base_models.catalogue import CATALOGUE, BaseModel
+from jobs.base_models.catalogue import CATALOGUE
 from jobs.engines.registry import get_engine
 from jobs.models import Job, Snapshot
 from jobs.selectors import models_dir
@@ -123,19 +123,13 @@ def check_model(job: Job) -> None:
             f"tokens to {model.context:,} or less.",
             field="max_tokens",
         )
-    check_parent(job, model)
+    check_parent(job)
 
 
-def check_parent(job: Job, model: BaseModel) -> None:
+def check_parent(job: Job) -> None:
     parent = job.parent_snapshot
     if parent is None:
         return
-    if parent.method == Job.Method.LORA and job.method == Job.Method.FULL:
-        raise UserError(
-            "This snapshot is a LoRA adapter, so it can only be trained further with "
-            "LoRA. Choose LoRA, or start from the base model.",
-            field="method",
-        )
     if not parent.folder.is_dir():
         raise UserError(
             f"The files of the snapshot {parent} are gone. Choose another one.",

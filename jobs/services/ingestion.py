@@ -1,0 +1,190 @@
+"""Reads what trainers did into rows."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import transaction
+
+from jobs.engines.base import Report
+from jobs.models import Event, Job, Snapshot
+from jobs.trainer.events import Event as Line
+
+Status = Job.Status
+ECHO_FIELDS = [
+    "status",
+    "status_message",
+    "claimed_at",
+    "queued_at",
+    "started_at",
+    "finished_at",
+    "events_offset",
+    "last_seq",
+    "step",
+    "epoch",
+    "train_loss",
+    "learned_loss",
+    "first_learned_loss",
+    "validation_loss",
+    "best_validation_loss",
+    "tokens_per_second",
+    "seconds_per_step",
+    "memory_bytes",
+]
+
+
+def ingest(job: Job, report: Report) -> Job:
+    """Add new events, what follows from them, and the cursor: all or nothing.
+
+    Returns the job as it is now. A report that another watcher has read in already
+    changes nothing.
+    """
+    with transaction.atomic():
+        job = Job.objects.select_for_update().get(pk=job.pk)
+        lines = [line for line in report.events if line["seq"] > job.last_seq]
+        if job.is_final or (report.events and not lines):
+            return job
+        if lines and lines[0]["seq"] != job.last_seq + 1:
+            return job
+        last_step_at = time_of_last_step(job) if lines else None
+        rows = []
+        for line in lines:
+            last_step_at = apply(job, line, last_step_at)
+            job.last_seq = line["seq"]
+            rows.append(row_of(job, line))
+        Event.objects.bulk_create(rows, batch_size=500)
+        job.events_offset = report.offset
+        job.save(update_fields=ECHO_FIELDS)
+    return job
+
+
+def row_of(job: Job, line: Line) -> Event:
+    data = {k: without_zero(v) for k, v in line.items() if k not in FRAME}
+    return Event(
+        job=job,
+        seq=line["seq"],
+        time=time_of(line),
+        type=line["type"],
+        step=line.get("step", job.step),
+        data=data,
+    )
+
+
+# What has a column of its own.
+FRAME = {"seq", "time", "type", "step"}
+
+
+def without_zero(value: Any) -> Any:
+    """PostgreSQL cannot keep a zero character, which a model may well write."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+def time_of(line: Line) -> datetime:
+    return datetime.fromtimestamp(line["time"], UTC)
+
+
+def time_of_last_step(job: Job) -> datetime | None:
+    """None when the trainer was started anew since: the pause is no step's time."""
+    events = job.events.filter(type__in=["step", "status", "log"])
+    event = events.order_by("-seq").first()
+    return event.time if event and event.type == "step" else None
+
+
+def apply(job: Job, line: Line, last_step_at: datetime | None) -> datetime | None:
+    """Let one event change the job's echo; returns when the last step was made."""
+    if line["type"] == "step":
+        apply_step(job, line, last_step_at)
+        return time_of(line)
+    if handler := HANDLERS.get(line["type"]):
+        handler(job, line)
+    return None if line["type"] in {"status", "log"} else last_step_at
+
+
+def apply_step(job: Job, line: Line, last_step_at: datetime | None) -> None:
+    job.step = line["step"]
+    job.epoch = line["epoch"]
+    job.train_loss = line["loss"]
+    job.learned_loss = line["learned_loss"]
+    if job.first_learned_loss is None:
+        job.first_learned_loss = line["learned_loss"]
+    job.tokens_per_second = line["tokens_per_second"]
+    job.memory_bytes = line["memory_bytes"]
+    if last_step_at is not None:
+        seconds = (time_of(line) - last_step_at).total_seconds()
+        job.seconds_per_step = smoothed(job.seconds_per_step, seconds, job.step)
+
+
+def smoothed(average: float | None, value: float, count: int) -> float:
+    """The mean of all at first, of about the last 50 later on.
+
+    What comes every few steps (completions, snapshots) is in it, as it is in the time
+    that is left.
+    """
+    if average is None:
+        return value
+    return average + (value - average) / min(max(count - 1, 1), 50)
+
+
+def apply_validation(job: Job, line: Line) -> None:
+    job.validation_loss = line["loss"]
+    best = job.best_validation_loss
+    if best is None or (line["loss"] is not None and line["loss"] < best):
+        job.best_validation_loss = line["loss"]
+
+
+def apply_snapshot(job: Job, line: Line) -> None:
+    if line["best"]:
+        Snapshot.objects.filter(job=job, best=True).update(best=False)
+    Snapshot.objects.create(
+        uid=line["id"],
+        job=job,
+        step=line["step"],
+        base_model=job.base_model,
+        method=job.method,
+        relative_path=line["path"],
+        sha256=line["sha256"],
+        num_bytes=line["num_bytes"],
+        learned_loss=line.get("learned_loss"),
+        validation_loss=line.get("validation_loss"),
+        best=line["best"],
+        created_at=time_of(line),
+    )
+
+
+def apply_status(job: Job, line: Line) -> None:
+    status = line["status"]
+    message = without_zero(line.get("message", ""))
+    if status == Status.RUNNING:
+        mark_running(job, time_of(line))
+    elif status == Status.PAUSED:
+        apply_pause(job, line)
+    elif status in Job.FINAL:
+        job.status = status
+        job.finished_at = time_of(line)
+        job.claimed_at = None
+    job.status_message = message
+
+
+def mark_running(job: Job, at: datetime) -> None:
+    job.status = Status.RUNNING
+    job.started_at = job.started_at or at
+
+
+def apply_pause(job: Job, line: Line) -> None:
+    """The trainer has left; what people want by now decides what that means."""
+    job.claimed_at = None
+    if job.want == Job.Want.STOP:
+        job.status = Status.CANCELLED
+        job.finished_at = time_of(line)
+    elif job.want == Job.Want.RUN:
+        job.status = Status.QUEUED
+        job.queued_at = time_of(line)
+    else:
+        job.status = Status.PAUSED
+
+
+HANDLERS: dict[str, Callable[[Job, Line], None]] = {
+    "status": apply_status,
+    "validation": apply_validation,
+    "snapshot": apply_snapshot,
+}

@@ -1,0 +1,162 @@
+"""Makes a new job ready: tokens counted, plan made, prompts chosen."""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+from django.db.models import Q
+from django.utils import timezone
+
+from datasets.models import DatasetVersion
+from finetune_site.errors import UserError
+from jobs.base_models.catalogue import CATALOGUE, BaseModel
+from jobs.models import Job
+from jobs.selectors import models_dir
+from jobs.services.ending import end_job
+from jobs.trainer.examples import iter_examples
+from jobs.trainer.plan import make_plan
+from jobs.trainer.token_cache import TokenCache, build_token_cache, cache_folder
+
+logger = logging.getLogger(__name__)
+
+# A preparation that has shown no life for this long has died.
+CLAIM_SECONDS = 60.0
+ALIVE_EVERY_SECONDS = 5.0
+NUM_DEFAULT_PROMPTS = 3
+# Models below this size are saved in float32.
+FLOAT32_PARAMETERS = 200_000_000
+
+
+def prepare(job_id: int) -> bool:
+    """Check a new job and queue it; True when it is queued now.
+
+    Safe to be called twice, also at the same time: the second one leaves at once.
+    """
+    job = claim(job_id)
+    if job is None:
+        return False
+    try:
+        prepare_claimed(job)
+    except UserError as error:
+        fail_checked(job, error.message)
+        return False
+    except Exception as error:
+        logger.exception("Job %s could not be prepared", job.uid)
+        fail_checked(
+            job,
+            f"The dataset could not be prepared ({type(error).__name__}: {error}). "
+            "The site's log says more.",
+        )
+        return False
+    ready = Job.objects.filter(pk=job.pk, status=Job.Status.VALIDATING)
+    return (
+        ready.update(
+            status=Job.Status.QUEUED,
+            queued_at=timezone.now(),
+            claimed_at=None,
+            prompts=job.prompts,
+            plan=job.plan,
+            total_steps=job.total_steps,
+        )
+        == 1
+    )
+
+
+def unclaimed() -> Q:
+    stale = timezone.now() - timedelta(seconds=CLAIM_SECONDS)
+    return Q(claimed_at=None) | Q(claimed_at__lt=stale)
+
+
+def claim(job_id: int) -> Job | None:
+    waiting = Job.objects.filter(unclaimed(), pk=job_id, status=Job.Status.VALIDATING)
+    if waiting.update(claimed_at=timezone.now()) != 1:
+        return None
+    return Job.objects.get(pk=job_id)
+
+
+def fail_checked(job: Job, message: str) -> None:
+    end_job(job, Job.Status.FAILED, message, was={Job.Status.VALIDATING})
+
+
+def prepare_claimed(job: Job) -> None:
+    model = CATALOGUE[job.base_model]
+    cache = count_tokens(job, job.dataset_version, model)
+    if job.validation_version:
+        count_tokens(job, job.validation_version, model)
+    check_weights(job, cache)
+    if not job.prompts:
+        job.prompts = default_prompts(job.validation_version or job.dataset_version)
+    job.plan = make_plan(
+        cache,
+        epochs=job.epochs,
+        batch_size=job.batch_size,
+        max_tokens=job.max_tokens,
+        seed=job.seed,
+        completions_every=job.completions_every,
+        num_completions=job.num_completions,
+        num_prompts=len(job.prompts),
+        snapshots_every=job.snapshots_every,
+        snapshot_bytes=snapshot_bytes(job, model),
+    )
+    job.total_steps = job.plan["total_steps"]
+
+
+def count_tokens(job: Job, version: DatasetVersion, model: BaseModel) -> TokenCache:
+    folder = model.folder(models_dir())
+    return build_token_cache(
+        version.examples_path,
+        folder,
+        cache_folder(version.folder, folder),
+        progress=sign_of_life(job),
+    )
+
+
+def sign_of_life(job: Job) -> Callable[[int], None]:
+    """Keeps the claim fresh while the examples are counted."""
+    last = time.monotonic()
+
+    def progress(num_examples: int) -> None:
+        nonlocal last
+        if time.monotonic() - last < ALIVE_EVERY_SECONDS:
+            return
+        last = time.monotonic()
+        Job.objects.filter(pk=job.pk, status=Job.Status.VALIDATING).update(
+            claimed_at=timezone.now(),
+            status_message=f"{num_examples:,} examples counted",
+        )
+
+    return progress
+
+
+def check_weights(job: Job, cache: TokenCache) -> None:
+    if cache.facts.learned_targets:
+        return
+    raise UserError(
+        f"Nothing would be learned from {job.dataset_version}: every text in it has "
+        "loss weight 0. Give the texts to be learned a weight above 0."
+    )
+
+
+def default_prompts(version: DatasetVersion) -> list[str]:
+    """How the first distinct examples begin: all their segments but the last."""
+    return first_beginnings(version.examples_path) or [""]
+
+
+def first_beginnings(path: Path) -> list[str]:
+    prompts: list[str] = []
+    for segments in iter_examples(path):
+        prompt = "".join(text for text, _ in segments[:-1])
+        if prompt and prompt not in prompts:
+            prompts.append(prompt)
+        if len(prompts) == NUM_DEFAULT_PROMPTS:
+            break
+    return prompts
+
+
+def snapshot_bytes(job: Job, model: BaseModel) -> int:
+    """About what one snapshot takes; adapters are about a hundredth."""
+    width = 4 if model.parameters < FLOAT32_PARAMETERS else 2
+    size = model.parameters * width
+    return size // 100 if job.method == Job.Method.LORA else size

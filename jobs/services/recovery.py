@@ -1,0 +1,69 @@
+"""What happens to a live job whose trainer is gone without a word."""
+
+from jobs.engines.registry import get_engine
+from jobs.models import Job
+from jobs.services.ending import end_job, log_tail
+from jobs.services.launching import claim_is_stale, reclaim
+
+MAX_DEATHS = 3
+Status = Job.Status
+
+
+def recover(job: Job, *, launched: bool) -> bool:
+    """Bring a job without a trainer to where it belongs; True: it is to be launched.
+
+    Called when no trainer lives and all events are read.
+    """
+    if job.status == Status.STARTING and not launched:
+        return wait_for_launch(job)
+    if job.want != Job.Want.RUN:
+        leave(job)
+        return False
+    return resume(job)
+
+
+def wait_for_launch(job: Job) -> bool:
+    """Its launcher is still at work, unless too much time has passed."""
+    if job.want != Job.Want.RUN:
+        leave(job)
+        return False
+    return claim_is_stale(job) and reclaim(job, job.status)
+
+
+def leave(job: Job) -> None:
+    """People wanted it to pause or stop, and no trainer is there to say so."""
+    if job.want == Job.Want.STOP:
+        message = "Stopped. The trainer had ended before it took a last snapshot."
+        end_job(job, Status.CANCELLED, message if job.step else "", was={job.status})
+        return
+    live = Job.objects.filter(pk=job.pk, status=job.status, want=Job.Want.PAUSE)
+    live.update(status=Status.PAUSED, claimed_at=None)
+
+
+def resume(job: Job) -> bool:
+    """Go on from the checkpoint; a job that dies again and again ends as failed."""
+    deaths = 1 if job.step > job.deaths_at_step else job.deaths + 1
+    if deaths >= MAX_DEATHS:
+        end_job(job, Status.FAILED, last_words(job, deaths), was={job.status})
+        return False
+    if not reclaim(job, job.status):
+        return False
+    # The first death may have any reason; the same again is most often memory.
+    eased = get_engine(job.engine).ease(job) if deaths > 1 else ""
+    at = f"at step {job.step:,}" if job.step else "before the first step"
+    Job.objects.filter(pk=job.pk).update(
+        deaths=deaths,
+        deaths_at_step=job.step,
+        status_message=f"The trainer ended {at}; it is started again. {eased}".strip(),
+    )
+    return True
+
+
+def last_words(job: Job, deaths: int) -> str:
+    at = f"after step {job.step:,}" if job.step else "before the first step"
+    words = (
+        f"The trainer ended {deaths} times {at} without saying why. Often that is too "
+        "little memory: try a smaller batch size, fewer max tokens or LoRA."
+    )
+    tail = log_tail(job)
+    return f"{words} The end of its log:\n{tail}" if tail else words

@@ -1,0 +1,25 @@
+"""Background tasks. Each may be delivered twice, also at the same time."""
+
+from jobs.models import Job
+from jobs.services.heartbeats import beat
+from jobs.services.launching import launch
+from jobs.services.launching import launch_queued as launch_all
+from jobs.services.preparation import prepare
+
+
+def prepare_job(job_id: int) -> None:
+    """Check a new job, and start it at once when there is room."""
+    if prepare(job_id):
+        launch_all(Job.objects.values_list("engine", flat=True).get(pk=job_id))
+
+
+def launch_queued(engine: str) -> None:
+    launch_all(engine)
+
+
+def launch_job(job_id: int) -> None:
+    launch(job_id)
+
+
+def beat_worker() -> None:
+    beat("worker")
