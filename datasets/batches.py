@@ -1,0 +1,138 @@
+"""Reads an upload into batches of checked examples; bad lines are named, never fatal.
+
+Reading is bound by the JSON parser: a block whose lines are all in the long form is
+checked column by column and its lines are taken over as they are. A block with
+anything else in it goes line by line through `parse_line`, which knows every form and
+every complaint.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from math import inf
+from pathlib import Path
+
+import orjson
+
+from datasets.lines import MAX_EXAMPLE_BYTES, Block, read_blocks
+from jobs.trainer.examples import ExampleError, Segment, dump_line, parse_line
+
+# Loss weights of an example → the texts of all examples that have them.
+Groups = dict[tuple[float, ...], list[Sequence[str]]]
+
+TOO_LONG = (
+    f"longer than {MAX_EXAMPLE_BYTES // 1024**2} MB; split it into several examples"
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A line that was left out. `text` is how it begins."""
+
+    line: int
+    message: str
+    text: str
+
+
+@dataclass
+class Batch:
+    """Examples as lines for the file and, the same ones, as groups for the tally."""
+
+    done: int
+    lines: list[bytes] = field(default_factory=list)
+    groups: Groups = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, segments: Sequence[Segment]) -> None:
+        self.lines.append(dump_line(segments)[:-1])
+        texts, weights = zip(*segments, strict=True)
+        self.groups.setdefault(weights, []).append(texts)
+
+    def refuse(self, line: int, message: str, text: bytes) -> None:
+        shown = text[:200].decode(errors="replace").replace("\x00", "\ufffd")
+        self.problems.append(Problem(line, message, shown))
+
+
+def read_jsonl(path: Path, joiner: str = "") -> Iterator[Batch]:
+    for block in read_blocks(path):
+        batch = None if joiner or block.too_long else _read_long_form(block)
+        yield batch or _read_line_by_line(block, joiner)
+
+
+def join_by(segments: Sequence[Segment], joiner: str) -> list[Segment]:
+    """Put `joiner` wherever two segments meet without white space between them.
+
+    A space begins the later segment, as words do for a tokenizer; a new line ends the
+    earlier one, as it does in a prompt.
+    """
+    joined: list[Segment] = []
+    before = ""
+    for text, weight in segments:
+        if joiner and meets_unspaced(before, text):
+            if joiner == " ":
+                text = joiner + text
+            else:
+                _end_with(joined, joiner)
+        joined.append((text, weight))
+        before = text or before
+    return joined
+
+
+def meets_unspaced(before: str, after: str) -> bool:
+    if not before or not after:
+        return False
+    return not (before[-1].isspace() or after[0].isspace())
+
+
+def _end_with(segments: list[Segment], joiner: str) -> None:
+    last = max(number for number, (text, _) in enumerate(segments) if text)
+    text, weight = segments[last]
+    segments[last] = (text + joiner, weight)
+
+
+def _read_long_form(block: Block) -> Batch | None:
+    """None when a line is in another form, or wrong."""
+    lines = [line for line in block.lines if line and not line.isspace()]
+    batch = Batch(block.done, lines)
+    loads, current, weight_lists = orjson.loads, None, []
+    try:
+        for line in lines:
+            value = loads(line)
+            data = value["data"]
+            texts, weights = data["text_list"], data["loss_weights"]
+            if len(value) != 1 or len(data) != 2 or len(texts) != len(weights):
+                return None
+            if weights != current:
+                group = batch.groups.setdefault(tuple(weights), [])
+                current = weights
+            group.append(texts)
+            weight_lists.append(weights)
+        # true equals 1, so types are looked at one by one.
+        if not {*map(type, chain.from_iterable(weight_lists))} <= {int, float}:
+            return None
+        return batch if _all_right(batch.groups) else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _all_right(groups: Groups) -> bool:
+    """Raises TypeError for a text that is none."""
+    for weights, examples in groups.items():
+        if not weights or not all(0 <= weight < inf for weight in weights):
+            return False
+        if {*map(type, examples)} != {list} or not all(map("".join, examples)):
+            return False
+    return True
+
+
+def _read_line_by_line(block: Block, joiner: str) -> Batch:
+    batch = Batch(block.done)
+    for number, line in enumerate(block.lines, start=block.first_line):
+        if block.too_long:
+            batch.refuse(number, TOO_LONG, line)
+        elif line and not line.isspace():
+            try:
+                batch.add(join_by(parse_line(line), joiner))
+            except ExampleError as error:
+                batch.refuse(number, str(error), line)
+    return batch

@@ -1,0 +1,133 @@
+"""How much the model learns from which part: the sentence on top of a dataset."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from datasets.draft import LAST, Change, Draft
+from datasets.tally import LATER, Part, part_of
+from finetune_site.wording import count, weight, whole_percents
+from jobs.trainer.examples import Segment
+
+# Above this many edited examples the effect is that of the rules.
+MAX_EDITED = 2000
+
+NAMES = {
+    (0, True): "single segments",
+    (0, False): "first segments",
+    (1, False): "second segments",
+    (LATER, False): "middle segments",
+}
+
+
+@dataclass
+class Share:
+    """A part of the examples by name. `mass` is weight times characters."""
+
+    name: str
+    mass: float = 0.0
+    learned: int = 0
+    read: int = 0
+    weights: set[float] = field(default_factory=set)
+    percent: int = 0
+
+    @property
+    def times(self) -> str:
+        if len(self.weights) == 1:
+            return weight(next(iter(self.weights)))
+        return f"{self.mass / self.learned:.2g} on average"
+
+    @property
+    def characters(self) -> str:
+        return count(self.learned)
+
+
+@dataclass(frozen=True)
+class Effect:
+    shares: list[Share]
+    read: int
+    # The only kind of segment there is, when there is but one.
+    only: str = ""
+
+
+def effect_of(
+    parts: list[Part], draft: Draft, example_of: Callable[[int], list[Segment]]
+) -> Effect | None:
+    """Of a version's parts with the draft laid over them; None without parts."""
+    if not parts:
+        return None
+    shares: dict[tuple[int, bool], Share] = defaultdict(lambda: Share(""))
+    for part in _with_rules(parts, draft.rules):
+        _add(shares[part.position, part.last], part.weight, part.characters)
+    if len(draft.edits) <= MAX_EDITED:
+        _add_edits(shares, draft, example_of)
+    for key, share in shares.items():
+        share.name = NAMES.get(key, "last segments")
+    return _effect(list(shares.values()))
+
+
+def rule_name(segment: int) -> str:
+    return {0: "first segment", 1: "second segment", LAST: "last segment"}.get(
+        segment, f"segment {segment + 1}"
+    )
+
+
+def num_segments(parts: Iterable[Part], segment: int) -> int:
+    """How many segments a rule changes."""
+    return sum(part.segments for part in parts if _covers(segment, part))
+
+
+def _covers(segment: int, part: Part) -> bool:
+    return part.last if segment == LAST else part.position == segment
+
+
+def _with_rules(parts: list[Part], rules: list[Change]) -> list[Part]:
+    for rule in rules:
+        parts = [
+            replace(part, weight=rule.weight, mixed=False)
+            if _covers(rule.segment, part)
+            else part
+            for part in parts
+        ]
+    return parts
+
+
+def _add(share: Share, weight: float, characters: int) -> None:
+    share.mass += weight * characters
+    if weight > 0 and characters:
+        share.learned += characters
+        share.weights.add(weight)
+    else:
+        share.read += characters
+
+
+def _add_edits(
+    shares: dict[tuple[int, bool], Share],
+    draft: Draft,
+    example_of: Callable[[int], list[Segment]],
+) -> None:
+    rules = Draft(draft.rules)
+    for number in draft.edits:
+        segments = example_of(number)
+        ruled, edited = rules.apply(number, segments), draft.apply(number, segments)
+        for at, ((text, before), (_, after)) in enumerate(
+            zip(ruled, edited, strict=True)
+        ):
+            if before == after:
+                continue
+            share = shares[part_of(segments, at)]
+            share.mass -= before * len(text)
+            share.learned -= len(text) if before > 0 else 0
+            share.read -= 0 if before > 0 else len(text)
+            _add(share, after, len(text))
+
+
+def _effect(shares: list[Share]) -> Effect:
+    read = sum(share.read for share in shares)
+    learned = [share for share in shares if share.mass > 0]
+    learned.sort(key=lambda share: share.mass, reverse=True)
+    percents = whole_percents([share.mass for share in learned])
+    for share, percent in zip(learned, percents, strict=True):
+        share.percent = percent
+    only = learned[0].name if len(learned) == 1 else ""
+    return Effect(learned, read, only)

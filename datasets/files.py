@@ -1,0 +1,120 @@
+"""The two files of a version: `examples.jsonl` and `examples.idx`.
+
+The index holds where each line starts, as little-endian 8-byte numbers, so that
+example 1,000,000 is read as fast as example 1.
+"""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import orjson
+
+from jobs.trainer.examples import Segment
+
+OFFSET = np.dtype("<u8")
+PART_MARK = ".part-"
+
+
+def index_path(examples_path: Path) -> Path:
+    return examples_path.with_suffix(".idx")
+
+
+class ExamplesWriter:
+    """Writes both files under names of its own and renames them when they are whole.
+
+    A kill at any point leaves either no file or a complete one under the real name;
+    leftovers of the killed are swept away by the next writer.
+    """
+
+    def __init__(self, examples_path: Path) -> None:
+        self.path = examples_path
+        self.num_bytes = 0
+        self._sha256 = hashlib.sha256()
+        for leftover in self.path.parent.glob(f"*{PART_MARK}*"):
+            leftover.unlink(missing_ok=True)
+        mark = f"{PART_MARK}{secrets.token_hex(4)}"
+        self._targets = [self.path, index_path(self.path)]
+        self._parts = [path.with_name(path.name + mark) for path in self._targets]
+        self._lines, self._index = (path.open("wb") for path in self._parts)
+
+    def __enter__(self) -> "ExamplesWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lines.close()
+        self._index.close()
+        for path in self._parts:
+            path.unlink(missing_ok=True)
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    def add(self, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        content = b"\n".join(lines) + b"\n"
+        lengths = np.fromiter(map(len, lines), dtype=OFFSET, count=len(lines)) + 1
+        starts = (
+            np.cumsum(lengths, dtype=OFFSET) - lengths + OFFSET.type(self.num_bytes)
+        )
+        self._index.write(starts.tobytes())
+        self._lines.write(content)
+        self._sha256.update(content)
+        self.num_bytes += len(content)
+
+    def publish(self) -> None:
+        """On disk first, then under the real names, the index last."""
+        for file in (self._lines, self._index):
+            file.flush()
+            os.fsync(file.fileno())
+        for part, target in zip(self._parts, self._targets, strict=True):
+            part.rename(target)
+        sync_folder(self.path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def iter_examples(
+    examples_path: Path, first: int, count: int
+) -> Iterator[list[Segment]]:
+    """Up to `count` examples from `first` on, which is counted from 0."""
+    starts = open_index(examples_path)
+    last = min(first + count, len(starts))
+    if first >= last:
+        return
+    with examples_path.open("rb") as file:
+        file.seek(int(starts[first]))
+        for _ in range(first, last):
+            yield _segments(file.readline())
+
+
+def open_index(examples_path: Path) -> np.ndarray:
+    path = index_path(examples_path)
+    if path.stat().st_size == 0:
+        return np.empty(0, dtype=OFFSET)
+    return np.memmap(path, dtype=OFFSET, mode="r")
+
+
+def _segments(line: bytes) -> list[Segment]:
+    data = orjson.loads(line)["data"]
+    return [
+        (text, float(weight))
+        for text, weight in zip(data["text_list"], data["loss_weights"], strict=True)
+    ]

@@ -1,0 +1,25 @@
+"""What changes datasets. The door for everybody outside this package."""
+
+from datasets.services.drafts import (
+    change_weight,
+    discard_draft,
+    rejoin_version,
+    save_draft,
+    undo_change,
+)
+from datasets.services.imports import import_version, requeue_stale_imports
+from datasets.services.sets import delete_dataset, rename_dataset
+from datasets.services.uploads import import_dataset_file
+
+__all__ = [
+    "change_weight",
+    "delete_dataset",
+    "discard_draft",
+    "import_dataset_file",
+    "import_version",
+    "rejoin_version",
+    "rename_dataset",
+    "requeue_stale_imports",
+    "save_draft",
+    "undo_change",
+]

@@ -1,0 +1,184 @@
+"""Changes loss weights in a draft and turns drafts into versions."""
+
+import math
+import shutil
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from datasets.draft import LAST, Draft
+from datasets.import_request import ImportRequest
+from datasets.models import DatasetVersion, DraftChange
+from datasets.selectors import draft_of, example_of, last_saving_change
+from datasets.services.versions import add_version
+from finetune_site.errors import UserError
+from finetune_site.team.models import Member
+from finetune_site.team.services import record
+
+MAX_WEIGHT = 100
+
+
+def change_weight(
+    *,
+    member: Member,
+    version: DatasetVersion,
+    segment: int,
+    weight: float,
+    example: int | None = None,
+) -> DraftChange:
+    """Of one segment of one example, or without `example` of every example."""
+    _check_ready(version)
+    _check_weight(weight)
+    if segment < LAST:
+        raise UserError("There is no such segment.", field="segment")
+    if example is not None and segment >= len(example_of(version, example)):
+        raise UserError(
+            f"Example {example + 1:,} has no segment {segment + 1}. "
+            "Load the page again.",
+            field="segment",
+        )
+    return DraftChange.objects.create(
+        version=version,
+        example=example,
+        segment=segment,
+        weight=weight,
+        created_by=member,
+    )
+
+
+def change_example(
+    *, member: Member, version: DatasetVersion, example: int, weights: list[float]
+) -> int:
+    """Set an example's weights; how many were not so already."""
+    _check_ready(version)
+    shown = draft_of(version).apply(example, example_of(version, example))
+    if len(weights) != len(shown):
+        raise UserError(
+            f"Example {example + 1:,} has {len(shown)} segments. Load the page again."
+        )
+    for weight in weights:
+        _check_weight(weight)
+    changed = [
+        number
+        for number, ((_, before), weight) in enumerate(zip(shown, weights, strict=True))
+        if weight != before
+    ]
+    DraftChange.objects.bulk_create(
+        DraftChange(
+            version=version,
+            example=example,
+            segment=number,
+            weight=weights[number],
+            created_by=member,
+        )
+        for number in changed
+    )
+    return len(changed)
+
+
+def undo_change(*, version: DatasetVersion, change_id: int | None = None) -> bool:
+    """Take the last change away, or the given one. False when there was none."""
+    changes = _open_changes(version)
+    change = changes.filter(pk=change_id) if change_id else changes
+    last = change.order_by("-id").first()
+    return bool(last and changes.filter(pk=last.pk).delete()[0])
+
+
+def discard_draft(*, member: Member, version: DatasetVersion) -> int:
+    num_changes, _ = _open_changes(version).delete()
+    if num_changes:
+        record(
+            member=member,
+            action="dataset.discard_draft",
+            subject=str(version),
+            changes=num_changes,
+        )
+    return num_changes
+
+
+def save_draft(
+    *, member: Member, version: DatasetVersion, note: str = ""
+) -> DatasetVersion:
+    """The next version: this one with its draft. It is `importing` at first.
+
+    Changes made while it is written belong to the new version's draft.
+    """
+    draft = draft_of(version)
+    if not draft:
+        raise UserError("There is nothing to save: the draft has no change.")
+    saved = DatasetVersion(parent=version, note=note.strip()[:200])
+    return _add_child(member, version, saved, draft, "dataset.save_draft")
+
+
+def rejoin_version(
+    *, member: Member, version: DatasetVersion, joiner: str
+) -> DatasetVersion:
+    """The next version: this one with `joiner` where segments meet without space.
+
+    A draft moves to the new version as it is.
+    """
+    names = {" ": "a space", "\n": "a new line"}
+    if joiner not in names:
+        raise UserError("Choose a space or a new line.", field="joiner")
+    joined = DatasetVersion(
+        parent=version, joiner=joiner, note=f"Segments joined by {names[joiner]}"
+    )
+    return _add_child(member, version, joined, Draft([]), "dataset.rejoin")
+
+
+def _add_child(
+    member: Member,
+    version: DatasetVersion,
+    child: DatasetVersion,
+    draft: Draft,
+    action: str,
+) -> DatasetVersion:
+    _check_ready(version)
+    child.created_by = member
+    child.source_name = version.source_name
+    child.bytes_total = version.num_bytes
+    child.folder.mkdir(parents=True, mode=0o700)
+    try:
+        ImportRequest(kind="draft", changes=draft.as_json()).write(child.folder)
+        with transaction.atomic():
+            # The lock lets only one of two people who save at once come through here.
+            DatasetVersion.objects.select_for_update().get(pk=version.pk)
+            _check_not_saving(version)
+            add_version(dataset=version.dataset, version=child)
+            record(member=member, action=action, subject=str(child))
+    except BaseException:
+        shutil.rmtree(child.folder, ignore_errors=True)
+        raise
+    return child
+
+
+def _open_changes(version: DatasetVersion) -> QuerySet[DraftChange]:
+    """Changes that are in no version which is being written."""
+    return DraftChange.objects.filter(
+        version=version, id__gt=last_saving_change(version)
+    )
+
+
+def _check_ready(version: DatasetVersion) -> None:
+    if version.status != DatasetVersion.Status.READY:
+        raise UserError(f"{version} is not ready. Wait for its import to end.")
+
+
+def _check_not_saving(version: DatasetVersion) -> None:
+    saving = DatasetVersion.objects.filter(
+        parent=version, status=DatasetVersion.Status.IMPORTING
+    ).first()
+    if saving:
+        raise UserError(
+            f"Version {saving.number} is being made from this one at the moment. Wait "
+            "until it is ready."
+        )
+
+
+def _check_weight(weight: float) -> None:
+    if not math.isfinite(weight) or not 0 <= weight <= MAX_WEIGHT:
+        raise UserError(
+            f"A loss weight is a number from 0 to {MAX_WEIGHT}: 0 = read, not learned, "
+            "1 = learned fully.",
+            field="weight",
+        )

@@ -1,0 +1,154 @@
+"""The background half of an import: from the request to a version that is ready.
+
+Any process may be killed at any point. Whoever claims the version next starts over and
+comes to the same bytes.
+"""
+
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+from django_q.brokers import get_broker
+
+from datasets.batches import Batch, Problem, read_jsonl
+from datasets.draft import Change, Draft, read_changed
+from datasets.files import ExamplesWriter
+from datasets.import_request import ImportRequest
+from datasets.models import DatasetVersion, DraftChange
+from datasets.plain_text import read_text
+from datasets.services.claims import CLAIM_SECONDS, Claim, ClaimLostError, unclaimed
+from datasets.services.uploads import UPLOAD_NAME
+from datasets.services.versions import enqueue_import
+from datasets.tally import Tally
+from finetune_site.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+MAX_PROBLEMS = 100
+
+
+def import_version(*, version_id: int) -> None:
+    claim = Claim.take(version_id)
+    if claim is None:
+        return
+    version = DatasetVersion.objects.select_related("parent").get(pk=version_id)
+    try:
+        _import_claimed(version, claim)
+    except ClaimLostError:
+        logger.info("the import of version %s goes on elsewhere", version_id)
+    except UserError as error:
+        _fail(claim, error.message)
+    except OSError as error:
+        logger.exception("import of version %s", version_id)
+        _fail(
+            claim,
+            f"The site could not read or write its files ({error.strerror or error}). "
+            "Ask an admin whether the disk is full, then upload the file again.",
+        )
+    except Exception:
+        logger.exception("import of version %s", version_id)
+        _fail(
+            claim,
+            "The import stopped because of a fault in this site; its log has the "
+            "details. Nothing else is affected.",
+        )
+
+
+def requeue_stale_imports() -> int:
+    """Enqueue imports that nobody works on; the watcher calls this every few seconds.
+
+    While tasks wait untaken the worker is busy or down, and more tasks would not help.
+    """
+    old = timezone.now() - timedelta(seconds=CLAIM_SECONDS)
+    stale = list(unclaimed(timezone.now()).filter(created_at__lt=old))
+    if not stale or get_broker().queue_size():
+        return 0
+    for version in stale:
+        enqueue_import(version)
+    return len(stale)
+
+
+def _import_claimed(version: DatasetVersion, claim: Claim) -> None:
+    request = ImportRequest.read(version.folder)
+    tally, num_bad = Tally(), 0
+    problems: list[Problem] = []
+    with ExamplesWriter(version.examples_path) as writer:
+        for batch in _batches(version, request):
+            writer.add(batch.lines)
+            tally.add(batch.groups)
+            num_bad += len(batch.problems)
+            problems += batch.problems[: MAX_PROBLEMS - len(problems)]
+            claim.report(batch.done)
+        if not tally.num_examples:
+            _keep_problems(claim, problems, num_bad)
+            raise UserError(_nothing_good(problems, num_bad))
+        claim.update(bytes_done=version.bytes_total)
+        writer.publish()
+    fields = {
+        "status": DatasetVersion.Status.READY,
+        "sha256": writer.sha256,
+        "num_bytes": writer.num_bytes,
+        "num_examples": tally.num_examples,
+        "num_bad": num_bad,
+        "problems": _as_json(problems),
+        "num_unspaced": tally.num_unspaced,
+        "shares": tally.shares(),
+    }
+    with transaction.atomic():
+        claim.update(**fields)
+        _move_draft(version, request)
+    if not num_bad:
+        (version.folder / UPLOAD_NAME).unlink(missing_ok=True)
+
+
+def _batches(version: DatasetVersion, request: ImportRequest) -> Iterator[Batch]:
+    if request.kind == "draft":
+        if version.parent is None:
+            raise UserError("The version this one was made from is gone.")
+        draft = Draft(Change(**change) for change in request.changes)
+        return read_changed(version.parent.examples_path, draft, version.joiner)
+    upload = version.folder / UPLOAD_NAME
+    if request.kind == "txt":
+        return read_text(upload, request.text_split)
+    return read_jsonl(upload, version.joiner)
+
+
+def _move_draft(version: DatasetVersion, request: ImportRequest) -> None:
+    """Changes that came after the save was asked for go on as the new version's draft:
+    its examples have the same numbers."""
+    if request.kind != "draft":
+        return
+    changes = DraftChange.objects.filter(version_id=version.parent_id)
+    changes.filter(id__lte=request.last_change).delete()
+    changes.update(version=version)
+
+
+def _fail(claim: Claim, message: str) -> None:
+    try:
+        claim.update(status=DatasetVersion.Status.FAILED, status_message=message)
+    except ClaimLostError:
+        logger.info("version %s was taken over before it failed", claim.pk)
+
+
+def _keep_problems(claim: Claim, problems: list[Problem], num_bad: int) -> None:
+    claim.update(problems=_as_json(problems), num_bad=num_bad)
+
+
+def _as_json(problems: list[Problem]) -> list[dict[str, Any]]:
+    return [
+        {"line": problem.line, "message": problem.message, "text": problem.text}
+        for problem in problems
+    ]
+
+
+def _nothing_good(problems: list[Problem], num_bad: int) -> str:
+    if not problems:
+        return "The file holds no example: there is nothing but white space in it."
+    first = problems[0]
+    return (
+        f"None of the {num_bad:,} lines could be used. Line {first.line}: "
+        f"{first.message}. Mend the file and upload it again."
+    )

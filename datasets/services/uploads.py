@@ -1,0 +1,152 @@
+"""Takes a file that somebody uploaded and has it imported as a version."""
+
+import os
+import shutil
+from pathlib import Path
+
+from django.conf import settings
+from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
+from django.db import IntegrityError, transaction
+
+from datasets.files import sync_folder
+from datasets.import_request import ImportRequest
+from datasets.lines import check_kind
+from datasets.models import Dataset, DatasetVersion
+from datasets.plain_text import TextSplit
+from datasets.services.versions import add_version
+from finetune_site.errors import UserError
+from finetune_site.team.models import Member
+from finetune_site.team.services import record
+from finetune_site.wording import num_bytes
+
+KINDS = {".jsonl": "jsonl", ".txt": "txt"}
+UPLOAD_NAME = "upload.bin"
+
+
+def import_dataset_file(
+    *,
+    member: Member | None,
+    name: str,
+    upload: UploadedFile | Path | str,
+    dataset: Dataset | None = None,
+    text_split: str = TextSplit.PARAGRAPHS,
+    joiner: str = "",
+    note: str = "",
+) -> DatasetVersion:
+    """A new dataset, or the next version of `dataset`, from a .jsonl or .txt file.
+
+    The version is `importing` when this returns. UserError names the field at fault.
+    """
+    source = upload.name if isinstance(upload, UploadedFile) else str(upload)
+    source_name = Path(source or "").name
+    kind = _check_upload(upload, source_name)
+    if dataset is None:
+        name = check_name(name)
+    _check_choices(text_split, joiner)
+    version = DatasetVersion(
+        source_name=source_name, joiner=joiner, note=note.strip()[:200]
+    )
+    version.created_by = member
+    try:
+        _take_in(upload, version.folder)
+        check_kind(version.folder / UPLOAD_NAME)
+        version.bytes_total = (version.folder / UPLOAD_NAME).stat().st_size
+        ImportRequest(kind=kind, text_split=text_split).write(version.folder)
+        return _add(member, name, dataset, version)
+    except BaseException:
+        shutil.rmtree(version.folder, ignore_errors=True)
+        raise
+
+
+def check_name(name: str, besides: Dataset | None = None) -> str:
+    name = " ".join(name.split())
+    if not name:
+        raise UserError("Give the dataset a name.", field="name")
+    if len(name) > 120:
+        raise UserError(
+            f"The name has {len(name)} characters; 120 fit. Shorten it.", field="name"
+        )
+    others = Dataset.objects.exclude(pk=besides.pk) if besides else Dataset.objects
+    if others.filter(name__iexact=name).exists():
+        raise name_taken(name)
+    return name
+
+
+def name_taken(name: str) -> UserError:
+    return UserError(
+        f"There is a dataset named {name} already. Choose another name, or open that "
+        "one and upload the file as its next version.",
+        field="name",
+    )
+
+
+@transaction.atomic
+def _add(
+    member: Member | None,
+    name: str,
+    dataset: Dataset | None,
+    version: DatasetVersion,
+) -> DatasetVersion:
+    if dataset is None:
+        try:
+            with transaction.atomic():
+                dataset = Dataset.objects.create(name=name, created_by=member)
+        except IntegrityError:
+            raise name_taken(name) from None
+    add_version(dataset=dataset, version=version)
+    record(
+        member=member,
+        action="dataset.upload",
+        subject=str(dataset),
+        version=version.number,
+        file=version.source_name,
+    )
+    return version
+
+
+def _check_upload(upload: UploadedFile | Path | str, source_name: str) -> str:
+    kind = KINDS.get(Path(source_name).suffix.lower())
+    if kind is None:
+        raise UserError(
+            f"{source_name or 'The file'} is neither .jsonl nor .txt. Save the "
+            "examples as .jsonl, one example a line, or as plain text (.txt).",
+            field="file",
+        )
+    size = upload.size if isinstance(upload, UploadedFile) else os.stat(upload).st_size
+    if not size:
+        raise UserError(
+            f"{source_name} is empty. Choose a file with examples in it.", field="file"
+        )
+    if size > settings.MAX_UPLOAD_BYTES:
+        raise UserError(
+            f"{source_name} has {num_bytes(size)}, and this site takes "
+            f"{num_bytes(settings.MAX_UPLOAD_BYTES)} at most. Split it into several "
+            "files.",
+            field="file",
+        )
+    return kind
+
+
+def _check_choices(text_split: str, joiner: str) -> None:
+    if text_split not in list(TextSplit):
+        raise UserError("Choose how the text is cut.", field="text_split")
+    if joiner not in DatasetVersion.Joiner.values:
+        raise UserError("Choose how segments are joined.", field="joiner")
+
+
+def _take_in(upload: UploadedFile | Path | str, folder: Path) -> None:
+    """Move an uploaded temporary file, copy anything else; on disk when it returns."""
+    folder.mkdir(parents=True, mode=0o700)
+    target = folder / UPLOAD_NAME
+    if isinstance(upload, TemporaryUploadedFile):
+        shutil.move(upload.temporary_file_path(), target)
+    elif isinstance(upload, UploadedFile):
+        with target.open("wb") as file:
+            for chunk in upload.chunks():
+                file.write(chunk)
+    else:
+        shutil.copyfile(upload, target)
+    with target.open("rb+") as file:
+        os.fsync(file.fileno())
+    sync_folder(folder)
+    sync_folder(folder.parent)

@@ -1,0 +1,128 @@
+"""Counts how much is learned from which part of the examples.
+
+A part is a position (first, second, later; the last one apart) with a loss weight.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from datasets.batches import Groups, meets_unspaced
+from jobs.trainer.examples import Segment
+
+# Positions from here on are counted together.
+LATER = 2
+MAX_PARTS = 20
+MAX_KEYS = 4096
+
+Key = tuple[int, bool, float]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Segments at one position (from 0, at most LATER) with one loss weight.
+
+    `weight` is the mean over characters where weights were too many to keep apart.
+    """
+
+    position: int
+    last: bool
+    weight: float
+    segments: int
+    characters: int
+    mixed: bool = False
+
+    @property
+    def mass(self) -> float:
+        """What this part adds to the loss, with characters standing for tokens."""
+        return self.weight * self.characters
+
+
+class Tally:
+    def __init__(self) -> None:
+        self.num_examples = 0
+        self.num_unspaced = 0
+        self._segments: Counter[Key] = Counter()
+        self._characters: Counter[Key] = Counter()
+
+    def add(self, groups: Groups) -> None:
+        for weights, examples in groups.items():
+            self.num_examples += len(examples)
+            columns = list(zip(*examples, strict=True))
+            for number, (column, weight) in enumerate(
+                zip(columns, weights, strict=True)
+            ):
+                key = (min(number, LATER), number == len(weights) - 1, float(weight))
+                self._segments[key] += len(column)
+                self._characters[key] += sum(map(len, column))
+            self.num_unspaced += _count_unspaced(columns, examples)
+        if len(self._segments) > MAX_KEYS:
+            self._replace(merge_parts(self.parts(), MAX_KEYS // 4))
+
+    def parts(self) -> list[Part]:
+        return [
+            Part(*key, segments=count, characters=self._characters[key])
+            for key, count in sorted(self._segments.items())
+        ]
+
+    def shares(self) -> list[dict[str, Any]]:
+        """For the version's row."""
+        return [asdict(part) for part in merge_parts(self.parts(), MAX_PARTS)]
+
+    def _replace(self, parts: Iterable[Part]) -> None:
+        self._segments.clear()
+        self._characters.clear()
+        for part in parts:
+            key = (part.position, part.last, part.weight)
+            self._segments[key] += part.segments
+            self._characters[key] += part.characters
+
+
+def merge_parts(parts: list[Part], most: int) -> list[Part]:
+    """At most `most` parts: the smallest of each position and length become one."""
+    if len(parts) <= most:
+        return parts
+    places = {(part.position, part.last) for part in parts}
+    keep = max(0, most - len(places))
+    by_size = sorted(parts, key=lambda part: part.characters, reverse=True)
+    kept, rest = by_size[:keep], by_size[keep:]
+    for position, last in sorted(places):
+        here = [part for part in rest if (part.position, part.last) == (position, last)]
+        if here:
+            kept.append(_merged(here))
+    return sorted(kept, key=lambda part: (part.position, part.last, part.weight))
+
+
+def part_of(segments: list[Segment], number: int) -> tuple[int, bool]:
+    return min(number, LATER), number == len(segments) - 1
+
+
+def _merged(parts: list[Part]) -> Part:
+    characters = sum(part.characters for part in parts)
+    mass = sum(part.mass for part in parts)
+    return Part(
+        position=parts[0].position,
+        last=parts[0].last,
+        weight=mass / characters if characters else 0.0,
+        segments=sum(part.segments for part in parts),
+        characters=characters,
+        mixed=len({part.weight for part in parts}) > 1,
+    )
+
+
+def _count_unspaced(columns: list[tuple[str, ...]], examples: list[Any]) -> int:
+    """Examples with a border that has no white space on either side."""
+    if len(columns) < 2:
+        return 0
+    if len(columns) == 2:
+        return sum(
+            not (before[-1].isspace() or after[0].isspace())
+            for before, after in zip(*columns, strict=True)
+            if before and after
+        )
+    return sum(
+        any(meets_unspaced(*pair) for pair in pairwise(filter(None, texts)))
+        for texts in examples
+    )

@@ -1,0 +1,7 @@
+"""What the worker does for datasets. A task takes an id and may run twice."""
+
+from datasets import services
+
+
+def import_version(version_id: int) -> None:
+    services.import_version(version_id=version_id)
