@@ -1,9 +1,7 @@
 """Which processes of the site are alive, for /healthz and for `up`."""
 
-import socket
 import time
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -15,6 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from jobs.models import Heartbeat, Job
+from jobs.serving import client
 
 STARTING_SECONDS = 30.0
 STARTED_AT = time.monotonic()
@@ -61,22 +60,9 @@ def _age_entry(at: datetime | None) -> dict[str, Any]:
 def _model_server() -> dict[str, dict[str, Any]]:
     return {
         "model_server": {
-            "alive": _answers(Path(settings.DATA_DIR) / "run/serving.sock")
+            "alive": client.is_alive(client.socket_path(settings.DATA_DIR))
         }
     }
-
-
-def _answers(path: Path) -> bool:
-    probe = socket.socket(socket.AF_UNIX)
-    probe.settimeout(1.0)
-    try:
-        probe.connect(str(path))
-        probe.sendall(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
-        return b" 200 " in probe.recv(64)
-    except OSError:
-        return False
-    finally:
-        probe.close()
 
 
 def _trainers() -> list[int]:
