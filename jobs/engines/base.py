@@ -56,4 +56,9 @@ class Engine(Protocol):
     def complete(
         self, snapshot: Snapshot | None, request: dict[str, Any]
     ) -> AsyncIterator[dict[str, Any]]:
-        """Stream a completion of a snapshot, or of a base model when it is None."""
+        """Stream a completion of a snapshot, or of `base_model` when it is None.
+
+        The request has prompt, temperature, top_p, max_tokens, stop, seed and n. Lines:
+        {"index", "text", "finish_reason", "tokens"}, at last {"done", "usage", ...}.
+        Raises UserError.
+        """

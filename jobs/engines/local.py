@@ -4,14 +4,18 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 import orjson
+from asgiref.sync import sync_to_async
+from django.conf import settings
 
 from jobs.engines.base import Report, RunFolderError
 from jobs.engines.processes import end_trainers, spawn_trainer
 from jobs.models import Job, Snapshot
+from jobs.selectors import model_source
+from jobs.serving import client
 from jobs.trainer.events import Event, read_events
 from jobs.trainer.runfolder import Control, RunFolder, Want, write_json
 from jobs.trainer.spec import Spec
@@ -105,10 +109,17 @@ class LocalEngine:
         folder.write_numerics(replace(numerics, micro_batch=half))
         return f"It goes on with {half} rows at a time, which needs less memory."
 
-    def complete(
+    async def complete(
         self, snapshot: Snapshot | None, request: dict[str, Any]
     ) -> AsyncIterator[dict[str, Any]]:
-        raise NotImplementedError
+        name = snapshot.base_model if snapshot else request["base_model"]
+        source = await sync_to_async(model_source)(name, snapshot)
+        asked = {key: request[key] for key in request if key != "base_model"}
+        socket = client.socket_path(settings.DATA_DIR)
+        async for line in client.stream_completion(
+            socket, {**asked, "model": asdict(source)}
+        ):
+            yield line
 
 
 def wait_for_lock(folder: RunFolder) -> int | None:
