@@ -36,7 +36,7 @@ class Scheduler:
                 self._turn(key)
 
     def _warm(self) -> None:
-        """The first calls cost ten times the later ones; nobody should wait for them."""
+        """The first calls cost ten times the later ones; nobody shall wait for them."""
         try:
             tiny = self.models.get(TINY)
         except ModelError as error:

@@ -55,7 +55,7 @@ def load_model(
     _check_report(folder, report)
     if source.adapter_path is None:
         return model
-    return _with_adapter(model, Path(source.adapter_path), trainable_adapter)
+    return with_adapter(model, Path(source.adapter_path), trainable_adapter)
 
 
 def add_lora(model: nn.Module, lora: Lora) -> nn.Module:
@@ -95,7 +95,7 @@ def is_adapted(model: nn.Module) -> bool:
     return hasattr(model, "peft_config")
 
 
-def _with_adapter(model: nn.Module, folder: Path, trainable: bool) -> nn.Module:
+def with_adapter(model: nn.Module, folder: Path, trainable: bool) -> nn.Module:
     from peft import PeftModel
 
     _check_files(folder)
