@@ -35,7 +35,7 @@ def read_first_steps() -> list[FirstStep]:
         .first()
     )
     job = Job.objects.order_by("-pk").first()
-    snapshot = Snapshot.objects.order_by("-pk").first()
+    snapshot = Snapshot.objects.order_by("-created_at", "-pk").first()
     return [
         _add_examples(version),
         _say_what_counts(version, job),

@@ -48,7 +48,7 @@ def read_home() -> Home:
         running=[read_running(job) for job in running[:MAX_RUNNING]],
         waiting=list(waiting[:MAX_WAITING]),
         finished=list(_finished()[:MAX_FINISHED]),
-        snapshots=list(Snapshot.objects.select_related("job")[:MAX_SNAPSHOTS]),
+        snapshots=list(_snapshots()[:MAX_SNAPSHOTS]),
         headline=_headline(running.count(), waiting.count()),
     )
 
@@ -57,6 +57,10 @@ def read_running(job: Job) -> RunningJob:
     newest = job.events.filter(type="completion").order_by("-seq").first()
     completion = {**newest.data, "step": newest.step} if newest else None
     return RunningJob(job, draw_mini_chart(job), completion)
+
+
+def _snapshots() -> QuerySet[Snapshot]:
+    return Snapshot.objects.select_related("job").order_by("-created_at", "-pk")
 
 
 def _finished() -> QuerySet[Job]:

@@ -39,9 +39,9 @@ def test_help_says_that_weights_are_relative(help_text):
     assert "Weights are relative." in help_text
 
 
-@pytest.mark.parametrize("page", ["400.html", "500.html"])
-def test_page_of_a_broken_site_needs_no_database(page):
-    assert "Go to the home page" in render_to_string(page)
+@pytest.mark.parametrize("name", ["400.html", "500.html"])
+def test_page_of_a_broken_site_needs_no_database(name):
+    assert "To the home page" in render_to_string(name)
 
 
 def test_missing_page_keeps_the_navigation_for_members(client, member):

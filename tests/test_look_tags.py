@@ -106,7 +106,7 @@ def test_field_escapes_what_was_typed():
 
 
 @pytest.fixture
-def page(admin):
+def draw_page(admin):
     def draw(user=admin):
         request = RequestFactory().get("/")
         request.user = user
@@ -117,21 +117,21 @@ def page(admin):
     return draw
 
 
-def test_page_shows_the_running_job_at_its_side(page):
+def test_page_shows_the_running_job_at_its_side(draw_page):
     make_job(name="Jokes, gentle", status="running", step=3, total_steps=9)
-    html = page()
+    html = draw_page()
     assert "Jokes, gentle" in html
     assert "1 running" in html
 
 
-def test_navigation_costs_one_query(page, django_assert_num_queries):
+def test_navigation_costs_one_query(draw_page, django_assert_num_queries):
     make_job(status="running")
     with django_assert_num_queries(1):
-        page()
+        draw_page()
 
 
-def test_page_has_nothing_inline(page):
-    html = page()
+def test_page_has_nothing_inline(draw_page):
+    html = draw_page()
     assert "style=" not in html
     assert re.findall(r"<script(?![^>]*src=)", html) == []
     assert re.findall(r"\son[a-z]+=", html) == []
