@@ -10,4 +10,5 @@ urlpatterns = [
     path("help/", views.help_page, name="help"),
     path("healthz", health.healthz, name="healthz"),
     path("", include("finetune_site.team.urls")),
+    path("", include("jobs.urls")),
 ]

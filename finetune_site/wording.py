@@ -71,6 +71,12 @@ def whole_percents(shares: Sequence[float]) -> list[int]:
     return rounded
 
 
+def parameters(number: int) -> str:
+    """5.9 million, 0.6 billion."""
+    size, unit = (1e9, "billion") if number >= 5e8 else (1e6, "million")
+    return f"{number / size:.1f}".removesuffix(".0") + f"{NO_BREAK}{unit}"
+
+
 def num_bytes(value: float | None) -> str:
     """In powers of 1000, as disks are sold: 12 MB."""
     if value is None:

@@ -39,7 +39,7 @@ _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, "Watch"]] = (
 async def updates(
     pk: int, *, after: int, can_work: bool
 ) -> AsyncGenerator[Update | None]:
-    """Updates of a job until it is final or gone; None when nothing happened in a while.
+    """Updates of a job until it is final or gone; None when nothing happens.
 
     The first comes at once, so that a page that slept is right again.
     """
@@ -68,7 +68,7 @@ async def updates(
 
 
 class Watch:
-    """One job under watch. `stamp` is what was last seen of its row; None: it is gone."""
+    """One job. `stamp` is what was last seen of its row; None: it is gone."""
 
     def __init__(self, pk: int) -> None:
         self.pk = pk

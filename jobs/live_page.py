@@ -1,6 +1,5 @@
 """What the live page shows: the same parts on first load and in every update."""
 
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -22,6 +21,7 @@ from jobs.film import (
 )
 from jobs.log_lines import read_log
 from jobs.models import Job, Snapshot
+from jobs.services.ending import log_tail
 
 Update = dict[str, Any]
 
@@ -37,8 +37,6 @@ PARTS = {
 SPARK_POINTS = 40
 NEWEST_SNAPSHOTS = 5
 MAX_MARKS = 8
-TAIL_LINES = 20
-TAIL_BYTES = 8_000
 
 
 def render_parts(job: Job, *, can_work: bool) -> dict[str, SafeString]:
@@ -136,7 +134,7 @@ def _context(job: Job, *, can_work: bool) -> dict[str, Any]:
         "can_work": can_work,
         **_progress(job),
         "advice": selectors.advice(job),
-        "tail": _tail(job.folder / "trainer.log") if job.status == "failed" else "",
+        "tail": log_tail(job) if job.status == Job.Status.FAILED else "",
         "marks": _marks(job, best),
         "snapshots": _newest_and_best(snapshots),
         "num_snapshots": len(snapshots),
@@ -251,13 +249,3 @@ def spark(points: list[Point]) -> str:
         for i, value in enumerate(values)
     )
     return "M" + " ".join(pairs)
-
-
-def _tail(log: Path) -> str:
-    """The last lines of the trainer's stderr."""
-    if not log.is_file():
-        return ""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - TAIL_BYTES))
-        text = file.read().decode(errors="replace")
-    return "\n".join(text.splitlines()[-TAIL_LINES:])

@@ -1,5 +1,6 @@
 """Background tasks. Each may be delivered twice, also at the same time."""
 
+from jobs import planning
 from jobs.models import Job
 from jobs.services.heartbeats import beat
 from jobs.services.launching import launch
@@ -19,6 +20,11 @@ def launch_queued(engine: str) -> None:
 
 def launch_job(job_id: int) -> None:
     launch(job_id)
+
+
+def count_tokens(version_id: int, base_model: str) -> None:
+    """For the plan on the form of a new job."""
+    planning.count_tokens(version_id, base_model)
 
 
 def beat_worker() -> None:

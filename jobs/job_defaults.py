@@ -1,0 +1,145 @@
+"""What the form of a new job begins with, and the settings of one in words."""
+
+from typing import Any
+
+from django.http import QueryDict
+
+from datasets.models import DatasetVersion
+from finetune_site.wording import count
+from jobs.base_models.catalogue import CATALOGUE
+from jobs.forms import SNAPSHOT, selectable_versions
+from jobs.models import Job, Snapshot
+from jobs.selectors import suggest_settings
+from jobs.services.jobs import default_name
+
+DEFAULT_MODEL = "tiny"
+# Fields that "Train again" takes over.
+KEPT = (
+    "dataset_version",
+    "validation_version",
+    "parent_snapshot",
+    "engine",
+    "method",
+    "epochs",
+    "batch_size",
+    "max_tokens",
+    "learning_rate_scale",
+    "seed",
+    "prompts",
+    "completions_every",
+    "num_completions",
+    "snapshots_every",
+)
+
+
+def from_link(query: QueryDict) -> dict[str, Any]:
+    """?like= a job, ?snapshot= to train further, ?dataset=; what is gone is ignored."""
+    if like := _job(query.get("like", "")):
+        return _like(like)
+    snapshot = Snapshot.objects.filter(uid=query.get("snapshot", "")).first()
+    version = _version(query.get("dataset", "")) or (
+        snapshot.job.dataset_version if snapshot else selectable_versions([]).first()
+    )
+    base_model = snapshot.base_model if snapshot else DEFAULT_MODEL
+    values: dict[str, Any] = {
+        "dataset_version": version,
+        "base_model": SNAPSHOT if snapshot else base_model,
+        "parent_snapshot": snapshot.uid if snapshot else None,
+        "engine": "local",
+        **suggest({"dataset_version": version, "base_model": base_model}),
+    }
+    if snapshot:
+        values["method"] = snapshot.method
+        values["validation_version"] = snapshot.job.validation_version
+        values["prompts"] = snapshot.job.prompts
+    return values
+
+
+def suggest(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings that suit a dataset and a base model, and a name for the job."""
+    version, base_model = values.get("dataset_version"), values.get("base_model")
+    model = CATALOGUE.get(str(base_model))
+    if not version or not model:
+        return dict(PLAIN)
+    return {**suggest_settings(version, model.name), "name": default_name(version)}
+
+
+# Without a dataset: the form's fields still want values.
+PLAIN = {
+    "method": Job.Method.FULL.value,
+    "epochs": 4,
+    "batch_size": 1,
+    "max_tokens": 256,
+    "learning_rate_scale": 1,
+    "seed": 1,
+    "completions_every": 10,
+    "num_completions": 1,
+    "snapshots_every": 20,
+}
+
+
+def resolve(initial: dict[str, Any]) -> dict[str, Any]:
+    """A form's beginning, as its cleaned data would be."""
+    values = dict(initial)
+    if values.get("base_model") == SNAPSHOT:
+        parent = Snapshot.objects.get(uid=values["parent_snapshot"])
+        values["base_model"] = parent.base_model
+    return values
+
+
+def describe(job: Job) -> list[tuple[str, str]]:
+    """All settings as facts."""
+    model = CATALOGUE.get(job.base_model)
+    start = str(job.parent_snapshot) if job.parent_snapshot else job.base_model
+    rate = None
+    if model:
+        lora = job.method == Job.Method.LORA
+        rate = model.lora_learning_rate if lora else model.full_learning_rate
+    scale = f"× {job.learning_rate_scale:g}"
+    if rate:
+        scale += f" (rate {rate * job.learning_rate_scale:.2g})"
+    return [
+        ("Dataset", str(job.dataset_version)),
+        ("Validation dataset", str(job.validation_version or "none")),
+        ("Start from", start),
+        ("Engine", "This machine" if job.engine == "local" else job.engine),
+        ("What changes", job.get_method_display()),
+        ("Epochs", count(job.epochs)),
+        ("Batch size", f"{_units(job.batch_size, 'row')} a step"),
+        ("Max tokens", f"{count(job.max_tokens)} a row"),
+        ("Learning-rate scale", scale),
+        ("Seed", str(job.seed)),
+        ("Completions every", _every(job.completions_every)),
+        ("Number of completions", f"{job.num_completions} a prompt"),
+        ("Snapshots every", _every(job.snapshots_every)),
+        ("Id", job.uid),
+    ]
+
+
+def _every(steps: int) -> str:
+    return _units(steps, "step") if steps else "never"
+
+
+def _units(number: int, unit: str) -> str:
+    return f"{count(number)} {unit}{'' if number == 1 else 's'}"
+
+
+def _like(job: Job) -> dict[str, Any]:
+    values = {name: getattr(job, name) for name in KEPT}
+    parent = job.parent_snapshot
+    return {
+        **values,
+        "base_model": SNAPSHOT if parent else job.base_model,
+        "parent_snapshot": parent.uid if parent else None,
+        "name": default_name(job.dataset_version),
+    }
+
+
+def _job(text: str) -> Job | None:
+    return Job.objects.filter(pk=text).first() if text.isdecimal() else None
+
+
+def _version(dataset: str) -> DatasetVersion | None:
+    if not dataset.isdecimal():
+        return None
+    return selectable_versions([]).filter(dataset=dataset).first()

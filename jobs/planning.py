@@ -1,0 +1,130 @@
+"""The plan of a job that does not exist yet, for its form."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from django.core.cache import cache
+from django_q.tasks import async_task
+
+from datasets.models import DatasetVersion
+from jobs.base_models.catalogue import CATALOGUE
+from jobs.models import Job
+from jobs.selectors import models_dir
+from jobs.services.preparation import snapshot_bytes
+from jobs.trainer.packing import Packing, pack
+from jobs.trainer.plan import make_plan
+from jobs.trainer.token_cache import (
+    build_token_cache,
+    cache_folder,
+    open_token_cache,
+)
+
+# A count that has not ended after this long is asked for again.
+COUNT_AGAIN_SECONDS = 120
+# Of a form's values, what a plan needs; the fields of Job that carry the same names.
+SETTINGS = (
+    "epochs",
+    "batch_size",
+    "max_tokens",
+    "seed",
+    "completions_every",
+    "num_completions",
+    "snapshots_every",
+)
+FEW_STEPS = 5
+
+
+@dataclass(frozen=True)
+class PlanView:
+    """`state`: ready, counting (no plan yet), or incomplete (values are missing)."""
+
+    state: str
+    plan: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    num_ahead: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def shares(self) -> list[tuple[str, float]]:
+        learned = self.plan["learned_tokens"]
+        return [("Learned", learned), ("Only read", self.plan["tokens"] - learned)]
+
+
+def read_plan(values: dict[str, Any]) -> PlanView:
+    """`values` by field name, valid ones only. Starts the counting of tokens."""
+    version, base_model = values.get("dataset_version"), values.get("base_model")
+    model = CATALOGUE.get(str(base_model))
+    known = all(values.get(name) is not None for name in SETTINGS)
+    if not version or not known or not model or not model.is_ready(models_dir()):
+        return PlanView("incomplete", values=values)
+    folder = cache_folder(version.folder, model.folder(models_dir()))
+    tokens = open_token_cache(folder)
+    if tokens is None:
+        start_counting(version, model.name)
+        return PlanView("counting", values=values)
+    job = Job(method=values.get("method") or Job.Method.FULL)
+    plan = make_plan(
+        tokens,
+        **{name: values[name] for name in SETTINGS},
+        num_prompts=len(values.get("prompts") or ()) or values.get("num_prompts") or 3,
+        snapshot_bytes=snapshot_bytes(job, model),
+        tokens_per_second=known_speed(model.name, job.method),
+        packing=_pack(folder, values["max_tokens"], values["seed"]),
+    )
+    waiting = Job.objects.filter(status__in=[Job.Status.QUEUED, *Job.LIVE])
+    return PlanView("ready", plan, values, waiting.count(), list(_warnings(plan)))
+
+
+def start_counting(version: DatasetVersion, base_model: str) -> None:
+    """Once, however often the form asks while it waits."""
+    key = f"count-tokens-{version.pk}-{base_model}"
+    if cache.add(key, True, COUNT_AGAIN_SECONDS):
+        async_task("jobs.tasks.count_tokens", version.pk, base_model, timeout=3_000)
+
+
+def count_tokens(version_id: int, base_model: str) -> None:
+    """Make the token cache of a version. It may have gone meanwhile."""
+    version = DatasetVersion.objects.filter(pk=version_id).first()
+    model = CATALOGUE.get(base_model)
+    if version and model and model.is_ready(models_dir()):
+        folder = model.folder(models_dir())
+        build_token_cache(
+            version.examples_path, folder, cache_folder(version.folder, folder)
+        )
+
+
+def known_speed(base_model: str, method: str) -> float | None:
+    """Tokens a second of the last job of this kind."""
+    jobs = Job.objects.filter(base_model=base_model, method=method)
+    measured = jobs.exclude(tokens_per_second=None)
+    return measured.values_list("tokens_per_second", flat=True).first()
+
+
+@lru_cache(maxsize=4)
+def _pack(folder: Path, max_tokens: int, seed: int) -> Packing:
+    """Packing a large dataset takes a second, and most fields do not change it."""
+    tokens = open_token_cache(folder)
+    assert tokens is not None  # noqa: S101  the caller has just opened it
+    return pack(tokens.lengths, max_tokens, seed)
+
+
+def _warnings(plan: dict[str, Any]) -> Any:
+    if not plan["learned_tokens"]:
+        yield "Every text has loss weight 0, so nothing would be learned."
+    elif plan["unlearned_examples"]:
+        yield (
+            f"{plan['unlearned_examples']:,} of {plan['examples']:,} examples have "
+            "nothing to learn: all their loss weights are 0."
+        )
+    if plan["pieces_cut"]:
+        yield (
+            f"{plan['pieces_cut']:,} examples are longer than max tokens and are cut "
+            "into pieces."
+        )
+    if plan["steps_per_epoch"] < FEW_STEPS:
+        yield (
+            f"{plan['steps_per_epoch']} steps an epoch are few. Lower max tokens or "
+            "batch size, or take more epochs."
+        )

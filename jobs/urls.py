@@ -1,0 +1,24 @@
+"""Addresses of jobs, snapshots, base models and engines."""
+
+from django.urls import path
+
+from jobs.views import engines, jobs, live, models, snapshots
+
+urlpatterns = [
+    path("jobs/", jobs.jobs, name="jobs"),
+    path("jobs/new/", jobs.job_new, name="job-new"),
+    path("jobs/plan.json", jobs.job_plan, name="job-plan"),
+    path("jobs/<int:pk>/", jobs.job, name="job"),
+    path("jobs/<int:pk>/settings/", jobs.job_settings, name="job-settings"),
+    path("jobs/<int:pk>/figure.json", live.job_figure, name="job-figure"),
+    path("jobs/<int:pk>/live", live.job_live, name="job-live"),
+    path("jobs/<int:pk>/parts.json", live.job_parts, name="job-parts"),
+    path("jobs/<int:pk>/stop/", jobs.job_stop, name="job-stop"),
+    path("jobs/<int:pk>/pause/", jobs.job_pause, name="job-pause"),
+    path("jobs/<int:pk>/resume/", jobs.job_resume, name="job-resume"),
+    path("jobs/<int:pk>/snapshot/", jobs.job_snapshot, name="job-snapshot"),
+    path("jobs/<int:pk>/delete/", jobs.job_delete, name="job-delete"),
+    path("snapshots/", snapshots.snapshots, name="snapshots"),
+    path("models/", models.models, name="models"),
+    path("engines/", engines.engines, name="engines"),
+]

@@ -1,0 +1,148 @@
+"""Jobs: the list, the form of a new one, the live page, and what people do there."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from finetune_site.errors import UserError
+from finetune_site.team.access import current_member, member_required
+from jobs import job_defaults, job_list, live_page, planning
+from jobs.forms import JobForm
+from jobs.models import Job
+from jobs.services import jobs as services
+
+
+@require_GET
+def jobs(request: HttpRequest) -> HttpResponse:
+    """`?part=live` is the table alone: refresh.js puts it in place."""
+    context = job_list.read_page(request.GET.get("page", "1"))
+    template = (
+        "jobs/_list.html" if request.GET.get("part") == "live" else "jobs/list.html"
+    )
+    return render(request, template, context)
+
+
+@member_required
+@require_http_methods(["GET", "POST"])
+def job_new(request: HttpRequest) -> HttpResponse:
+    if request.method == "GET":
+        return _form_page(request, JobForm(initial=job_defaults.from_link(request.GET)))
+    form = JobForm(request.POST)
+    if form.is_valid():
+        try:
+            job = services.create_job(
+                member=current_member(request), **form.cleaned_data
+            )
+        except UserError as error:
+            form.add_user_error(error)
+        else:
+            return redirect("job", job.pk)
+    return _form_page(request, form)
+
+
+def _form_page(request: HttpRequest, form: JobForm) -> HttpResponse:
+    values = form.cleaned_data if form.is_bound else job_defaults.resolve(form.initial)
+    context = {"form": form, "view": planning.read_plan(values)}
+    return render(request, "jobs/new.html", context)
+
+
+@require_GET
+def job_plan(request: HttpRequest) -> JsonResponse:
+    """The plan for the form as it stands, and what suits a newly chosen dataset."""
+    form = JobForm(request.GET)
+    form.is_valid()
+    view = planning.read_plan(form.cleaned_data)
+    answer: dict[str, Any] = {
+        "html": render_to_string("jobs/_plan.html", {"view": view}),
+        "counting": view.state == "counting",
+    }
+    if "suggest" in request.GET:
+        answer["suggested"] = job_defaults.suggest(form.cleaned_data)
+    return JsonResponse(answer)
+
+
+@require_GET
+def job(request: HttpRequest, pk: int) -> HttpResponse:
+    context = live_page.first_load(
+        get_object_or_404(
+            Job.objects.select_related("dataset_version__dataset", "created_by"), pk=pk
+        ),
+        can_work=current_member(request).can_work,
+        all_columns=request.GET.get("film") == "all",
+    )
+    return render(request, "jobs/job.html", {**context, "tab": "live"})
+
+
+@require_GET
+def job_settings(request: HttpRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(Job, pk=pk)
+    can_work = current_member(request).can_work
+    context = {
+        "job": found,
+        "can_work": can_work,
+        "parts": live_page.render_parts(found, can_work=can_work),
+        "settings": job_defaults.describe(found),
+        "tab": "settings",
+    }
+    return render(request, "jobs/settings.html", context)
+
+
+def _act(
+    request: HttpRequest, pk: int, service: Callable[..., Job], done: str
+) -> HttpResponse:
+    """What a button of the live page does; a script asks for JSON and stays there."""
+    found = get_object_or_404(Job, pk=pk)
+    try:
+        service(member=current_member(request), job=found)
+    except UserError as error:
+        level, text = messages.ERROR, error.message
+    else:
+        level, text = messages.SUCCESS, done
+    if request.accepts("text/html"):
+        messages.add_message(request, level, text)
+        return redirect("job", pk)
+    return JsonResponse({"ok": level == messages.SUCCESS, "message": text})
+
+
+@member_required
+@require_POST
+def job_stop(request: HttpRequest, pk: int) -> HttpResponse:
+    return _act(request, pk, services.stop_job, "The job is being stopped.")
+
+
+@member_required
+@require_POST
+def job_pause(request: HttpRequest, pk: int) -> HttpResponse:
+    return _act(request, pk, services.pause_job, "The job pauses after this step.")
+
+
+@member_required
+@require_POST
+def job_resume(request: HttpRequest, pk: int) -> HttpResponse:
+    return _act(request, pk, services.resume_job, "The job goes on.")
+
+
+@member_required
+@require_POST
+def job_snapshot(request: HttpRequest, pk: int) -> HttpResponse:
+    done = "A snapshot is taken after this step."
+    return _act(request, pk, services.request_snapshot, done)
+
+
+@member_required
+@require_POST
+def job_delete(request: HttpRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(Job, pk=pk)
+    try:
+        services.delete_job(member=current_member(request), job=found)
+    except UserError as error:
+        messages.error(request, error.message)
+        return redirect("job", pk)
+    messages.success(request, f"{found} and its snapshots are deleted.")
+    return redirect(reverse("jobs"))
