@@ -10,5 +10,6 @@ urlpatterns = [
     path("help/", views.help_page, name="help"),
     path("healthz", health.healthz, name="healthz"),
     path("", include("finetune_site.team.urls")),
+    path("datasets/", include("datasets.urls")),
     path("", include("jobs.urls")),
 ]
