@@ -1,0 +1,105 @@
+"""How to answer: the playground's form."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+
+from jobs.serving.request import (
+    MAX_ANSWERS,
+    MAX_PROMPT_CHARACTERS,
+    MAX_STOP_CHARACTERS,
+    MAX_STOPS,
+    MAX_TEMPERATURE,
+    MAX_TOKENS,
+)
+
+DEFAULTS = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 64, "n": 1}
+
+
+class StopField(forms.CharField):
+    """A stop text a line. `\\n` stands for a new line."""
+
+    widget = forms.Textarea
+
+    def clean(self, value: Any) -> list[str]:
+        text = super().clean(value).replace("\r\n", "\n")
+        stops = [line.replace("\\n", "\n") for line in text.split("\n") if line]
+        if len(stops) > MAX_STOPS:
+            raise forms.ValidationError(
+                f"These are {len(stops)} texts; give {MAX_STOPS} at most, one a line."
+            )
+        if any(len(stop) > MAX_STOP_CHARACTERS for stop in stops):
+            raise forms.ValidationError(
+                f"A text is longer than {MAX_STOP_CHARACTERS} characters; shorten it."
+            )
+        return stops
+
+
+class PromptField(forms.CharField):
+    """Text exactly as typed: the spaces at its end count."""
+
+    widget = forms.Textarea
+
+    def to_python(self, value: Any) -> str:
+        # Browsers send each line's end as two characters.
+        return str(super().to_python(value)).replace("\r\n", "\n")
+
+
+def _number(
+    field: Callable[..., forms.Field], label: str, low: float, high: float, **more: Any
+) -> Any:
+    whole = "whole number" if field is forms.IntegerField else "number"
+    message = f"{label} is a {whole} from {low:,} to {high:,}. Type one of these."
+    codes = ("required", "invalid", "min_value", "max_value")
+    return field(
+        label=label,
+        min_value=low,
+        max_value=high,
+        error_messages=dict.fromkeys(codes, message),
+        **more,
+    )
+
+
+def _slider(step: float) -> forms.NumberInput:
+    return forms.NumberInput(attrs={"type": "range", "step": step, "class": "slider"})
+
+
+class PlaygroundForm(forms.Form):
+    """How to answer: the fields of a completion request, but for the model."""
+
+    prompt = PromptField(
+        strip=False,
+        required=False,
+        max_length=MAX_PROMPT_CHARACTERS,
+        widget=forms.Textarea(attrs={"rows": 1, "class": "area"}),
+        error_messages={
+            "max_length": f"The prompt is longer than {MAX_PROMPT_CHARACTERS:,} "
+            "characters; the model reads its end only, so shorten the beginning."
+        },
+    )
+    temperature = _number(
+        forms.FloatField, "Temperature", 0, MAX_TEMPERATURE, widget=_slider(0.1)
+    )
+    top_p = _number(forms.FloatField, "Top p", 0, 1, widget=_slider(0.05))
+    max_tokens = _number(forms.IntegerField, "Max tokens", 1, MAX_TOKENS)
+    n = _number(forms.IntegerField, "Answers from each", 1, MAX_ANSWERS)
+    stop = StopField(
+        label="Stop at",
+        required=False,
+        strip=False,
+        widget=forms.Textarea(
+            attrs={"rows": 1, "placeholder": "a text, such as a full stop"}
+        ),
+        help_text=f"The answer ends before this text. Up to {MAX_STOPS}, one a line; "
+        "\\n stands for a new line.",
+    )
+    seed = _number(
+        forms.IntegerField,
+        "Seed",
+        0,
+        2**31 - 1,
+        required=False,
+        widget=forms.NumberInput(attrs={"placeholder": "any"}),
+        help_text="The same seed gives the same text.",
+    )

@@ -1,0 +1,102 @@
+"""The playground: one prompt, up to four snapshots, answers as they come."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+from asgiref.sync import sync_to_async
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    JsonResponse,
+    StreamingHttpResponse,
+)
+from django.shortcuts import render
+from django.views.decorators.http import require_POST, require_safe
+
+from finetune_site.errors import UserError
+from jobs import playground as play
+from jobs.engines.registry import get_engine
+from jobs.models import Snapshot
+from jobs.playground_form import DEFAULTS, PlaygroundForm
+
+STREAM_TYPE = "application/jsonl"
+
+
+@require_safe
+def playground(request: HttpRequest) -> HttpResponse:
+    """`?snapshot=UID` or `?model=NAME`, repeated for several side by side."""
+    chosen = play.read_chosen(request.GET)
+    groups = play.read_groups(chosen)
+    if not chosen and groups:
+        chosen = groups[0].choices[:1]
+    prompt = chosen[0].prompt if chosen else ""
+    form = PlaygroundForm(initial={**DEFAULTS, "prompt": prompt})
+    columns = [{"chosen": choice} for choice in chosen]
+    return _page(request, form=form, groups=groups, columns=columns)
+
+
+@require_POST
+async def playground_answer(request: HttpRequest) -> HttpResponseBase:
+    """One column's answers: a stream of JSON lines, or a page for browsers without
+    scripts. Viewers may ask too: nothing is changed."""
+    value = request.POST.get("model", "")
+    snapshot = await sync_to_async(play.find)(value)
+    form = PlaygroundForm(request.POST)
+    wants_stream = STREAM_TYPE in request.headers.get("Accept", "")
+    if not form.is_valid():
+        if wants_stream:
+            return JsonResponse({"errors": form.errors}, status=400)
+        return await sync_to_async(_answered)(request, form, snapshot, value, [])
+    asked = {**form.cleaned_data, "base_model": value}
+    lines = _lines(snapshot, asked)
+    if not wants_stream:
+        whole = [line async for line in lines]
+        return await sync_to_async(_answered)(request, form, snapshot, value, whole)
+    return StreamingHttpResponse(
+        (orjson.dumps(line) + b"\n" async for line in lines),
+        content_type=STREAM_TYPE,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _lines(
+    snapshot: Snapshot | None, asked: dict[str, Any]
+) -> AsyncIterator[dict[str, Any]]:
+    """An error comes as the last line: the answer has begun by then."""
+    engine = get_engine(snapshot.job.engine if snapshot else "local")
+    try:
+        async for line in engine.complete(snapshot, asked):
+            yield line
+    except UserError as error:
+        yield {"error": {"message": error.message}}
+
+
+def _answered(
+    request: HttpRequest,
+    form: PlaygroundForm,
+    snapshot: Snapshot | None,
+    value: str,
+    lines: list[dict[str, Any]],
+) -> HttpResponse:
+    chosen = play.choice_of(snapshot, value)
+    texts: dict[int, str] = {}
+    for line in lines:
+        if "index" in line:
+            texts[line["index"]] = texts.get(line["index"], "") + line["text"]
+    last = lines[-1] if lines else {}
+    column = {
+        "chosen": chosen,
+        "prompt": form.cleaned_data.get("prompt", ""),
+        "answers": [texts[index] for index in sorted(texts)],
+        "error": last.get("error", {}).get("message", ""),
+    }
+    status = 400 if form.errors else 200
+    groups = play.read_groups([chosen])
+    return _page(request, form=form, groups=groups, columns=[column], status=status)
+
+
+def _page(request: HttpRequest, *, status: int = 200, **context: Any) -> HttpResponse:
+    context["max_columns"] = play.MAX_COLUMNS
+    return render(request, "playground/page.html", context, status=status)
