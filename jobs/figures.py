@@ -73,6 +73,7 @@ def _loss_figure(job: Job, curves: Curves) -> go.Figure:
         )
         _mark_best(figure, best_point(curves.validation))
     figure.add_trace(_diamonds(curves.snapshot_steps))
+    figure.update_yaxes(tickformat=_tick_format(train))
     if train:
         _name_ends(figure, job, train[-1], curves.validation)
     return figure
@@ -140,7 +141,7 @@ def _mark_best(figure: go.Figure, best: Point) -> None:
     figure.add_annotation(
         x=best.step,
         y=_short(best.value),
-        text=f"<b>best {best.value:.2f}</b>",
+        text=f"best {best.value:.2f}",
         name="--clay",
         showarrow=False,
         yshift=15,
@@ -161,7 +162,7 @@ def _name_ends(
         figure.add_annotation(
             x=train.step,
             y=_short(value),
-            text=f"<b>{text}</b>",
+            text=text,
             name=ink,
             showarrow=False,
             xanchor="right" if late else "left",
@@ -185,7 +186,13 @@ def _frame(figure: go.Figure, job: Job) -> go.Figure:
         yaxis={"fixedrange": True, "nticks": 6, "zeroline": False},
         yaxis2={"overlaying": "y", "range": [0, 1], "visible": False},
     )
-    figure.update_xaxes(zeroline=False, nticks=7, tickformat=",")
+    figure.update_xaxes(
+        zeroline=False,
+        nticks=7,
+        tickformat=",",
+        tickprefix="step ",
+        showtickprefix="last",
+    )
     figure.update_yaxes(fixedrange=True)
     if not job.is_final and job.step < end:
         _future(figure, job.step, end)
@@ -212,6 +219,12 @@ def _differ(train: list[Point], learned: list[Point]) -> bool:
         abs(one.value - other.value) > SAME * abs(other.value)
         for one, other in zip(train, learned, strict=False)
     )
+
+
+def _tick_format(points: list[Point]) -> str:
+    """As many decimals as tell two ticks apart."""
+    values = [point.value for point in points]
+    return ".1f" if values and max(values) - min(values) > 0.5 else ".2~f"
 
 
 def _short(value: float) -> float:

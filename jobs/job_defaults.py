@@ -1,5 +1,6 @@
 """What the form of a new job begins with, and the settings of one in words."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.http import QueryDict
@@ -61,7 +62,10 @@ def suggest(values: dict[str, Any]) -> dict[str, Any]:
     model = CATALOGUE.get(str(base_model))
     if not version or not model:
         return dict(PLAIN)
-    return {**suggest_settings(version, model.name), "name": default_name(version)}
+    settings = suggest_settings(version, model.name)
+    # 1, not 1.0, in a field.
+    settings["learning_rate_scale"] = f"{settings['learning_rate_scale']:g}"
+    return {**settings, "name": default_name(version)}
 
 
 # Without a dataset: the form's fields still want values.
@@ -78,7 +82,7 @@ PLAIN = {
 }
 
 
-def resolve(initial: dict[str, Any]) -> dict[str, Any]:
+def resolve(initial: Mapping[str, Any]) -> dict[str, Any]:
     """A form's beginning, as its cleaned data would be."""
     values = dict(initial)
     if values.get("base_model") == SNAPSHOT:
@@ -142,4 +146,4 @@ def _job(text: str) -> Job | None:
 def _version(dataset: str) -> DatasetVersion | None:
     if not dataset.isdecimal():
         return None
-    return selectable_versions([]).filter(dataset=dataset).first()
+    return selectable_versions([]).filter(dataset=int(dataset)).first()

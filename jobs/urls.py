@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from jobs.views import engines, jobs, live, models, snapshots
+from jobs.views import engines, jobs, live, models, playground, snapshots
 
 urlpatterns = [
     path("jobs/", jobs.jobs, name="jobs"),
@@ -19,6 +19,12 @@ urlpatterns = [
     path("jobs/<int:pk>/snapshot/", jobs.job_snapshot, name="job-snapshot"),
     path("jobs/<int:pk>/delete/", jobs.job_delete, name="job-delete"),
     path("snapshots/", snapshots.snapshots, name="snapshots"),
+    path("playground/", playground.playground, name="playground"),
+    path(
+        "playground/answer/",
+        playground.playground_answer,
+        name="playground-answer",
+    ),
     path("models/", models.models, name="models"),
     path("engines/", engines.engines, name="engines"),
 ]

@@ -71,7 +71,7 @@ function paintLayout(layout, isLog, isNarrow) {
     annotations: notes.map((note) => ({
       ...note,
       y: isLog ? Math.log10(note.y) : note.y,
-      font: { color: ink(note.name), size: 13 },
+      font: { color: ink(note.name), size: 13, weight: 600 },
       bgcolor: ink("--surface"),
       borderpad: 1,
     })),

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import lru_cache
 from http import HTTPStatus
+from typing import cast
 
 from asgiref.sync import sync_to_async
 from django.db import connections
@@ -18,6 +19,8 @@ from django.http import (
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_GET
 
+from finetune_site.team.access import current_member
+from finetune_site.team.models import Member
 from jobs import hub, live_page
 from jobs.models import Job
 
@@ -26,8 +29,9 @@ from jobs.models import Job
 def job_parts(request: HttpRequest, pk: int) -> JsonResponse:
     """One update: for browsers to which no stream comes through."""
     job = get_object_or_404(Job, pk=pk)
+    can_work = current_member(request).can_work
     return JsonResponse(
-        live_page.update(job, after=_after(request), can_work=request.user.can_work)
+        live_page.update(job, after=_after(request), can_work=can_work)
     )
 
 
@@ -35,7 +39,7 @@ async def job_live(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     """A stream of updates (server-sent events), until the job is final."""
     if request.method != "GET":
         return HttpResponse(status=HTTPStatus.METHOD_NOT_ALLOWED)  # type: ignore[return-value]
-    member = await request.auser()
+    member = cast(Member, await request.auser())
     if not await Job.objects.filter(pk=pk).aexists():
         raise Http404
     # The stream reads through the hub's connection; this one would idle beside it.
