@@ -20,6 +20,9 @@ NAMES = {
 }
 
 
+TONES = ("", "mid", "low")
+
+
 @dataclass
 class Share:
     """A part of the examples by name. `mass` is weight times characters."""
@@ -30,6 +33,9 @@ class Share:
     read: int = 0
     weights: set[float] = field(default_factory=set)
     percent: int = 0
+    # Where it begins in the bar, in percent, and how it is drawn there.
+    start: int = 0
+    tone: str = ""
 
     @property
     def times(self) -> str:
@@ -127,7 +133,8 @@ def _effect(shares: list[Share]) -> Effect:
     learned = [share for share in shares if share.mass > 0]
     learned.sort(key=lambda share: share.mass, reverse=True)
     percents = whole_percents([share.mass for share in learned])
-    for share, percent in zip(learned, percents, strict=True):
-        share.percent = percent
+    for at, share in enumerate(learned):
+        share.percent, share.start = percents[at], sum(percents[:at])
+        share.tone = TONES[min(at, len(TONES) - 1)]
     only = learned[0].name if len(learned) == 1 else ""
     return Effect(learned, read, only)

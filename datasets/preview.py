@@ -22,7 +22,8 @@ class Token:
     text: str
     id: int
     weight: float
-    # The first token of a later segment.
+    # Which segment it comes from, counted from 0, and whether it begins a later one.
+    segment: int
     cut: bool
 
 
@@ -43,6 +44,7 @@ def preview_of(segments: list[Segment]) -> Preview:
             "end" if at == len(encoded.ids) - 1 else _text(tokenizer, number),
             number,
             encoded.weights[at],
+            encoded.segments[at],
             at > 0 and encoded.segments[at] != encoded.segments[at - 1],
         )
         for at, number in enumerate(encoded.ids)

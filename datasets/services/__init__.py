@@ -1,6 +1,7 @@
 """What changes datasets. The door for everybody outside this package."""
 
 from datasets.services.drafts import (
+    change_example,
     change_weight,
     discard_draft,
     rejoin_version,
@@ -12,6 +13,7 @@ from datasets.services.sets import delete_dataset, rename_dataset
 from datasets.services.uploads import import_dataset_file
 
 __all__ = [
+    "change_example",
     "change_weight",
     "delete_dataset",
     "discard_draft",

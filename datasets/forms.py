@@ -1,0 +1,100 @@
+"""Turns what people send into values for the services."""
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+
+from datasets.draft import LAST
+from datasets.plain_text import TextSplit
+from finetune_site.wording import num_bytes
+
+SPLITS = [
+    (TextSplit.PARAGRAPHS, "every paragraph"),
+    (TextSplit.LINES, "every line"),
+    (TextSplit.WHOLE, "the whole file"),
+]
+JOINERS = [("", "as written"), (" ", "a space"), ("\n", "a new line")]
+RULES = [
+    (0, "every first segment"),
+    (1, "every second segment"),
+    (LAST, "every last segment"),
+]
+
+
+class UploadForm(forms.Form):
+    file = forms.FileField(
+        label="File",
+        # The service says better what to do about an empty one.
+        allow_empty_file=True,
+        error_messages={"required": "Choose a file."},
+        widget=forms.FileInput(attrs={"accept": ".jsonl,.txt"}),
+    )
+    name = forms.CharField(
+        label="Name",
+        max_length=120,
+        required=False,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    note = forms.CharField(
+        label="What changed?",
+        max_length=200,
+        required=False,
+        help_text="Shown in the list of versions.",
+    )
+    text_split = forms.ChoiceField(
+        label="An example of a .txt file is",
+        choices=SPLITS,
+        initial=TextSplit.PARAGRAPHS,
+        widget=forms.RadioSelect,
+        help_text="Paragraphs end at an empty line.",
+    )
+    joiner = forms.ChoiceField(
+        label="Where two segments meet without white space, put",
+        choices=JOINERS,
+        required=False,
+        initial="",
+        widget=forms.RadioSelect,
+        help_text="You can also decide this later, with the examples before you.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        most = num_bytes(settings.MAX_UPLOAD_BYTES)
+        self.fields["file"].help_text = f".jsonl or .txt, UTF-8, at most {most}."
+
+
+class NameForm(forms.Form):
+    name = forms.CharField(
+        label="Name",
+        max_length=120,
+        required=False,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+
+
+class RuleForm(forms.Form):
+    segment = forms.TypedChoiceField(choices=RULES, coerce=int)
+    weight = forms.FloatField(
+        error_messages={"required": "Give a loss weight.", "invalid": "Give a number."}
+    )
+
+
+class SaveForm(forms.Form):
+    note = forms.CharField(max_length=200, required=False)
+
+
+class RejoinForm(forms.Form):
+    joiner = forms.ChoiceField(choices=JOINERS[1:])
+
+
+def numbers_of(texts: list[str]) -> list[float]:
+    """What is no number becomes nan, which the service refuses in its own words."""
+    return [_number(text) for text in texts]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

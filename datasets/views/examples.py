@@ -1,0 +1,79 @@
+"""The examples of a version: the page with weights and tokens, and the download."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    StreamingHttpResponse,
+)
+from django.shortcuts import render
+from django.utils.text import slugify
+from django.views.decorators.http import require_safe
+
+from datasets.examples_page import examples_page
+from datasets.models import DatasetVersion
+from datasets.views.pages import dataset_context, get_dataset, get_version, may_change
+
+CHUNK_BYTES = 1024 * 1024
+
+
+@require_safe
+def dataset(request: HttpRequest, pk: int) -> HttpResponse:
+    context = dataset_context(get_dataset(pk))
+    version = _chosen(context, request.GET.get("version", ""))
+    context["tab"] = "examples"
+    if version is None:
+        return render(request, "datasets/waiting.html", context)
+    page = examples_page(
+        version,
+        page=_whole(request.GET.get("page", "")),
+        go_to=_whole(request.GET.get("example", "")),
+        edit=_whole(request.GET.get("edit", "")) if may_change(request) else 0,
+    )
+    return render(
+        request, "datasets/examples.html", {**context, "version": version, **page}
+    )
+
+
+@require_safe
+def dataset_download(request: HttpRequest, pk: int, number: int) -> HttpResponseBase:
+    version = get_version(pk, number)
+    if version.status != DatasetVersion.Status.READY:
+        raise Http404("That version is not ready.")
+    name = f"{slugify(version.dataset.name) or 'dataset'}-{number}.jsonl"
+    return StreamingHttpResponse(
+        _chunks(version.examples_path),
+        content_type="application/jsonl; charset=utf-8",
+        headers={
+            "Content-Disposition": f'attachment; filename="{name}"',
+            "Content-Length": str(version.num_bytes),
+        },
+    )
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    """Asynchronous, because a server would read a plain iterator whole into memory."""
+    with path.open("rb") as file:
+        while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield data
+
+
+def _chosen(context: dict[str, Any], number: str) -> DatasetVersion | None:
+    if not number:
+        return context["ready"]
+    for version in context["versions"]:
+        if str(version.number) == number and version.status == "ready":
+            return version
+    raise Http404("There is no such version.")
+
+
+def _whole(text: str) -> int:
+    """A number that somebody typed, 0 if it is none: 1,203 is one."""
+    digits = text.replace(",", "").strip()
+    return int(digits) if digits.isdecimal() and len(digits) < 16 else 0

@@ -1,0 +1,60 @@
+"""What the pages of a dataset share: its head, tabs and addresses."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+
+from datasets.forms import NameForm
+from datasets.models import Dataset, DatasetVersion
+from datasets.selectors import list_versions, newest_ready
+from finetune_site.team.access import current_member
+
+
+def get_dataset(pk: int) -> Dataset:
+    return get_object_or_404(Dataset, pk=pk)
+
+
+def get_version(pk: int, number: int) -> DatasetVersion:
+    versions = DatasetVersion.objects.select_related("dataset")
+    return get_object_or_404(versions, dataset_id=pk, number=number)
+
+
+def dataset_context(dataset: Dataset) -> dict[str, Any]:
+    versions = list_versions(dataset)
+    importing = next((v for v in versions if v.status == "importing"), None)
+    return {
+        "dataset": dataset,
+        "versions": versions,
+        "newest": versions[0] if versions else None,
+        "ready": newest_ready(versions),
+        "importing": importing,
+        "next_number": versions[0].number + 1 if versions else 1,
+        "num_problems": sum(version.num_bad for version in versions[:1]),
+        "name_form": NameForm(initial={"name": dataset.name}),
+    }
+
+
+def dataset_url(pk: int, **choices: Any) -> str:
+    """The examples page; choices without a value are left out."""
+    given = {key: value for key, value in choices.items() if value}
+    return reverse("dataset", args=[pk]) + (f"?{urlencode(given)}" if given else "")
+
+
+def back_to(request: HttpRequest, version: DatasetVersion) -> str:
+    """To the page of examples a form was sent from, which names it in hidden fields."""
+    page = request.POST.get("page", "")
+    example = request.POST.get("edit", "")
+    newest = newest_ready(list_versions(version.dataset))
+    return dataset_url(
+        version.dataset_id,
+        version=None if newest == version else version.number,
+        page=page if page.isdecimal() and page != "1" else None,
+        edit=example if example.isdecimal() else None,
+    )
+
+
+def may_change(request: HttpRequest) -> bool:
+    return current_member(request).can_work
