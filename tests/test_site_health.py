@@ -1,0 +1,68 @@
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from django.db import DatabaseError
+from django.utils import timezone
+
+from finetune_site import health
+from jobs.models import Heartbeat, Job
+from tests.factories import make_job
+from tests.running_site import ROOT
+
+
+@pytest.fixture
+def all_alive(db, monkeypatch):
+    monkeypatch.setattr(health.client, "is_alive", lambda _: True)
+    for name in ("worker", "watcher"):
+        Heartbeat.objects.create(name=name, at=timezone.now())
+
+
+def test_all_alive_is_ok_without_signing_in(client, all_alive):
+    answer = client.get("/healthz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+
+
+def test_silence_of_the_worker_shows(client, all_alive, monkeypatch):
+    monkeypatch.setattr(health, "STARTING_SECONDS", 0)
+    late = timezone.now() - timedelta(seconds=31)
+    Heartbeat.objects.filter(name="worker").update(at=late)
+    answer = client.get("/healthz")
+    assert (answer.status_code, answer.json()["status"]) == (503, "degraded")
+    assert answer.json()["processes"]["worker"]["alive"] is False
+    assert answer.json()["processes"]["watcher"]["alive"] is True
+
+
+def test_an_empty_site_is_starting(client, db, monkeypatch):
+    monkeypatch.setattr(health, "STARTING_SECONDS", 10**9)
+    answer = client.get("/healthz")
+    assert (answer.status_code, answer.json()["status"]) == (503, "starting")
+
+
+def test_running_jobs_are_listed(client, all_alive):
+    job = make_job(status=Job.Status.RUNNING)
+    make_job(status=Job.Status.QUEUED)
+    assert client.get("/healthz").json()["processes"]["trainers"] == [job.pk]
+
+
+def test_a_database_that_is_away_is_no_crash(client, all_alive, monkeypatch):
+    def fail(*_, **__):
+        raise DatabaseError
+
+    monkeypatch.setattr(health.Heartbeat.objects, "values_list", fail)
+    monkeypatch.setattr(health.Job.objects, "filter", fail)
+    assert client.get("/healthz").status_code == 503
+
+
+def test_production_settings_pass_the_deployment_check(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "INFO"],
+        cwd=ROOT,
+        env={**os.environ, "HTTPS": "true", "FINETUNE_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
