@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-BETAS = (0.9, 0.95)
+BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 # The rate falls to this share of its height, except when it is constant.
 FINAL_SHARE = 0.1

@@ -276,10 +276,10 @@ class Trainer:
             self.events.write("status", status="cancelled", message="")
             self.events.sync()
             return True
-        if control.snapshot_request > self.progress.snapshot_requests:
+        asked = control.snapshot_request > self.progress.snapshot_requests
+        if asked and self.progress.step:
             self.progress.snapshot_requests = control.snapshot_request
-            if self.progress.step:
-                self._snapshot(self.progress.step)
+            self._snapshot(self.progress.step)
         return False
 
     def _leave(self, number: int, frame: FrameType | None) -> None:
@@ -332,7 +332,7 @@ class Trainer:
         self.events.write(
             "log",
             level="info",
-            message=f"Went on from step {self.progress.step:,}",
+            message=f"Goes on from the checkpoint of step {self.progress.step:,}",
         )
 
     # ----- beginnings

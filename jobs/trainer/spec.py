@@ -67,7 +67,7 @@ class Spec:
     # The base model's default rate, and the person's multiplier on it.
     base_learning_rate: float = 1e-3
     learning_rate_scale: float = 1.0
-    schedule: Literal["cosine", "linear", "constant"] = "linear"
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
     # Share of all steps over which the rate rises to its full height.
     warmup: float = 0.05
     weight_decay: float = 0.01

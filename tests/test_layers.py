@@ -1,0 +1,59 @@
+"""Who may import what, seen in fresh processes."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "transformers", "peft")
+SITE = """
+import django, os
+os.environ["DJANGO_SETTINGS_MODULE"] = "finetune_site.settings"
+django.setup()
+"""
+EVERY_PART_OF_THE_SITE = (
+    SITE + "import finetune_site.asgi, finetune_site.urls, datasets.tasks, jobs.tasks\n"
+    "import jobs.management.commands.watch_jobs\n"
+    "from django.urls import get_resolver\n"
+    "get_resolver().url_patterns\n"
+)
+CONTRACT = [
+    "jobs.base_models.catalogue",
+    "jobs.trainer.encoding",
+    "jobs.trainer.events",
+    "jobs.trainer.examples",
+    "jobs.trainer.packing",
+    "jobs.trainer.plan",
+    "jobs.trainer.runfolder",
+    "jobs.trainer.spec",
+    "jobs.trainer.token_cache",
+    "jobs.trainer.weights_file",
+]
+
+
+def loaded_by(code, tmp_path):
+    """The modules that a fresh process has loaded after that code."""
+    code += "\nimport sys; print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"FINETUNE_DATA_DIR": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+def test_the_site_loads_no_torch(tmp_path):
+    assert not loaded_by(EVERY_PART_OF_THE_SITE, tmp_path).intersection(HEAVY)
+
+
+@pytest.mark.parametrize("module", CONTRACT)
+def test_contract_files_load_neither_torch_nor_django(module, tmp_path):
+    loaded = loaded_by(f"import {module}", tmp_path)
+    assert not loaded.intersection((*HEAVY, "django"))
+
+
+@pytest.mark.parametrize("module", ["jobs.trainer.run", "jobs.serving.app"])
+def test_trainer_and_model_server_load_no_django(module, tmp_path):
+    assert "django" not in loaded_by(f"import {module}", tmp_path)

@@ -1,0 +1,65 @@
+"""Rows: nothing lost, nothing mixed up, the guide's arithmetic."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.trainer.packing import one_by_one, pack, row_order
+
+LENGTHS = st.lists(st.integers(2, 60), min_size=1, max_size=80)
+
+
+def lengths_of(values):
+    return np.array(values, dtype=np.uint32)
+
+
+@given(LENGTHS, st.integers(1, 40), st.integers(0, 3))
+@settings(deadline=None)
+def test_every_pair_of_every_example_stands_in_one_row(lengths, max_tokens, seed):
+    packing = pack(lengths_of(lengths), max_tokens, seed)
+    found = sorted(
+        (example, pair)
+        for row in range(packing.num_rows)
+        for example, start, length in packing.row(row)
+        for pair in range(start, start + length)
+    )
+    assert found == [(e, p) for e, n in enumerate(lengths) for p in range(n - 1)]
+
+
+@given(LENGTHS, st.integers(1, 40))
+@settings(deadline=None)
+def test_no_row_is_overfull(lengths, max_tokens):
+    packing = pack(lengths_of(lengths), max_tokens, seed=1)
+    for row in range(packing.num_rows):
+        assert 0 < sum(n for _, _, n in packing.row(row)) <= max_tokens
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(1, 8), (2, 4)])
+def test_16384_tokens_make_8_rows_of_2048(batch_size, steps):
+    packing = pack(lengths_of([16384 + 1]), 2048, seed=1)
+    assert -(-packing.num_rows // batch_size) == steps
+
+
+def test_long_examples_are_cut_and_counted():
+    packing = pack(lengths_of([11, 5, 4]), 4, seed=1)
+    assert packing.num_cut == 1
+    assert packing.padding_share == pytest.approx(1 - 17 / 20)
+
+
+def test_the_same_seed_packs_the_same():
+    lengths = lengths_of([9, 9, 9, 5, 5, 3, 3, 2])
+    first, second = pack(lengths, 10, seed=3), pack(lengths, 10, seed=3)
+    assert first.examples.tolist() == second.examples.tolist()
+
+
+def test_unpacked_rows_hold_one_piece_each():
+    packing = one_by_one(lengths_of([5, 11]), 4)
+    assert [len(packing.row(row)) for row in range(packing.num_rows)] == [1] * 4
+
+
+def test_epochs_shuffle_rows_differently_and_repeatably():
+    first, second = row_order(50, seed=1, epoch=0), row_order(50, seed=1, epoch=1)
+    assert first.tolist() != second.tolist()
+    assert sorted(second.tolist()) == list(range(50))
+    assert row_order(50, seed=1, epoch=1).tolist() == second.tolist()

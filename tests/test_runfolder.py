@@ -1,0 +1,59 @@
+"""The run folder's small files and its lock."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+
+from jobs.trainer.runfolder import Control, RunFolder
+from jobs.trainer.spec import DataSource, ModelSource, Spec, SpecError
+
+SPEC = Spec(
+    job="ftjob-x",
+    model=ModelSource(base_model="tiny", path="/models/tiny"),
+    train=DataSource(version="file-x", sha256="0", examples="e", tokens="t"),
+    prompts=("a", "b"),
+)
+
+
+def test_the_lock_is_held_until_its_last_copy_is_closed(tmp_path):
+    folder = RunFolder(tmp_path)
+    descriptor = folder.take_lock()
+    copy = os.dup(descriptor)
+    os.close(descriptor)
+    assert folder.take_lock() is None
+    os.close(copy)
+    assert folder.lock_is_free()
+
+
+def test_no_control_file_means_run(tmp_path):
+    assert RunFolder(tmp_path).read_control() == Control(want="run")
+
+
+def test_control_reads_back(tmp_path):
+    control = Control(want="pause", snapshot_request=3)
+    RunFolder(tmp_path).write_control(control)
+    assert RunFolder(tmp_path).read_control() == control
+
+
+def test_a_spec_reads_back_the_same(tmp_path):
+    SPEC.save(tmp_path / "spec.json")
+    assert Spec.load(tmp_path / "spec.json") == SPEC
+
+
+def test_an_unknown_setting_is_named(tmp_path):
+    SPEC.save(tmp_path / "spec.json")
+    value = json.loads((tmp_path / "spec.json").read_text()) | {"colour": "red"}
+    (tmp_path / "spec.json").write_text(json.dumps(value))
+    with pytest.raises(SpecError, match="colour"):
+        Spec.load(tmp_path / "spec.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", 0), ("completions_every", -1), ("learning_rate_scale", 0)],
+)
+def test_a_setting_out_of_range_is_named(name, value):
+    with pytest.raises(SpecError, match=name):
+        dataclasses.replace(SPEC, **{name: value})

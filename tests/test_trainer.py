@@ -1,0 +1,210 @@
+"""Jobs of the real trainer on the model that ships; what is killed is a process."""
+
+import dataclasses
+import math
+import os
+import signal
+import time
+
+import pytest
+
+from jobs.trainer.events import read_events
+from jobs.trainer.plan import make_plan
+from jobs.trainer.runfolder import Control
+from jobs.trainer.spec import ModelSource, Spec
+from jobs.trainer.token_cache import open_token_cache
+from tests.training import (
+    RIDDLES,
+    TINY,
+    facts_of,
+    make_run,
+    of_type,
+    start_trainer,
+    train,
+    without_clocks,
+)
+
+LONG = {"epochs": 40, "completions_every": 0, "checkpoint_seconds": 0.2}
+
+
+def wait_for_step(run, step):
+    """Until the trainer has written that step."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        steps = of_type(read_events(run.events)[0], "step")
+        if steps and steps[-1]["step"] >= step:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no step {step}: {run.log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A whole job with everything on: its run folder and events."""
+    run = make_run(
+        tmp_path_factory.mktemp("finished") / "run",
+        validation=RIDDLES[:4],
+        epochs=2,
+        snapshots_every=5,
+    )
+    return run, train(run)
+
+
+def test_a_job_ends_succeeded(finished):
+    assert of_type(finished[1], "status")[-1]["status"] == "succeeded"
+
+
+def test_steps_are_those_of_the_plan(finished):
+    run, events = finished
+    spec = Spec.load(run.spec)
+    plan = make_plan(
+        open_token_cache(run.path / "train" / "tokens" / "x"),
+        epochs=2,
+        batch_size=1,
+        max_tokens=32,
+        seed=spec.seed,
+        completions_every=4,
+        num_completions=1,
+        num_prompts=1,
+        snapshots_every=5,
+    )
+    steps = [event["step"] for event in of_type(events, "step")]
+    assert steps == list(range(1, plan["total_steps"] + 1))
+    assert len(of_type(events, "completion")) == plan["completions"]
+    assert len(of_type(events, "snapshot")) == plan["snapshots"]
+
+
+def test_the_loss_falls(finished):
+    losses = [event["learned_loss"] for event in of_type(finished[1], "step")]
+    assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
+
+
+def test_the_best_snapshot_has_the_lowest_validation_loss(finished):
+    snapshots = of_type(finished[1], "snapshot")
+    best = [snapshot for snapshot in snapshots if snapshot["best"]][-1]
+    assert best["validation_loss"] == min(s["validation_loss"] for s in snapshots)
+
+
+def test_a_snapshot_names_no_path_of_this_machine(finished):
+    run, events = finished
+    folder = run.path / of_type(events, "snapshot")[-1]["path"]
+    for name in ("facts.json", "config.json"):
+        assert str(TINY.path) not in (folder / name).read_text()
+    assert facts_of(folder)["base_model"] == "tiny"
+
+
+def test_a_finished_job_is_left_alone(finished):
+    run, events = finished
+    assert start_trainer(run).wait(timeout=60) == 0
+    assert read_events(run.events)[0] == events
+
+
+def test_killed_and_resumed_equals_undisturbed(finished, tmp_path):
+    run = make_run(
+        tmp_path / "run",
+        validation=RIDDLES[:4],
+        epochs=2,
+        snapshots_every=5,
+        checkpoint_seconds=0.1,
+    )
+    for step in (1, 6, 14):
+        trainer = start_trainer(run)
+        wait_for_step(run, step)
+        os.kill(trainer.pid, signal.SIGKILL)
+        trainer.wait()
+    events = train(run)
+    assert without_clocks(events) == without_clocks(finished[1])
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+
+
+def test_sigterm_leaves_a_checkpoint_and_no_status(tmp_path):
+    run = make_run(tmp_path / "run", **LONG | {"checkpoint_seconds": 1000})
+    trainer = start_trainer(run)
+    wait_for_step(run, 5)
+    trainer.terminate()
+    assert trainer.wait(timeout=10) == 0
+    events = read_events(run.events)[0]
+    assert [event["status"] for event in of_type(events, "status")] == ["running"]
+    last = of_type(events, "step")[-1]["step"]
+    assert [path.name for path in run.checkpoint.iterdir()] == [str(last)]
+
+
+def test_pauses_and_goes_on(tmp_path):
+    run = make_run(tmp_path / "run", **LONG | {"epochs": 6})
+    trainer = start_trainer(run)
+    wait_for_step(run, 3)
+    run.write_control(Control(want="pause"))
+    assert trainer.wait(timeout=20) == 0
+    assert of_type(read_events(run.events)[0], "status")[-1]["status"] == "paused"
+    run.write_control(Control(want="run"))
+    statuses = [event["status"] for event in of_type(train(run), "status")]
+    assert statuses == ["running", "paused", "running", "succeeded"]
+
+
+def test_stop_keeps_a_last_snapshot(tmp_path):
+    run = make_run(tmp_path / "run", **LONG)
+    trainer = start_trainer(run)
+    wait_for_step(run, 3)
+    run.write_control(Control(want="stop"))
+    assert trainer.wait(timeout=20) == 0
+    events = read_events(run.events)[0]
+    assert of_type(events, "status")[-1]["status"] == "cancelled"
+    step = of_type(events, "step")[-1]["step"]
+    assert (run.snapshots / str(step) / "model.safetensors").is_file()
+
+
+def test_takes_a_snapshot_when_asked(tmp_path):
+    run = make_run(tmp_path / "run", **LONG)
+    run.write_control(Control(want="run", snapshot_request=1))
+    trainer = start_trainer(run)
+    wait_for_step(run, 6)
+    run.write_control(Control(want="stop", snapshot_request=1))
+    trainer.wait(timeout=20)
+    assert len(of_type(read_events(run.events)[0], "snapshot")) == 2
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_trains_further_from_a_snapshot(finished, tmp_path, method):
+    """The first loss of the child is about the last of its parent, not the base's."""
+    run, events = finished
+    snapshot = of_type(events, "snapshot")[-1]
+    source = ModelSource(base_model="tiny", path=str(run.path / snapshot["path"]))
+    child = train(make_run(tmp_path / "child", method=method, model=source))
+    first = of_type(child, "step")[0]["learned_loss"]
+    assert first < 0.7 * of_type(events, "step")[0]["learned_loss"]
+
+
+def test_an_adapter_trains_further_as_either_kind(tmp_path):
+    lora = {"method": "lora", "base_learning_rate": 4e-3, "epochs": 4}
+    parent = make_run(tmp_path / "parent", **lora)
+    snapshot = of_type(train(parent), "snapshot")[-1]
+    adapter = parent.path / snapshot["path"]
+    assert not (adapter / "model.safetensors").exists()
+    source = dataclasses.replace(TINY, adapter_path=str(adapter))
+    first = [
+        of_type(train(make_run(tmp_path / method, method=method, model=source)), "step")
+        for method in ("full", "lora")
+    ]
+    losses = [steps[0]["learned_loss"] for steps in first]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0] < 3.5
+
+
+def test_refuses_a_dataset_with_nothing_to_learn(tmp_path):
+    run = make_run(tmp_path / "run", [[("Only read.", 0.0)]])
+    status = of_type(train(run), "status")[-1]
+    assert status["status"] == "failed"
+    assert "Every loss weight in the dataset is 0" in status["message"]
+
+
+def test_a_loss_that_is_no_number_fails_in_words(tmp_path):
+    run = make_run(tmp_path / "run", base_learning_rate=1e12, epochs=4, clip=1e30)
+    status = of_type(train(run), "status")[-1]
+    assert status["status"] == "failed"
+    assert "smaller learning-rate scale" in status["message"]
+
+
+def test_an_example_without_weight_does_not_disturb(tmp_path):
+    run = make_run(tmp_path / "run", [*RIDDLES, [("Only read. " * 20, 0.0)]])
+    steps = of_type(train(run), "step")
+    assert all(math.isfinite(event["loss"]) for event in steps)
