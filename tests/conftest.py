@@ -1,5 +1,7 @@
 """Fixtures that every test file may use."""
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,3 +55,32 @@ def member(db) -> Member:
 @pytest.fixture
 def viewer(db) -> Member:
     return factories.make_member("vic.viewer", Role.VIEWER)
+
+
+# Browser tests. Playwright's event loop lives as long as the session, and Django would
+# refuse every query beside it, in all tests that follow.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args, browser_type):
+    """An installed browser, else Playwright's own."""
+    found = next(
+        filter(None, map(shutil.which, BROWSERS)), browser_type.executable_path
+    )
+    if not Path(found).exists():
+        pytest.skip("There is no browser; `make test` installs one.")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    return {**browser_type_launch_args, "executable_path": found, "args": flags}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """With REQUIRE_BROWSER=1 a browser test that is skipped is one that failed."""
+    report = yield
+    required = os.environ.get("REQUIRE_BROWSER") == "1"
+    if report.skipped and required and item.get_closest_marker("browser"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, although REQUIRE_BROWSER=1: {report.longrepr}"
+    return report

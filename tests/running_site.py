@@ -17,6 +17,15 @@ import requests
 from finetune_site.processes import groups
 
 ROOT = Path(__file__).resolve().parent.parent
+# The site must stand on its own: neither moved nor excused by the tests' environment.
+FOREIGN_VARIABLES = [
+    "ALLOWED_HOSTS",
+    "DATABASE_URL",
+    "DJANGO_ALLOW_ASYNC_UNSAFE",
+    "HOST",
+    "PORT",
+    "SITE_URL",
+]
 PROCESSES = ["web", "watcher", "worker", "model_server"]
 
 
@@ -54,7 +63,7 @@ class RunningSite:
 
     def _environment(self) -> dict[str, str]:
         env = {**os.environ, "FINETUNE_DATA_DIR": str(self.data_dir)}
-        for name in ("DATABASE_URL", "PORT", "HOST", "SITE_URL", "ALLOWED_HOSTS"):
+        for name in FOREIGN_VARIABLES:
             env.pop(name, None)
         return env
 
