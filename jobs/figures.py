@@ -71,7 +71,7 @@ def _loss_figure(job: Job, curves: Curves) -> go.Figure:
         figure.add_trace(
             _line(curves.validation, "Validation loss", "--clay", dash="6px,3px")
         )
-        _mark_best(figure, best_point(curves.validation))
+        _mark_best(figure, best_point(curves.validation), curves.validation[-1])
     figure.add_trace(_diamonds(curves.snapshot_steps))
     figure.update_yaxes(tickformat=_tick_format(train))
     if train:
@@ -126,7 +126,7 @@ def _diamonds(steps: list[int]) -> go.Scatter:
     )
 
 
-def _mark_best(figure: go.Figure, best: Point) -> None:
+def _mark_best(figure: go.Figure, best: Point, last: Point) -> None:
     figure.add_trace(
         go.Scatter(
             x=[best.step],
@@ -138,6 +138,9 @@ def _mark_best(figure: go.Figure, best: Point) -> None:
             hoverinfo="skip",
         )
     )
+    if best.step == last.step:
+        # Its value stands at the end of the line already.
+        return
     figure.add_annotation(
         x=best.step,
         y=_short(best.value),
@@ -151,14 +154,16 @@ def _mark_best(figure: go.Figure, best: Point) -> None:
 def _name_ends(
     figure: go.Figure, job: Job, train: Point, validation: list[Point]
 ) -> None:
-    """Values beside the ends of the lines; above them where the chart ends."""
-    late = job.is_final or train.step > 0.8 * job.total_steps
+    """Values beside the ends of the lines; to their left where the chart ends."""
+    late = train.step > 0.8 * job.total_steps
     ends = [(train.value, f"Train {train.value:.2f}", "--accent")]
     if validation:
         value = validation[-1].value
         ends.append((value, f"Validation {value:.2f}", "--clay"))
     ends.sort()
     for order, (value, text, ink) in enumerate(ends):
+        # Apart, even where both lines end at one height.
+        lift = 14 if order == len(ends) - 1 else -14
         figure.add_annotation(
             x=train.step,
             y=_short(value),
@@ -167,8 +172,15 @@ def _name_ends(
             showarrow=False,
             xanchor="right" if late else "left",
             xshift=0 if late else 8,
-            yshift=(14 if order == len(ends) - 1 else -14) if late else 0,
+            yshift=lift if late or _close(ends, figure) else 0,
         )
+
+
+def _close(ends: list[tuple[float, str, str]], figure: go.Figure) -> bool:
+    """Whether two names would lie over each other."""
+    values = [value for trace in figure.data for value in trace.y]
+    span = max(values) - min(values)
+    return abs(ends[0][0] - ends[-1][0]) < 0.08 * span
 
 
 def _frame(figure: go.Figure, job: Job) -> go.Figure:

@@ -1,5 +1,6 @@
 """The plan of a job that does not exist yet, for its form."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -110,7 +111,7 @@ def _pack(folder: Path, max_tokens: int, seed: int) -> Packing:
     return pack(tokens.lengths, max_tokens, seed)
 
 
-def _warnings(plan: dict[str, Any]) -> Any:
+def _warnings(plan: dict[str, Any]) -> Iterator[str]:
     if not plan["learned_tokens"]:
         yield "Every text has loss weight 0, so nothing would be learned."
     elif plan["unlearned_examples"]:
@@ -123,8 +124,6 @@ def _warnings(plan: dict[str, Any]) -> Any:
             f"{plan['pieces_cut']:,} examples are longer than max tokens and are cut "
             "into pieces."
         )
-    if plan["steps_per_epoch"] < FEW_STEPS:
-        yield (
-            f"{plan['steps_per_epoch']} steps an epoch are few. Lower max tokens or "
-            "batch size, or take more epochs."
-        )
+    if (steps := plan["steps_per_epoch"]) < FEW_STEPS:
+        few = "1 step an epoch is" if steps == 1 else f"{steps} steps an epoch are"
+        yield f"{few} little. Lower max tokens or batch size, or take more epochs."

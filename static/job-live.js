@@ -169,7 +169,38 @@ function onVisibility() {
   if (!document.hidden) start();
 }
 
+// ---- Buttons: the page stays where it is
+
+function show(message, isError) {
+  document.querySelector("[data-say]")?.replaceChildren(message);
+  if (!isError) return;
+  const box = document.createElement("p");
+  box.className = "flash danger";
+  box.role = "alert";
+  box.textContent = message;
+  page.after(box);
+}
+
+async function act(event) {
+  event.preventDefault();
+  const { target: form, submitter } = event;
+  submitter.setAttribute("aria-busy", "true");
+  try {
+    const answer = await fetch(submitter.formAction, {
+      method: "POST", body: new FormData(form), headers: { Accept: "application/json" },
+    });
+    const { ok, message } = await answer.json();
+    show(message, !ok);
+  } catch {
+    // Signed out, or the site is away: the browser says so best.
+    location.reload();
+  }
+  submitter.removeAttribute("aria-busy");
+  document.querySelector("#stop-job:popover-open")?.hidePopover();
+}
+
 if (page) {
+  document.getElementById("act")?.addEventListener("submit", act);
   document.addEventListener("visibilitychange", onVisibility);
   const film = document.querySelector("[data-film]");
   if (film) film.scrollLeft = film.scrollWidth;
