@@ -1,0 +1,194 @@
+"""The model server as a real process over its socket, with the real `tiny`."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import aclosing
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from finetune_site.errors import UserError
+from jobs.serving import client
+
+ROOT = Path(__file__).parent.parent
+TINY = {"base_model": "tiny", "path": str(ROOT / "jobs/base_models/tiny")}
+QUESTION = {"model": TINY, "prompt": "Once upon a time", "max_tokens": 40, "seed": 1}
+
+
+def start_server(data_dir):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.serving"],
+        env=os.environ | {"FINETUNE_DATA_DIR": str(data_dir), "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+    )
+    socket = client.socket_path(data_dir)
+    until = time.monotonic() + 20
+    while not client.is_alive(socket):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+    return process, socket
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    process, socket = start_server(tmp_path_factory.mktemp("serving"))
+    yield socket
+    process.terminate()
+    assert process.wait(10) in (0, -signal.SIGTERM)
+
+
+async def collect(socket, **changes):
+    return [line async for line in client.stream_completion(socket, QUESTION | changes)]
+
+
+def answer(socket, **changes):
+    return asyncio.run(collect(socket, **changes))
+
+
+def text_of(lines, index=0):
+    return "".join(line["text"] for line in lines if line.get("index") == index)
+
+
+def get_health(socket):
+    transport = httpx2.HTTPTransport(uds=str(socket), verify=False)
+    with httpx2.Client(transport=transport) as http:
+        return http.get("http://model-server/health").json()
+
+
+def test_health_is_up_before_torch():
+    code = "import sys, jobs.serving.__main__; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "False"
+
+
+def test_no_django_in_the_server():
+    code = "import sys, jobs.serving.scheduler; print('django' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "False"
+
+
+def test_answer_comes_in_pieces_and_ends_with_a_summary(server):
+    lines = answer(server)
+    assert len(lines) > 3
+    assert lines[-1]["usage"] == {"prompt_tokens": 4, "completion_tokens": 40}
+    assert lines[-2]["finish_reason"] == "length"
+
+
+def test_same_seed_same_text(server):
+    assert text_of(answer(server)) == text_of(answer(server))
+    assert text_of(answer(server)) != text_of(answer(server, seed=2))
+
+
+def test_several_answers_differ(server):
+    lines = answer(server, n=3)
+    assert len({text_of(lines, index) for index in range(3)}) == 3
+
+
+def test_stop_text_ends_the_answer(server):
+    whole = text_of(answer(server))
+    stop = whole[12:20]
+    assert text_of(answer(server, stop=[stop])) == whole[: whole.index(stop)]
+
+
+def test_two_clients_share_the_model(server):
+    async def both():
+        order = []
+
+        async def ask(name):
+            request = QUESTION | {"max_tokens": 200, "stop": []}
+            async for _ in client.stream_completion(server, request):
+                order.append(name)
+
+        await asyncio.gather(ask("a"), ask("b"))
+        return "".join(order)
+
+    order = asyncio.run(both())
+    assert order.index("b") < order.rindex("a")
+    assert order.index("a") < order.rindex("b")
+
+
+def test_client_that_leaves_frees_its_place(server):
+    async def leave():
+        request = QUESTION | {"max_tokens": 2000, "n": 8}
+        async with aclosing(client.stream_completion(server, request)) as lines:
+            await anext(lines)
+            assert get_health(server)["open_requests"] == 1
+
+    asyncio.run(leave())
+    until = time.monotonic() + 5
+    while get_health(server)["open_requests"]:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_missing_model_is_said_in_words(server):
+    with pytest.raises(UserError, match="gone"):
+        answer(server, model={"base_model": "tiny", "path": "/nowhere"})
+
+
+def test_bad_value_names_the_field(server):
+    with pytest.raises(UserError, match="max_tokens is 0"):
+        answer(server, max_tokens=0)
+
+
+def test_unknown_field_is_refused(server):
+    with pytest.raises(UserError, match="unknown"):
+        answer(server, beam_width=2)
+
+
+def test_socket_and_folder_are_private(server):
+    assert server.stat().st_mode & 0o777 == 0o600
+    assert server.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_second_server_on_the_socket_leaves_at_once(server):
+    data_dir = server.parent.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.serving"],
+        env=os.environ | {"FINETUNE_DATA_DIR": str(data_dir)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "already listens" in done.stderr
+
+
+def test_client_waits_for_a_server_that_starts_again(tmp_path):
+    process, socket = start_server(tmp_path)
+    process.kill()
+    process.wait()
+
+    async def ask_then_start():
+        asked = asyncio.create_task(collect(socket))
+        await asyncio.sleep(0.3)
+        again, _ = await asyncio.to_thread(start_server, tmp_path)
+        try:
+            return await asked
+        finally:
+            again.terminate()
+            again.wait(10)
+
+    assert asyncio.run(ask_then_start())[-1]["done"]
+
+
+def test_server_that_dies_half_way_is_said_in_words(tmp_path):
+    process, socket = start_server(tmp_path)
+
+    async def kill_after_the_first_word():
+        request = QUESTION | {"max_tokens": 2000}
+        async for _ in client.stream_completion(socket, request):
+            process.kill()
+
+    with pytest.raises(UserError, match="stopped"):
+        asyncio.run(kill_after_the_first_word())
+    process.wait()
