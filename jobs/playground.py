@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
 
 from django.http import Http404, QueryDict
 from django.urls import reverse
@@ -10,7 +9,7 @@ from django.utils.http import urlencode
 
 from finetune_site.wording import count, loss
 from jobs.base_models.catalogue import CATALOGUE
-from jobs.models import Snapshot
+from jobs.models import Job, Snapshot
 from jobs.selectors import models_dir
 
 MAX_COLUMNS = 4
@@ -67,12 +66,10 @@ def read_groups(chosen: Iterable[Choice] = ()) -> list[Group]:
 
     What is chosen already is among them, however old.
     """
-    newest = Snapshot.objects.select_related("job")[:NEWEST_SNAPSHOTS]
-    by_job = groupby(newest, key=lambda snapshot: snapshot.job)
-    groups = [
-        Group(job.name, [of_snapshot(snapshot) for snapshot in snapshots])
-        for job, snapshots in by_job
-    ]
+    by_job: dict[Job, list[Choice]] = {}
+    for snapshot in Snapshot.objects.select_related("job")[:NEWEST_SNAPSHOTS]:
+        by_job.setdefault(snapshot.job, []).append(of_snapshot(snapshot))
+    groups = [Group(job.name, choices) for job, choices in by_job.items()]
     ready = [model for model in CATALOGUE.values() if model.is_ready(models_dir())]
     if ready:
         groups.append(

@@ -123,12 +123,18 @@ export class Column {
 
   fail(error) {
     if (Object.keys(error.fields ?? {}).length) {
-      this.find("answers").replaceChildren();
+      this.clear();
       throw error;
     }
     const message = error instanceof Refusal ? error.message : "The site cannot be reached. Is it running?";
     this.find("error").querySelector("span").textContent = message;
     this.find("error").hidden = false;
+  }
+
+  clear() {
+    this.find("answers").replaceChildren();
+    this.find("footer").hidden = true;
+    this.find("hint").hidden = false;
   }
 
   show(state) {

@@ -96,7 +96,8 @@ async function askAll() {
   if (number !== question) return;
   busy(false);
   const refused = results.find((result) => result.status === "rejected");
-  if (refused) showErrors(refused.reason.fields);
+  if (refused?.reason.fields) showErrors(refused.reason.fields);
+  else if (refused) throw refused.reason;
   else find("status").textContent = summary(results.map((result) => result.value));
 }
 
