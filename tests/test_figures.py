@@ -1,9 +1,11 @@
 """The figures of the live page, and what they are made from."""
 
 import json
+import re
 from importlib.resources import files
 
 import pytest
+from django.conf import settings
 from django.urls import reverse
 
 from jobs import curves, figures
@@ -136,6 +138,6 @@ def test_figure_view_answers_json_and_then_not_modified(client, member, job):
 
 def test_plotly_still_looks_for_the_id_that_keeps_its_map_styles_away():
     script = files("plotly").joinpath("package_data/plotly.min.js").read_text()
-    page = open("templates/jobs/job.html").read()
-    [_, rest] = page.split('<meta id="')
-    assert f'getElementById("{rest.split(chr(34))[0]}")' in script
+    template = (settings.BASE_DIR / "templates/jobs/job.html").read_text()
+    [name] = re.findall(r'<meta id="(\w+)">', template)
+    assert f'getElementById("{name}")' in script

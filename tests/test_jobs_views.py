@@ -1,4 +1,4 @@
-"""The pages of jobs: list, live page, settings, and the buttons."""
+"""The pages of jobs: list, live signed_in, settings, and the buttons."""
 
 import pytest
 from django.urls import reverse
@@ -17,7 +17,7 @@ def job(member) -> Job:
 
 
 @pytest.fixture
-def page(client, member):
+def signed_in(client, member):
     client.force_login(member)
     return client
 
@@ -45,8 +45,8 @@ def test_signed_out_goes_to_sign_in(client, job, name):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_unknown_id_is_404(page, name):
-    assert page.get(reverse(name, args=[987654])).status_code == 404
+def test_unknown_id_is_404(signed_in, name):
+    assert signed_in.get(reverse(name, args=[987654])).status_code == 404
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -64,8 +64,8 @@ def test_viewer_changes_nothing(client, viewer, job, name):
 
 
 @pytest.mark.parametrize("name", ACTIONS)
-def test_actions_want_post(page, job, name):
-    assert page.get(reverse(name, args=[job.pk])).status_code == 405
+def test_actions_want_post(signed_in, job, name):
+    assert signed_in.get(reverse(name, args=[job.pk])).status_code == 405
 
 
 def test_viewer_sees_no_buttons(client, viewer, job):
@@ -74,153 +74,153 @@ def test_viewer_sees_no_buttons(client, viewer, job):
     assert b"formaction" not in answer.content
 
 
-def test_stop_wants_the_job_stopped(page, job):
-    answer = page.post(reverse("job-stop", args=[job.pk]))
+def test_stop_wants_the_job_stopped(signed_in, job):
+    answer = signed_in.post(reverse("job-stop", args=[job.pk]))
     assert answer.url == reverse("job", args=[job.pk])
     job.refresh_from_db()
     assert job.want == "stop"
 
 
-def test_script_gets_json_from_a_button(page, job):
+def test_script_gets_json_from_a_button(signed_in, job):
     url = reverse("job-snapshot", args=[job.pk])
-    answer = page.post(url, headers={"Accept": "application/json"})
+    answer = signed_in.post(url, headers={"Accept": "application/json"})
     assert answer.json()["ok"] is True
 
 
-def test_refused_action_says_why(page, job):
+def test_refused_action_says_why(signed_in, job):
     Job.objects.update(status="succeeded")
-    answer = page.post(reverse("job-stop", args=[job.pk]), follow=True)
+    answer = signed_in.post(reverse("job-stop", args=[job.pk]), follow=True)
     assert "has ended already" in answer.content.decode()
 
 
-def test_delete_asks_only_finished_jobs(page, job):
-    page.post(reverse("job-delete", args=[job.pk]))
+def test_delete_asks_only_finished_jobs(signed_in, job):
+    signed_in.post(reverse("job-delete", args=[job.pk]))
     assert Job.objects.filter(pk=job.pk).exists()
     Job.objects.update(status="failed")
-    page.post(reverse("job-delete", args=[job.pk]))
+    signed_in.post(reverse("job-delete", args=[job.pk]))
     assert not Job.objects.filter(pk=job.pk).exists()
 
 
-def test_running_jobs_come_first_in_the_list(page, job):
+def test_running_jobs_come_first_in_the_list(signed_in, job):
     factories.make_job(name="newer, done", status="succeeded")
-    found = page.get(reverse("jobs")).context["page"].object_list
+    found = signed_in.get(reverse("jobs")).context["page"].object_list
     assert [job.status for job in found] == ["running", "succeeded"]
 
 
-def test_empty_list_leads_to_the_form(page):
-    assert reverse("job-new") in page.get(reverse("jobs")).content.decode()
+def test_empty_list_leads_to_the_form(signed_in):
+    assert reverse("job-new") in signed_in.get(reverse("jobs")).content.decode()
 
 
-def test_list_part_is_the_table_alone(page, job):
-    text = page.get(reverse("jobs"), {"part": "live"}).content.decode()
+def test_list_part_is_the_table_alone(signed_in, job):
+    text = signed_in.get(reverse("jobs"), {"part": "live"}).content.decode()
     assert job.name in text
     assert "<html" not in text
 
 
-def test_hostile_completion_is_text_on_the_page(page, job):
+def test_hostile_completion_is_text_on_the_page(signed_in, job):
     add_completion(job, 0, HOSTILE)
-    text = page.get(reverse("job", args=[job.pk])).content.decode()
+    text = signed_in.get(reverse("job", args=[job.pk])).content.decode()
     assert "&lt;script&gt;alert" in text
     assert "<img src=x" not in text
 
 
-def test_hostile_completion_is_text_in_an_update(page, job):
+def test_hostile_completion_is_text_in_an_update(signed_in, job):
     add_completion(job, 0, HOSTILE)
-    [cell] = page.get(reverse("job-parts", args=[job.pk])).json()["film"]["cells"]
+    [cell] = signed_in.get(reverse("job-parts", args=[job.pk])).json()["film"]["cells"]
     assert "<script" not in cell["html"]
     assert "&lt;script&gt;" in cell["html"]
 
 
-def test_parts_equal_those_of_the_first_load(page, job):
+def test_parts_equal_those_of_the_first_load(signed_in, job):
     add_event(job, "step", 1, loss=3.0, lr=0.001)
-    first = page.get(reverse("job", args=[job.pk])).context["parts"]
-    update = page.get(reverse("job-parts", args=[job.pk])).json()
+    first = signed_in.get(reverse("job", args=[job.pk])).context["parts"]
+    update = signed_in.get(reverse("job-parts", args=[job.pk])).json()
     assert update["parts"] == first
 
 
-def test_update_holds_only_what_is_newer(page, job):
+def test_update_holds_only_what_is_newer(signed_in, job):
     add_completion(job, 0, "old answer")
     after = job.last_seq
     add_completion(job, 10, "new answer")
     url = reverse("job-parts", args=[job.pk])
-    update = page.get(url, {"after": after}).json()
+    update = signed_in.get(url, {"after": after}).json()
     assert [cell["step"] for cell in update["film"]["cells"]] == [10]
-    assert page.get(url, {"after": update["seq"]}).json()["film"] is None
+    assert signed_in.get(url, {"after": update["seq"]}).json()["film"] is None
 
 
-def test_all_completions_of_a_prompt_are_shown(page):
+def test_all_completions_of_a_prompt_are_shown(signed_in):
     job = factories.make_job(status="running", num_completions=2)
     for index, text in enumerate(["first try", "second try"]):
         add_event(job, "completion", prompt_index=0, prompt="a", index=index, text=text)
-    text = page.get(reverse("job", args=[job.pk])).content.decode()
+    text = signed_in.get(reverse("job", args=[job.pk])).content.decode()
     assert "first try" in text
     assert "second try" in text
 
 
-def test_long_film_shows_first_and_newest_columns(page, monkeypatch):
+def test_long_film_shows_first_and_newest_columns(signed_in, monkeypatch):
     job = factories.make_job(status="running")
     for step in range(0, 700, 10):
         add_completion(job, step, f"answer at {step}.")
     url = reverse("job", args=[job.pk])
-    film = page.get(url).context["film"]
+    film = signed_in.get(url).context["film"]
     assert film.columns[0].step == 0
     assert film.num_hidden == 9
-    assert page.get(url, {"film": "all"}).context["film"].num_hidden == 0
+    assert signed_in.get(url, {"film": "all"}).context["film"].num_hidden == 0
 
 
-def test_log_tells_events_in_sentences(page, job):
+def test_log_tells_events_in_sentences(signed_in, job):
     add_event(job, "log", level="warning", message=HOSTILE)
     add_event(job, "step", 3, loss=2.345, lr=0.00012)
-    text = page.get(reverse("job", args=[job.pk])).content.decode()
+    text = signed_in.get(reverse("job", args=[job.pk])).content.decode()
     assert "Step 3: train loss 2.35, learning rate 0.00012" in text
     assert 'class="warn"' in text
     assert "<script>alert" not in text
 
 
-def test_failed_job_says_why_and_shows_the_log(page, job):
+def test_failed_job_says_why_and_shows_the_log(signed_in, job):
     Job.objects.update(status="failed", status_message="Out of memory. Try LoRA.")
     job.folder.mkdir(parents=True)
     (job.folder / "trainer.log").write_text("last words")
-    text = page.get(reverse("job", args=[job.pk])).content.decode()
+    text = signed_in.get(reverse("job", args=[job.pk])).content.decode()
     assert "Out of memory. Try LoRA." in text
     assert "last words" in text
 
 
-def test_queued_job_says_how_many_are_ahead(page, job):
+def test_queued_job_says_how_many_are_ahead(signed_in, job):
     waiting = factories.make_job(status="queued")
-    text = page.get(reverse("job", args=[waiting.pk])).content.decode()
+    text = signed_in.get(reverse("job", args=[waiting.pk])).content.decode()
     assert "1 job ahead" in text
     assert "Queued, position 1" in text
 
 
-def test_best_snapshot_wears_its_badge(page, job):
+def test_best_snapshot_wears_its_badge(signed_in, job):
     factories.make_snapshot(job, 20, best=True)
     factories.make_snapshot(job, 40)
-    parts = page.get(reverse("job", args=[job.pk])).context["parts"]
+    parts = signed_in.get(reverse("job", args=[job.pk])).context["parts"]
     assert parts["snapshots"].count("Best") == 1
 
 
-def test_settings_list_every_choice(page, job):
-    text = page.get(reverse("job-settings", args=[job.pk])).content.decode()
+def test_settings_list_every_choice(signed_in, job):
+    text = signed_in.get(reverse("job-settings", args=[job.pk])).content.decode()
     assert "× 1 (rate 0.001)" in text
     assert f"?like={job.pk}" in text
 
 
-def test_snapshots_page_filters_by_job(page, job):
+def test_snapshots_page_filters_by_job(signed_in, job):
     shown = factories.make_snapshot(job, 20)
     other = factories.make_snapshot(factories.make_job(), 20)
     url = reverse("snapshots")
-    assert other.uid in page.get(url).content.decode()
-    text = page.get(url, {"job": job.pk}).content.decode()
+    assert other.uid in signed_in.get(url).content.decode()
+    text = signed_in.get(url, {"job": job.pk}).content.decode()
     assert shown.uid in text
     assert other.uid not in text
 
 
 @pytest.mark.parametrize("name", ["snapshots", "models", "engines"])
-def test_lists_open_on_an_empty_site(page, name):
-    assert page.get(reverse(name)).status_code == 200
+def test_lists_open_on_an_empty_site(signed_in, name):
+    assert signed_in.get(reverse(name)).status_code == 200
 
 
-def test_models_say_what_is_not_downloaded(page):
-    text = page.get(reverse("models")).content.decode()
+def test_models_say_what_is_not_downloaded(signed_in):
+    text = signed_in.get(reverse("models")).content.decode()
     assert text.count("Not downloaded") == 4
