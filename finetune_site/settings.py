@@ -81,8 +81,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 
 # Delivery is at least once, possibly twice at a time: every task takes an id, is
-# idempotent and claims its row. `retry` counts from the moment a task was taken from the
-# queue, so it exceeds any wait behind other tasks.
+# idempotent and claims its row. `retry` counts from the moment a task was taken from
+# the queue, so it exceeds any wait behind other tasks.
 Q_CLUSTER = {
     "name": "finetune",
     "orm": "default",
@@ -162,6 +162,8 @@ HTTPS = env_bool("HTTPS")
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 SECURE_SSL_REDIRECT = HTTPS
+# Whoever watches over the site asks from this machine, without the proxy.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
 SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
