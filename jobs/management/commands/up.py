@@ -97,10 +97,13 @@ class Command(BaseCommand):
         if not num_jobs:
             self.say("The site has stopped.")
             return
-        jobs = "1 job goes" if num_jobs == 1 else f"{num_jobs} jobs go"
+        jobs, them = f"{num_jobs} jobs go", "them"
+        if num_jobs == 1:
+            jobs, them = "1 job goes", "it"
         self.say(
-            f"The site has stopped; {jobs} on training. The next start finds them "
-            "again. To pause a job, start the site and press Pause on the job's page."
+            f"The site has stopped; {jobs} on training, and the next start finds "
+            f"{them} again. To pause a job, start the site and press Pause on the "
+            "job's page."
         )
 
     def say(self, line: str) -> None:
