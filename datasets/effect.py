@@ -1,6 +1,5 @@
 """How much the model learns from which part: the sentence on top of a dataset."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -48,6 +47,14 @@ class Share:
         return count(self.learned)
 
 
+class Shares(dict[str, Share]):
+    """By name; a new one is empty."""
+
+    def __missing__(self, name: str) -> Share:
+        self[name] = Share(name)
+        return self[name]
+
+
 @dataclass(frozen=True)
 class Effect:
     shares: list[Share]
@@ -62,13 +69,11 @@ def effect_of(
     """Of a version's parts with the draft laid over them; None without parts."""
     if not parts:
         return None
-    shares: dict[tuple[int, bool], Share] = defaultdict(lambda: Share(""))
+    shares = Shares()
     for part in _with_rules(parts, draft.rules):
-        _add(shares[part.position, part.last], part.weight, part.characters)
+        _add(shares[_name(part.position, part.last)], part.weight, part.characters)
     if len(draft.edits) <= MAX_EDITED:
         _add_edits(shares, draft, example_of)
-    for key, share in shares.items():
-        share.name = NAMES.get(key, "last segments")
     return _effect(list(shares.values()))
 
 
@@ -81,6 +86,10 @@ def rule_name(segment: int) -> str:
 def num_segments(parts: Iterable[Part], segment: int) -> int:
     """How many segments a rule changes."""
     return sum(part.segments for part in parts if _covers(segment, part))
+
+
+def _name(position: int, last: bool) -> str:
+    return NAMES.get((position, last), "last segments")
 
 
 def _covers(segment: int, part: Part) -> bool:
@@ -108,7 +117,7 @@ def _add(share: Share, weight: float, characters: int) -> None:
 
 
 def _add_edits(
-    shares: dict[tuple[int, bool], Share],
+    shares: Shares,
     draft: Draft,
     example_of: Callable[[int], list[Segment]],
 ) -> None:
@@ -121,7 +130,7 @@ def _add_edits(
         ):
             if before == after:
                 continue
-            share = shares[part_of(segments, at)]
+            share = shares[_name(*part_of(segments, at))]
             share.mass -= before * len(text)
             share.learned -= len(text) if before > 0 else 0
             share.read -= 0 if before > 0 else len(text)

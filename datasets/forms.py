@@ -10,9 +10,9 @@ from datasets.plain_text import TextSplit
 from finetune_site.wording import num_bytes
 
 SPLITS = [
-    (TextSplit.PARAGRAPHS, "every paragraph"),
-    (TextSplit.LINES, "every line"),
-    (TextSplit.WHOLE, "the whole file"),
+    (TextSplit.PARAGRAPHS, "a paragraph"),
+    (TextSplit.LINES, "a line"),
+    (TextSplit.WHOLE, "all of it"),
 ]
 JOINERS = [("", "as written"), (" ", "a space"), ("\n", "a new line")]
 RULES = [

@@ -8,7 +8,8 @@ const name = form.elements.name;
 const box = form.querySelector("[data-upload-progress]");
 
 function nameAfter(filename) {
-  return filename.replace(/\.[^.]*$/, "").replaceAll(/[_-]+/g, " ").trim().slice(0, 120);
+  const words = filename.replace(/\.[^.]*$/, "").replaceAll(/[_-]+/g, " ").trim().slice(0, 120);
+  return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 function chosen() {
