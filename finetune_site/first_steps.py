@@ -5,7 +5,10 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
+from datasets.draft import Draft
+from datasets.effect import effect_of
 from datasets.models import DatasetVersion
+from datasets.tally import Part
 from finetune_site import wording
 from jobs.models import Job, Snapshot
 
@@ -59,26 +62,23 @@ def _say_what_counts(version: DatasetVersion | None, job: Job | None) -> FirstSt
     done = bool(job) or bool(weights - {1})
     url = reverse("dataset", args=[version.dataset_id]) if version else ""
     text = "Give each piece of text its loss weight"
-    if version and done:
+    if version and version.shares and done:
         text = _shares_in_words(version)
     return FirstStep("Say what counts", text, done, url, "Look at the weights")
 
 
 def _shares_in_words(version: DatasetVersion) -> str:
-    """By characters, near enough: the plan of a job counts tokens."""
-    learned: dict[int, float] = {}
-    for share in version.shares:
-        position = share["position"]
-        amount = share["weight"] * share["characters"]
-        learned[position] = learned.get(position, 0) + amount
-    if len(learned) < 2 or not sum(learned.values()):
-        return "All of the text is learned alike"
-    percents = wording.whole_percents(list(learned.values()))
-    parts = [
-        f"{percent}{wording.NO_BREAK}% from segment{wording.NO_BREAK}{position + 1}"
-        for position, percent in zip(learned, percents, strict=True)
-    ]
-    return "Learns " + ", ".join(parts[:3])
+    parts = [Part(**share) for share in version.shares]
+    effect = effect_of(parts, Draft([]), lambda number: [])
+    if not effect or not effect.shares:
+        return "Nothing is learned: every loss weight is 0"
+    if effect.only:
+        return f"Learns only {effect.only}" if effect.read else "Learns all of the text"
+    names = (
+        f"{share.percent}{wording.NO_BREAK}% from {share.name}"
+        for share in effect.shares[:3]
+    )
+    return "Learns " + ", ".join(names)
 
 
 def _start_a_job(version: DatasetVersion | None, job: Job | None) -> FirstStep:

@@ -112,6 +112,17 @@ def test_first_steps_follow_the_team(home):
     assert "Look at the weights" in page
 
 
+def test_first_steps_say_what_is_learned(home):
+    part = {"segments": 4, "characters": 50}
+    shares = [
+        {"position": 0, "last": False, "weight": 0.1, **part},
+        {"position": 1, "last": True, "weight": 0.9, **part},
+    ]
+    make_dataset("Capitals", shares=shares)
+    page = home().content.decode()
+    assert "Learns 90\u00a0% from last segments, 10\u00a0% from first segments" in page
+
+
 def test_first_steps_end_at_the_playground(home):
     make_snapshot(make_job(status="running"), step=20)
     assert "The snapshot of step 20 is ready" in home().content.decode()
