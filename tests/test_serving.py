@@ -14,6 +14,7 @@ import pytest
 
 from finetune_site.errors import UserError
 from jobs.serving import client
+from tests.running_async import run
 
 ROOT = Path(__file__).parent.parent
 TINY = {"base_model": "tiny", "path": str(ROOT / "jobs/base_models/tiny")}
@@ -47,7 +48,7 @@ async def collect(socket, **changes):
 
 
 def answer(socket, **changes):
-    return asyncio.run(collect(socket, **changes))
+    return run(collect(socket, **changes))
 
 
 def text_of(lines, index=0):
@@ -111,7 +112,7 @@ def test_two_clients_share_the_model(server):
         await asyncio.gather(ask("a"), ask("b"))
         return "".join(order)
 
-    order = asyncio.run(both())
+    order = run(both())
     assert order.index("b") < order.rindex("a")
     assert order.index("a") < order.rindex("b")
 
@@ -123,7 +124,7 @@ def test_client_that_leaves_frees_its_place(server):
             await anext(lines)
             assert get_health(server)["open_requests"] == 1
 
-    asyncio.run(leave())
+    run(leave())
     until = time.monotonic() + 5
     while get_health(server)["open_requests"]:
         assert time.monotonic() < until
@@ -178,7 +179,7 @@ def test_client_waits_for_a_server_that_starts_again(tmp_path):
             again.terminate()
             again.wait(10)
 
-    assert asyncio.run(ask_then_start())[-1]["done"]
+    assert run(ask_then_start())[-1]["done"]
 
 
 def test_server_that_dies_half_way_is_said_in_words(tmp_path):
@@ -190,5 +191,5 @@ def test_server_that_dies_half_way_is_said_in_words(tmp_path):
             process.kill()
 
     with pytest.raises(UserError, match="stopped"):
-        asyncio.run(kill_after_the_first_word())
+        run(kill_after_the_first_word())
     process.wait()

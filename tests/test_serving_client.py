@@ -1,11 +1,10 @@
 """Where the socket is, and what the client makes of a server that is away."""
 
-import asyncio
-
 import pytest
 
 from finetune_site.errors import UserError
 from jobs.serving import client
+from tests.running_async import run
 
 
 def test_socket_lies_in_the_data_folder(tmp_path):
@@ -47,4 +46,4 @@ def test_server_away_for_long_is_said_in_words(tmp_path, monkeypatch):
             pass
 
     with pytest.raises(UserError, match="starting"):
-        asyncio.run(ask())
+        run(ask())
