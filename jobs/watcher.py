@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from django.db import InterfaceError, OperationalError, connections, reset_queries
@@ -60,14 +61,14 @@ class Watcher:
         while not self.stopped.is_set():
             try:
                 self.look()
-            except (OperationalError, InterfaceError) as error:
+            except Exception as error:
                 failures += 1
                 if failures == 1:
-                    logger.warning("The database does not answer: %s", error)
+                    complain(error)
                 connections.close_all()
             else:
                 if failures:
-                    logger.info("The database answers again")
+                    logger.info("The watcher works again")
                 failures = 0
             back_off = min(failures * 0.5, MAX_BACK_OFF_SECONDS)
             self.stopped.wait(LOOK_SECONDS + back_off)
@@ -108,6 +109,13 @@ class Watcher:
             logger.warning("Job %s: %s", job.uid, error)
 
 
+def complain(error: Exception) -> None:
+    if isinstance(error, OperationalError | InterfaceError):
+        logger.warning("The database does not answer: %s", error)
+    else:
+        logger.error("The watcher cannot work", exc_info=error)
+
+
 class Chore:
     """Something done every few seconds, and at the start."""
 
@@ -119,8 +127,9 @@ class Chore:
     def do_if_due(self) -> None:
         if time.monotonic() < self.due_at:
             return
-        self.do()
+        # Before it is done: one that fails does not keep the others from their turn.
         self.due_at = time.monotonic() + self.seconds
+        self.do()
 
 
 def attend(job: Job) -> None:
@@ -133,6 +142,8 @@ def attend(job: Job) -> None:
         return
     if report.alive:
         guide(engine, job)
+        if report.launched:
+            mark_resumed(job)
     elif recover(job, launched=report.launched):
         async_task("jobs.tasks.launch_job", job.pk)
 
@@ -141,7 +152,10 @@ def guide(engine: Engine, job: Job) -> None:
     engine.control(job)
     if job.want != Job.Want.RUN:
         engine.enforce(job)
-    # A job that goes on says nothing until it is past its last step.
+
+
+def mark_resumed(job: Job) -> None:
+    """A trainer that goes on says nothing until it is past its job's last step."""
     if job.status == Status.STARTING and job.started_at:
         starting = Job.objects.filter(pk=job.pk, status=Status.STARTING)
         starting.update(status=Status.RUNNING, status_message="")
@@ -149,7 +163,9 @@ def guide(engine: Engine, job: Job) -> None:
 
 def give_up(job: Job, message: str) -> None:
     if end_job(job, Status.FAILED, message, was=Job.LIVE):
-        get_engine(job.engine).end(job, force=True)
+        # The engine itself may be what is missing.
+        with suppress(UserError):
+            get_engine(job.engine).end(job, force=True)
 
 
 def claim_waiting(jobs: list[Job]) -> None:

@@ -1,5 +1,6 @@
 import json
 import os
+import threading
 import time
 
 import pytest
@@ -58,6 +59,15 @@ def test_starting_twice_gives_one_trainer(engine, job):
     start(engine, job)
     start(engine, job)
     assert num_trainers(job) == 1
+
+
+def test_start_waits_for_a_trainer_that_is_leaving(engine, job):
+    factories.make_run_events(job, {"type": "status", "status": "paused"})
+    lock = RunFolder(job.folder).take_lock()
+    assert not engine.poll(job).launched
+    threading.Timer(0.3, os.close, [lock]).start()
+    start(engine, job)
+    assert engine.poll(job).launched
 
 
 def test_a_trainer_has_a_session_of_its_own_and_no_secrets(

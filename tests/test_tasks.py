@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from django.conf import settings
+from django.db import OperationalError
 
 from jobs import tasks
 from jobs.models import Heartbeat, Job
@@ -60,6 +61,12 @@ def test_prompts_come_from_the_first_examples(new_job):
     ]
 
 
+def test_prompts_come_from_the_validation_examples_when_it_has_some(new_job):
+    examples = [[("What is new?", 0.0), (" This.", 1.0)]] * 2
+    new_job.validation_version = factories.make_dataset(examples=examples)
+    assert preparation.default_prompts(new_job) == ["What is new?"]
+
+
 def test_examples_of_one_segment_give_the_empty_prompt(db):
     version = factories.make_dataset(examples=[[("A story.", 1.0)]])
     job = factories.make_job(version, status=Status.VALIDATING, prompts=[])
@@ -86,7 +93,7 @@ def test_a_broken_dataset_fails_its_job(new_job):
 
 
 def test_a_job_stopped_while_it_was_prepared_stays_stopped(new_job, monkeypatch):
-    def stop(version):
+    def stop(job):
         Job.objects.update(status=Status.CANCELLED)
         return ["x"]
 
@@ -103,6 +110,17 @@ def test_jobs_start_one_after_another_oldest_first(db, started):
     Job.objects.filter(pk=first.pk).update(status=Status.SUCCEEDED)
     tasks.launch_queued("local")
     assert started == [first.pk, second.pk]
+
+
+def test_a_database_that_is_away_does_not_fail_the_job(new_job, monkeypatch):
+    def away(job):
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(preparation, "default_prompts", away)
+    with pytest.raises(OperationalError):
+        preparation.prepare(new_job.pk)
+    new_job.refresh_from_db()
+    assert new_job.status == Status.VALIDATING
 
 
 def test_a_job_that_is_not_claimed_is_not_launched(db, started):

@@ -234,6 +234,13 @@ def test_an_event_that_cannot_be_understood_fails_its_job(running):
     assert running.events.count() == 0
 
 
+def test_a_job_of_an_engine_that_is_gone_fails_with_words(running):
+    Job.objects.update(engine="moon")
+    look(running)
+    assert running.status == Status.FAILED
+    assert "no engine moon" in running.status_message
+
+
 def test_a_full_disk_is_no_reason_to_fail(running, monkeypatch):
     def full(self, job):
         raise OSError("No space left on device")
@@ -260,7 +267,7 @@ def test_the_watcher_goes_on_when_the_database_comes_back(monkeypatch, caplog):
     watcher.run()
     assert [r.message.split(":")[0] for r in caplog.records] == [
         "The database does not answer",
-        "The database answers again",
+        "The watcher works again",
     ]
 
 
@@ -321,15 +328,14 @@ def test_a_job_killed_in_the_middle_goes_on_and_succeeds(db):
     assert [step for step, _ in losses(wild)] == list(range(1, calm.step + 1))
 
 
-def test_a_job_pauses_frees_its_place_goes_on_and_stops(member, db):
+def test_a_job_pauses_goes_on_and_stops(member, db):
     job = watch(make_real_job(epochs=1000), lambda job: job.step >= 3)
     services.pause_job(member=member, job=job)
     watch(job, lambda job: job.status == Status.PAUSED)
-    paused_at = job.step
-    other = watch(make_real_job(epochs=2), lambda job: job.is_final)
-    assert other.status == Status.SUCCEEDED
     services.resume_job(member=member, job=job)
+    paused_at = job.step
     watch(job, lambda job: job.step > paused_at)
+    assert (job.deaths, job.status) == (0, Status.RUNNING)
     services.request_snapshot(member=member, job=job)
     watch(job, lambda job: job.snapshots.exists())
     services.stop_job(member=member, job=job)

@@ -20,8 +20,9 @@ from jobs.trainer.events import Event, read_events
 from jobs.trainer.runfolder import Control, RunFolder, Want, write_json
 from jobs.trainer.spec import Spec
 
-# A look at the lock holds it for an instant, so a launcher tries for this long.
-LOCK_SECONDS = 0.5
+# A look at the lock holds it for an instant, and a trainer that was paused takes a few
+# seconds to leave: a launcher waits this long for it.
+LOCK_SECONDS = 10.0
 # Patience with a trainer that does not obey, and then with one that does not end.
 OBEY_SECONDS = 30.0
 END_SECONDS = 20.0
@@ -36,7 +37,7 @@ class LocalEngine:
         if job.last_seq and not folder.spec.is_file():
             raise vanished(job)
         folder.path.mkdir(parents=True, exist_ok=True)
-        lock = wait_for_lock(folder)
+        lock = wait_for_lock(job, folder)
         if lock is None:
             return
         try:
@@ -74,8 +75,12 @@ class LocalEngine:
                 raise vanished(job) from None
             return Report(events=[], offset=0, alive=False, launched=False)
         events, offset = new_events(job, folder)
-        launched = alive or read_trainer(folder).get("claim") == claim_of(job)
-        return Report(events=events, offset=offset, alive=alive, launched=launched)
+        return Report(
+            events=events,
+            offset=offset,
+            alive=alive,
+            launched=is_launched(job, folder),
+        )
 
     def control(self, job: Job) -> None:
         folder = RunFolder(job.folder)
@@ -122,11 +127,18 @@ class LocalEngine:
             yield line
 
 
-def wait_for_lock(folder: RunFolder) -> int | None:
+def wait_for_lock(job: Job, folder: RunFolder) -> int | None:
+    """None when the trainer of this very claim, or one that does not leave, has it."""
     until = time.monotonic() + LOCK_SECONDS
-    while (lock := folder.take_lock()) is None and time.monotonic() < until:
+    while (lock := folder.take_lock()) is None:
+        if is_launched(job, folder) or time.monotonic() > until:
+            return None
         time.sleep(0.02)
     return lock
+
+
+def is_launched(job: Job, folder: RunFolder) -> bool:
+    return bool(read_trainer(folder).get("claim") == claim_of(job))
 
 
 def control_of(job: Job) -> Control:

@@ -3,7 +3,7 @@
 import logging
 from datetime import timedelta
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from finetune_site.errors import UserError
@@ -54,6 +54,9 @@ def launch(job_id: int) -> None:
         engine.start(job, build_spec(job))
     except UserError as error:
         end_job(job, Status.FAILED, error.message, was={Status.STARTING})
+    except (OperationalError, InterfaceError):
+        # Passes: the watcher claims the job again once the claim is stale.
+        raise
     except Exception as error:
         logger.exception("The trainer of job %s could not be started", job.uid)
         message = f"The trainer could not be started ({type(error).__name__}: {error})."

@@ -4,8 +4,10 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 
+from django.db import InterfaceError, OperationalError
 from django.db.models import Q
 from django.utils import timezone
 
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 CLAIM_SECONDS = 60.0
 ALIVE_EVERY_SECONDS = 5.0
 NUM_DEFAULT_PROMPTS = 3
+MAX_EXAMPLES_FOR_PROMPTS = 10_000
 # Models below this size are saved in float32.
 FLOAT32_PARAMETERS = 200_000_000
 
@@ -42,6 +45,9 @@ def prepare(job_id: int) -> bool:
     except UserError as error:
         fail_checked(job, error.message)
         return False
+    except (OperationalError, InterfaceError):
+        # Passes: the watcher asks again once the claim is stale.
+        raise
     except Exception as error:
         logger.exception("Job %s could not be prepared", job.uid)
         fail_checked(
@@ -87,7 +93,7 @@ def prepare_claimed(job: Job) -> None:
         count_tokens(job, job.validation_version, model)
     check_weights(job, cache)
     if not job.prompts:
-        job.prompts = default_prompts(job.validation_version or job.dataset_version)
+        job.prompts = default_prompts(job)
     job.plan = make_plan(
         cache,
         epochs=job.epochs,
@@ -139,14 +145,17 @@ def check_weights(job: Job, cache: TokenCache) -> None:
     )
 
 
-def default_prompts(version: DatasetVersion) -> list[str]:
+def default_prompts(job: Job) -> list[str]:
     """How the first distinct examples begin: all their segments but the last."""
-    return first_beginnings(version.examples_path) or [""]
+    for version in (job.validation_version, job.dataset_version):
+        if version and (prompts := first_beginnings(version.examples_path)):
+            return prompts
+    return [""]
 
 
 def first_beginnings(path: Path) -> list[str]:
     prompts: list[str] = []
-    for segments in iter_examples(path):
+    for segments in islice(iter_examples(path), MAX_EXAMPLES_FOR_PROMPTS):
         prompt = "".join(text for text, _ in segments[:-1])
         if prompt and prompt not in prompts:
             prompts.append(prompt)
