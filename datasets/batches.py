@@ -92,7 +92,9 @@ def _end_with(segments: list[Segment], joiner: str) -> None:
 
 def _read_long_form(block: Block) -> Batch | None:
     """None when a line is in another form, or wrong."""
-    lines = [line for line in block.lines if line and not line.isspace()]
+    lines = block.lines
+    if b"" in lines:
+        lines = [line for line in lines if line]
     batch = Batch(block.done, lines)
     loads, current, weight_lists = orjson.loads, None, []
     try:
@@ -120,7 +122,12 @@ def _all_right(groups: Groups) -> bool:
     for weights, examples in groups.items():
         if not weights or not all(0 <= weight < inf for weight in weights):
             return False
-        if {*map(type, examples)} != {list} or not all(map("".join, examples)):
+        if {*map(type, examples)} != {list}:
+            return False
+        columns = list(zip(*examples, strict=True))
+        for column in columns:
+            "".join(column)
+        if all("" in column for column in columns) and not all(map(any, examples)):
             return False
     return True
 
