@@ -30,17 +30,18 @@ format: $(VENV)/.test-ok
 # Without a stamp nothing is known to be complete; with one, pip is not called at all
 # and no internet is needed.
 $(VENV)/.ok: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
-	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing torch, then the rest; this takes a minute or two."
-	$(PIP) torch
-	$(PIP) -e .
-	touch $@
+	@$(PIP) torch
+	@$(PIP) -e .
+	@touch $@
 
 $(VENV)/.test-ok: $(VENV)/.ok
-	$(PIP) -e '.[dev]'
-	sh tests/install_browser.sh $(RUN)
-	touch $@
+	@echo "Installing the test tools."
+	@$(PIP) -e '.[dev]'
+	@sh tests/install_browser.sh $(RUN)
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
