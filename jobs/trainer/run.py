@@ -227,7 +227,7 @@ class Trainer:
         """Save the weights for good; the best so far by validation is marked."""
         if self.validation and (self.validated is None or self.validated[0] != step):
             self._validate(step)
-        validation_loss = self.validated[1].learned_loss if self.validated else None
+        validation_loss = self.validated[1].loss if self.validated else None
         best = self.progress.best_validation_loss
         is_best = validation_loss is not None and (
             best is None or validation_loss < best
