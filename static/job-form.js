@@ -4,6 +4,8 @@
 const PLAN_DELAY_MS = 250;
 const COUNT_AGAIN_MS = 1000;
 
+const SUGGESTING = ["dataset_version", "base_model", "parent_snapshot"];
+
 const form = document.querySelector("[data-job-form]");
 const plan = document.querySelector("[data-plan]");
 const state = document.querySelector("[data-plan-state]");
@@ -12,16 +14,18 @@ const fields = form?.elements;
 const touched = new Set();
 let timer = 0;
 let newest = 0;
+// A suggestion is owed until it came, whatever else changes meanwhile.
+let owed = false;
 
 // ---- Plan
 
-function query(suggest) {
+function query() {
   const data = new FormData(form);
   const num = data.getAll("prompts").filter((line) => line.trim()).length;
   data.delete("prompts");
   data.delete("csrfmiddlewaretoken");
   if (num) data.set("num_prompts", num);
-  if (suggest) data.set("suggest", "");
+  if (owed) data.set("suggest", "");
   return new URLSearchParams(data);
 }
 
@@ -37,28 +41,29 @@ function showSum() {
   document.querySelector("[data-plan-sum]").replaceChildren(sum);
 }
 
-async function load(suggest) {
+async function load() {
   newest += 1;
   const mine = newest;
-  const answer = await fetch(`${form.dataset.planUrl}?${query(suggest)}`, { headers: { Accept: "application/json" } });
+  const answer = await fetch(`${form.dataset.planUrl}?${query()}`, { headers: { Accept: "application/json" } });
   if (!answer.ok || answer.redirected || mine !== newest) return;
   const { html, counting, suggested } = await answer.json();
   if (mine !== newest) return;
   if (suggested) {
+    owed = false;
     takeSuggested(suggested);
-    load(false);
+    load();
     return;
   }
   plan.innerHTML = html;
   state.textContent = counting ? "Counting" : "Up to date";
   showSum();
-  if (counting) later(false, COUNT_AGAIN_MS);
+  if (counting) later(COUNT_AGAIN_MS);
 }
 
-function later(suggest, delay) {
+function later(delay) {
   clearTimeout(timer);
   state.textContent ||= "Working it out";
-  timer = setTimeout(() => load(suggest).catch(() => { state.textContent = "The plan is out of reach; Start still works"; }), delay);
+  timer = setTimeout(() => load().catch(() => { state.textContent = "The plan is out of reach; Start still works"; }), delay);
 }
 
 // ---- Fields that stand for others
@@ -84,7 +89,8 @@ function onInput({ target }) {
     touched.add("epochs");
   } else touched.add(target.name);
   reflect();
-  later(["dataset_version", "base_model", "parent_snapshot"].includes(target.name), PLAN_DELAY_MS);
+  owed ||= SUGGESTING.includes(target.name);
+  later(PLAN_DELAY_MS);
 }
 
 // ---- Prompts
@@ -107,7 +113,7 @@ function removePrompt(button) {
     line.remove();
     neighbour.querySelector("textarea").focus();
   } else line.querySelector("textarea").value = "";
-  later(false, PLAN_DELAY_MS);
+  later(PLAN_DELAY_MS);
 }
 
 if (form) {
@@ -119,7 +125,7 @@ if (form) {
   });
   reflect();
   showSum();
-  if ("counting" in plan.dataset) later(false, COUNT_AGAIN_MS);
+  if ("counting" in plan.dataset) later(COUNT_AGAIN_MS);
   // What was wrong comes first.
   form.querySelector("[aria-invalid='true']")?.focus();
 }
