@@ -7,17 +7,14 @@ from typing import Any
 from django.contrib.humanize.templatetags.humanize import apnumber
 from django.db.models import Prefetch, QuerySet
 from django.utils import timezone
+from django.utils.text import get_text_list
 
+from finetune_site import wording
 from finetune_site.mini_chart import MiniChart, draw_mini_chart
 from jobs.models import Job, Snapshot
 
 MAX_RUNNING, MAX_WAITING, MAX_FINISHED, MAX_SNAPSHOTS = 4, 5, 6, 4
-WAITING = (
-    Job.Status.VALIDATING,
-    Job.Status.QUEUED,
-    Job.Status.STARTING,
-    Job.Status.PAUSED,
-)
+WAITING = (Job.Status.VALIDATING, Job.Status.QUEUED, Job.Status.STARTING)
 
 
 @dataclass(frozen=True)
@@ -32,24 +29,41 @@ class RunningJob:
 class Home:
     running: list[RunningJob]
     waiting: list[Job]
+    paused: list[Job]
     finished: list[Job]
     snapshots: list[Snapshot]
     headline: str
 
     @property
     def is_busy(self) -> bool:
-        return bool(self.running or self.waiting)
+        return bool(self.running or self.waiting or self.paused)
+
+    @property
+    def seconds_until_next(self) -> float | None:
+        """When the first running job makes room for the first that waits."""
+        left = [wording.seconds_left(running.job) for running in self.running]
+        known = [seconds for seconds in left if seconds is not None]
+        return min(known, default=None)
 
 
 def read_home() -> Home:
-    running = Job.objects.filter(status=Job.Status.RUNNING).order_by("pk")
-    waiting = Job.objects.filter(status__in=WAITING).order_by("queued_at", "pk")
+    jobs = Job.objects.order_by("queued_at", "pk")
+    running = jobs.filter(status=Job.Status.RUNNING)
+    waiting = jobs.filter(status__in=WAITING)
+    paused = jobs.filter(status=Job.Status.PAUSED)
     return Home(
         running=[read_running(job) for job in running[:MAX_RUNNING]],
         waiting=list(waiting[:MAX_WAITING]),
+        paused=list(paused[:MAX_WAITING]),
         finished=list(_finished()[:MAX_FINISHED]),
         snapshots=list(_snapshots()[:MAX_SNAPSHOTS]),
-        headline=_headline(running.count(), waiting.count()),
+        headline=_headline(
+            {
+                "running": running.count(),
+                "waiting": waiting.count(),
+                "paused": paused.count(),
+            }
+        ),
     )
 
 
@@ -73,25 +87,26 @@ def _finished() -> QuerySet[Job]:
     )
 
 
-def _headline(num_running: int, num_waiting: int) -> str:
-    now = " and ".join(
-        part
-        for part in (_jobs(num_running, "running"), _jobs(num_waiting, "waiting"))
-        if part
-    )
+def _headline(counts: dict[str, int]) -> str:
+    """`One job is running and two are waiting. Three finished in the last 24 hours.`"""
     since = timezone.now() - timedelta(days=1)
     num_finished = Job.objects.filter(finished_at__gte=since).count()
     lately = f"{_number(num_finished)} finished in the last 24 hours."
-    if not now:
-        return "Nothing is running. " + (lately.capitalize() if num_finished else "")
-    first = f"{now[0].upper()}{now[1:]}."
-    return f"{first} {lately.capitalize()}" if num_finished else first
+    sentences = [_now(counts), lately.capitalize() if num_finished else ""]
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _jobs(num: int, doing: str) -> str:
-    if not num:
-        return ""
-    return f"{_number(num)} {'job is' if num == 1 else 'jobs are'} {doing}"
+def _now(counts: dict[str, int]) -> str:
+    parts = [
+        f"{_number(num)} {'is' if num == 1 else 'are'} {doing}"
+        for doing, num in counts.items()
+        if num
+    ]
+    if not parts:
+        return "Nothing is running."
+    num, rest = parts[0].split(" ", 1)
+    parts[0] = f"{num.capitalize()} {'job' if rest.startswith('is') else 'jobs'} {rest}"
+    return f"{get_text_list(parts, 'and')}."
 
 
 def _number(num: int) -> str:

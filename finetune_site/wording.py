@@ -130,17 +130,21 @@ def ago(then: datetime | None) -> str:
     for size, unit in ((MINUTE, "s"), (HOUR, "min"), (DAY, "h")):
         if seconds < size:
             number = int(seconds / (size / (24 if size == DAY else 60)))
-            return f"{number}{NO_BREAK}{unit} ago"
+            return f"{number}{NO_BREAK}{unit}{NO_BREAK}ago"
     if seconds < 2 * DAY:
         return "yesterday"
     if seconds < 7 * DAY:
-        return f"{int(seconds / DAY)}{NO_BREAK}days ago"
+        return f"{int(seconds / DAY)}{NO_BREAK}days{NO_BREAK}ago"
     return f"{timezone.localtime(then):%-d %b %Y}".replace(" ", NO_BREAK)
 
 
 def time_left(job: Progressing) -> str:
     """`0:42 left`, or nothing while the speed is not known."""
+    seconds = seconds_left(job)
+    return "" if seconds is None else f"{duration(seconds)} left"
+
+
+def seconds_left(job: Progressing) -> float | None:
     if not job.seconds_per_step or not job.total_steps:
-        return ""
-    left = (job.total_steps - job.step) * job.seconds_per_step
-    return f"{duration(left)} left"
+        return None
+    return max(0, job.total_steps - job.step) * job.seconds_per_step

@@ -70,6 +70,12 @@ def test_home_names_what_waits(home):
     assert "One job is waiting." in page
 
 
+def test_home_says_when_the_next_job_starts(home):
+    make_running_job(seconds_per_step=6.0)
+    make_job(name="Capitals only")
+    assert "starts in about 40\u00a0s" in home().content.decode()
+
+
 def test_home_lists_what_finished_with_its_best_snapshot(home):
     job = make_job(
         name="Quick look",
@@ -142,12 +148,18 @@ def test_first_steps_leave_a_team_that_knows_them(home):
 
 @pytest.mark.django_db
 def test_headline_counts_what_runs_waits_and_finished():
-    make_job(status="running")
-    make_job()
+    for status in ("running", "queued", "queued", "paused"):
+        make_job(status=status)
     make_job(status="failed", finished_at=timezone.now())
     assert read_home().headline == (
-        "One job is running and one job is waiting. One finished in the last 24 hours."
+        "One job is running, two are waiting and one is paused. "
+        "One finished in the last 24 hours."
     )
+
+
+@pytest.mark.django_db
+def test_headline_of_a_quiet_site():
+    assert read_home().headline == "Nothing is running."
 
 
 @pytest.mark.django_db
