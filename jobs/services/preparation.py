@@ -60,6 +60,7 @@ def prepare(job_id: int) -> bool:
     return (
         ready.update(
             status=Job.Status.QUEUED,
+            status_message="",
             queued_at=timezone.now(),
             claimed_at=None,
             prompts=job.prompts,
