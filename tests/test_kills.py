@@ -109,7 +109,7 @@ class TrainerCount(threading.Thread):
             if alive and any(part.startswith(self.mark) for part in line):
                 pids.add(process.pid)
                 parents[process.pid] = process.info["ppid"]
-        # A library that asks the system something is a copy of its trainer for a moment.
+        # A trainer that asks the system something is two of itself for a moment.
         return sum(parents[pid] not in pids for pid in pids)
 
     def run(self):
