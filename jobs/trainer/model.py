@@ -74,7 +74,7 @@ def add_lora(model: nn.Module, lora: Lora) -> nn.Module:
     )
 
 
-def merge_adapter(model: nn.Module) -> nn.Module:
+def merge_adapter(model: Any) -> nn.Module:
     """The adapter added into the weights: what a full fine-tune of it starts from."""
     merged: nn.Module = model.merge_and_unload()
     for parameter in merged.parameters():

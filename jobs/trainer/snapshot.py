@@ -61,7 +61,7 @@ def save_snapshot(
     return facts
 
 
-def _write_model(draft: Path, model: nn.Module, spec: Spec) -> None:
+def _write_model(draft: Path, model: Any, spec: Spec) -> None:
     state = model.state_dict()
     if sum(p.numel() for p in model.parameters()) > LARGE_MODEL_PARAMETERS:
         state = {name: value.to(torch.bfloat16) for name, value in state.items()}
