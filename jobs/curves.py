@@ -1,6 +1,7 @@
 """What a job's events say about its course, thinned to what a screen can show."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,9 @@ from django.db.models import F, Q
 from jobs.models import Job
 
 MAX_POINTS = 1500
+# The share of the past in a smoothed line; what is older than this hardly counts.
+SMOOTHING = 0.8
+LATEST_STEPS = 30
 MEASURES = ("loss", "learned_loss", "lr", "tokens_per_second", "memory_bytes")
 
 
@@ -56,6 +60,22 @@ def read_validation(job: Job) -> list[Point]:
     if stride <= 1:
         return points
     return [*points[:-1:stride], points[-1]]
+
+
+def smoothed(points: Sequence[Point]) -> Iterator[Point]:
+    """A moving average that is not pulled towards 0 at its start."""
+    total = weight = 0.0
+    for point in points:
+        total = SMOOTHING * total + point.value
+        weight = SMOOTHING * weight + 1
+        yield Point(point.step, total / weight)
+
+
+def latest_loss(job: Job) -> float | None:
+    """Train loss as the smoothed line ends: single steps jump too much to be read."""
+    rows = job.events.filter(type="step").order_by("-seq").values_list("step", "data")
+    points = _points(list(rows[:LATEST_STEPS])[::-1], "loss")
+    return list(smoothed(points))[-1].value if points else None
 
 
 def _points(rows: list[tuple[int, dict[str, Any]]], name: str) -> list[Point]:

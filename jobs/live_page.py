@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 
 from finetune_site.wording import count
 from jobs import selectors
-from jobs.curves import Point, read_points, read_validation
+from jobs.curves import Point, latest_loss, read_points, read_validation
 from jobs.film import (
     Cell,
     next_step,
@@ -221,9 +221,11 @@ def _readings(job: Job) -> dict[str, Any]:
     )
     validation = read_validation(job)
     train = points["loss"]
+    latest = latest_loss(job)
     best = min(validation, key=lambda point: point.value, default=None)
     return {
-        "fall": 1 - train[-1].value / train[0].value if len(train) > 1 else None,
+        "train_loss": latest,
+        "fall": 1 - latest / train[0].value if latest and train[0].value else None,
         "best_validation": best,
         "total_memory": psutil.virtual_memory().total,
         "sparks": {

@@ -54,9 +54,18 @@ function paintAxis(axis, grid) {
   return { ...axis, gridcolor: grid, linecolor: grid, tickfont: { color: ink("--ink-3"), size: 12 } };
 }
 
-function paintLayout(layout, isLog, isNarrow) {
+// The names at the ends of the lines, where the smoothed line ends.
+function follow(note, traces) {
+  const train = traces.find(({ name }) => name === "Train loss");
+  if (!note.text.startsWith("Train ") || !train?.y.length) return note;
+  const value = train.y[train.y.length - 1];
+  return { ...note, y: value, text: `Train ${value.toFixed(2)}` };
+}
+
+function paintLayout(layout, traces, isLog, isNarrow) {
   const grid = ink("--line");
-  const notes = (layout.annotations ?? []).filter((note) => !isNarrow || note.text.includes("best"));
+  const all = layout.annotations ?? [];
+  const notes = all.filter((note) => !isNarrow || note.text.includes("best")).map((note) => follow(note, traces));
   return {
     ...layout,
     autosize: true,
@@ -89,8 +98,9 @@ function draw() {
   if (!answer || !window.Plotly) return;
   const { data, layout } = answer.figure;
   const isNarrow = place.clientWidth < NARROW_PX;
-  const painted = paintLayout(layout, logAxis.checked && series !== "lr", isNarrow);
-  window.Plotly.react(place, data.map(paintTrace), painted, { displayModeBar: false, responsive: true });
+  const traces = data.map(paintTrace);
+  const painted = paintLayout(layout, traces, logAxis.checked && series !== "lr", isNarrow);
+  window.Plotly.react(place, traces, painted, { displayModeBar: false, responsive: true });
   place.setAttribute("aria-label", answer.label);
   showKeys(data);
 }
