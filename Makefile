@@ -9,10 +9,10 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet install -c constraints.
 .PHONY: demo up test lint format clean
 
 demo: $(VENV)/.ok
-	@exec $(RUN) manage.py demo
+	@exec $(RUN) manage.py demo $(ARGS)
 
 up: $(VENV)/.ok
-	@exec $(RUN) manage.py up
+	@exec $(RUN) manage.py up $(ARGS)
 
 test: $(VENV)/.test-ok
 	$(RUN) -m pytest $(ARGS)

@@ -6,7 +6,8 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
-from django.db import DatabaseError, close_old_connections
+from django.db import Error as AnyDatabaseError
+from django.db import close_old_connections
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -40,7 +41,7 @@ def newest_heartbeats() -> dict[str, datetime] | None:
     close_old_connections()
     try:
         return dict(Heartbeat.objects.values_list("name", "at"))
-    except DatabaseError:
+    except AnyDatabaseError:
         return None
 
 
@@ -69,5 +70,5 @@ def _trainers() -> list[int]:
     try:
         running = Job.objects.filter(status=Job.Status.RUNNING).order_by("id")
         return list(running.values_list("id", flat=True))
-    except DatabaseError:
+    except AnyDatabaseError:
         return []

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -80,6 +81,19 @@ def test_a_killed_process_comes_back(site, name):
     wait_for(lambda: site.pid(name) not in (0, old), 5, f"a new {name}")
     assert not list(groups.members(old_group))
     site.wait_until_healthy()
+
+
+def test_a_new_worker_works(site):
+    """Not only its process is there: it runs tasks, the heartbeat for one."""
+    site.kill("worker")
+    killed_at = time.monotonic()
+
+    def has_beaten() -> bool:
+        health = site.health()
+        silence = health["processes"]["worker"]["seconds_ago"] if health else 99
+        return silence < time.monotonic() - killed_at - 1
+
+    wait_for(has_beaten, 20, "a heartbeat of the new worker")
 
 
 def test_visitors_wait_while_the_web_process_starts_again(site):

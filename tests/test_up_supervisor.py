@@ -138,3 +138,10 @@ def test_listening_on_all_addresses_allows_this_machines_names():
 def test_an_ipv6_address_is_written_as_browsers_write_it():
     assert addresses.allowed_hosts("fd00::7")[-1] == "[fd00::7]"
     assert addresses.site_url("fd00::7", 8000) == "http://[fd00::7]:8000"
+
+
+def test_a_program_that_cannot_be_started_is_tried_again(make_supervisor):
+    program = Program("web", "web", ["/no/such/program"])
+    _, lines = make_supervisor(program)
+    wait_for(lambda: lines, 5, "a line about it")
+    assert lines[0].startswith("The web could not be started: No such file")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 
+from finetune_site.env import env_int
 from finetune_site.errors import UserError
 
 LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
@@ -83,4 +84,4 @@ def known_url(data_dir: Path) -> str:
     try:
         return str(json.loads((data_dir / "run" / "address.json").read_text())["url"])
     except (OSError, ValueError, KeyError):
-        return site_url("127.0.0.1", int(os.environ.get("PORT") or 8000))
+        return site_url("127.0.0.1", env_int("PORT", 8000))

@@ -39,10 +39,17 @@ def start_group(
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
-    draft = record.with_suffix(".new")
-    draft.write_text(json.dumps({"pid": process.pid, "token": token}))
-    draft.replace(record)
-    return process, Group(process.pid, token)
+    group = Group(process.pid, token)
+    try:
+        draft = record.with_suffix(".new")
+        draft.write_text(json.dumps({"pid": group.pid, "token": group.token}))
+        draft.replace(record)
+    except OSError:
+        # On a full disk: what nobody could find again must not go on.
+        process.kill()
+        process.wait()
+        raise
+    return process, group
 
 
 def read_group(record: Path) -> Group | None:

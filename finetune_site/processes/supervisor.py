@@ -82,11 +82,18 @@ class Supervisor:
     def _look_after(self, child: Child) -> None:
         if child.process is None:
             if time.monotonic() >= child.start_at:
-                self._start(child)
+                self._try_to_start(child)
             return
         status = child.process.poll()
         if status is not None:
             self._bury(child, _describe(status))
+
+    def _try_to_start(self, child: Child) -> None:
+        """A full disk or a full memory passes; the other processes go on meanwhile."""
+        try:
+            self._start(child)
+        except OSError as error:
+            self._bury(child, f"could not be started: {error.strerror}")
 
     def _start(self, child: Child) -> None:
         program = child.program

@@ -9,8 +9,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, connections
+from django.db import Error as AnyDatabaseError
+from django.db import connections
 
+from finetune_site.env import env_int
 from finetune_site.errors import UserError
 from finetune_site.health import newest_heartbeats
 from finetune_site.processes import addresses, groups, prepare
@@ -26,9 +28,13 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--host", default=os.environ.get("HOST") or "127.0.0.1")
         parser.add_argument(
-            "--port", type=int, default=int(os.environ.get("PORT") or 8000)
+            "--host",
+            default="127.0.0.1",
+            help="The address to listen on; 0.0.0.0 for all of this machine.",
+        )
+        parser.add_argument(
+            "--port", type=int, default=env_int("PORT", 8000), help="or PORT; 8000."
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -36,7 +42,7 @@ class Command(BaseCommand):
             self._bring_up(options["host"], options["port"])
         except UserError as error:
             raise CommandError(error.message) from None
-        except DatabaseError as error:
+        except AnyDatabaseError as error:
             raise CommandError(f"The database does not answer: {error}") from None
 
     def _bring_up(self, host: str, port: int) -> None:
@@ -49,7 +55,7 @@ class Command(BaseCommand):
         listener = addresses.listen(host, port)
         prepare.migrate()
         prepare.collect_static(run_dir)
-        url = addresses.site_url(host, port)
+        url = addresses.site_url(host, listener.getsockname()[1])
         addresses.remember_url(data_dir, url)
         self.prepare_content()
         supervisor = Supervisor(
@@ -92,7 +98,7 @@ class Command(BaseCommand):
 
     def _say_goodbye(self) -> None:
         num_jobs = 0
-        with contextlib.suppress(DatabaseError):
+        with contextlib.suppress(AnyDatabaseError):
             num_jobs = Job.objects.filter(status__in=Job.LIVE).count()
         if not num_jobs:
             self.say("The site has stopped.")
