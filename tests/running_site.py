@@ -1,6 +1,5 @@
 """A real site for tests: `manage.py up` on a data folder and a port of its own."""
 
-import json
 import os
 import signal
 import socket
@@ -44,6 +43,13 @@ def wait_for(check: Callable[[], Any], seconds: float, what: str) -> Any:
     raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
+def environment(data_dir: Path) -> dict[str, str]:
+    env = {**os.environ, "FINETUNE_DATA_DIR": str(data_dir)}
+    for name in FOREIGN_VARIABLES:
+        env.pop(name, None)
+    return env
+
+
 class RunningSite:
     def __init__(self, data_dir: Path, command: str = "up") -> None:
         self.data_dir = data_dir
@@ -54,24 +60,18 @@ class RunningSite:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", command, "--port", str(self.port)],
                 cwd=ROOT,
-                env=self._environment(),
+                env=environment(self.data_dir),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-
-    def _environment(self) -> dict[str, str]:
-        env = {**os.environ, "FINETUNE_DATA_DIR": str(self.data_dir)}
-        for name in FOREIGN_VARIABLES:
-            env.pop(name, None)
-        return env
 
     def manage(self, *args: str) -> str:
         """Run another command of the same site and return what it printed."""
         return subprocess.run(
             [sys.executable, "manage.py", *args],
             cwd=ROOT,
-            env=self._environment(),
+            env=environment(self.data_dir),
             check=True,
             capture_output=True,
             text=True,
@@ -141,6 +141,3 @@ class RunningSite:
         for record in (self.data_dir / "run").glob("*.json"):
             if group := groups.read_group(record):
                 groups.kill_group(group)
-
-    def address(self) -> dict[str, str]:
-        return json.loads((self.data_dir / "run" / "address.json").read_text())

@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -10,7 +9,7 @@ from django.utils import timezone
 from finetune_site import health
 from jobs.models import Heartbeat, Job
 from tests.factories import make_job
-from tests.running_site import ROOT
+from tests.running_site import ROOT, environment
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def test_production_settings_pass_the_deployment_check(tmp_path):
     result = subprocess.run(
         [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "INFO"],
         cwd=ROOT,
-        env={**os.environ, "HTTPS": "true", "FINETUNE_DATA_DIR": str(tmp_path)},
+        env=environment(tmp_path) | {"HTTPS": "true"},
         capture_output=True,
         text=True,
         timeout=60,

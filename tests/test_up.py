@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from finetune_site.processes import groups
-from tests.running_site import PROCESSES, ROOT, RunningSite, wait_for
+from tests.running_site import PROCESSES, ROOT, RunningSite, environment, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_a_second_up_on_the_folder_is_refused(site):
     second = subprocess.run(
         [sys.executable, "manage.py", "up", "--port", "0"],
         cwd=ROOT,
-        env={**os.environ, "FINETUNE_DATA_DIR": str(site.data_dir)},
+        env=environment(site.data_dir),
         capture_output=True,
         text=True,
         timeout=30,
@@ -65,7 +65,7 @@ def test_a_taken_port_is_named(site, tmp_path):
     second = subprocess.run(
         [sys.executable, "manage.py", "up", "--port", str(site.port)],
         cwd=ROOT,
-        env={**os.environ, "FINETUNE_DATA_DIR": str(tmp_path / "other")},
+        env=environment(tmp_path / "other"),
         capture_output=True,
         text=True,
         timeout=30,
