@@ -127,10 +127,13 @@ def ago(then: datetime | None) -> str:
     seconds = (timezone.now() - then).total_seconds()
     if seconds < 5:
         return "just now"
-    for size, unit in ((MINUTE, "s"), (HOUR, "min"), (DAY, "h")):
-        if seconds < size:
-            number = int(seconds / (size / (24 if size == DAY else 60)))
-            return f"{number}{NO_BREAK}{unit}{NO_BREAK}ago"
+    for limit, size, unit in (
+        (MINUTE, 1, "s"),
+        (HOUR, MINUTE, "min"),
+        (DAY, HOUR, "h"),
+    ):
+        if seconds < limit:
+            return f"{int(seconds / size)}{NO_BREAK}{unit}{NO_BREAK}ago"
     if seconds < 2 * DAY:
         return "yesterday"
     if seconds < 7 * DAY:
