@@ -47,6 +47,7 @@ class Inbox:
     def __init__(self) -> None:
         self._waiting: deque[Asked] = deque()
         self._changed = threading.Condition()
+        self._woken = False
         self.num_open = 0
         self.closed = False
 
@@ -70,10 +71,19 @@ class Inbox:
     def take(self, *, wait: bool) -> list[Asked]:
         with self._changed:
             if wait:
-                self._changed.wait_for(lambda: self._waiting or self.closed)
+                self._changed.wait_for(
+                    lambda: self._waiting or self._woken or self.closed
+                )
+            self._woken = False
             taken = list(self._waiting)
             self._waiting.clear()
             return taken
+
+    def wake(self) -> None:
+        """Let `take` return with nothing: something else has happened."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify()
 
     def close(self) -> None:
         with self._changed:

@@ -1,13 +1,14 @@
 """[torch] The one thread that generates: every model in turn, every request in it."""
 
 import logging
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
 from jobs.base_models.catalogue import HERE
 from jobs.serving.answers import Desk
 from jobs.serving.inbox import Asked, Inbox
-from jobs.serving.loaded import Key, LoadedModels, key_of
+from jobs.serving.loaded import Key, Loaded, LoadedModels, key_of
 from jobs.trainer.generation import Sampling, complete
 from jobs.trainer.model import ModelError
 from jobs.trainer.spec import ModelSource
@@ -23,6 +24,10 @@ class Scheduler:
         self.inbox = inbox
         self.models = models or LoadedModels()
         self.desks: dict[Key, Desk] = {}
+        # A large model takes seconds to load, in which the others go on.
+        self.loader = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self.loading: dict[Key, Future[Loaded]] = {}
+        self.waiting: dict[Key, list[Asked]] = {}
 
     def run(self) -> None:
         # A trainer needs the other cores more; and threads that wait for each other
@@ -32,8 +37,11 @@ class Scheduler:
         while not self.inbox.closed:
             for asked in self.inbox.take(wait=not self.desks):
                 self._accept(asked)
+            for key in [key for key in self.loading if self.loading[key].done()]:
+                self._open_desk(key)
             for key in list(self.desks):
                 self._turn(key)
+        self.loader.shutdown(wait=False, cancel_futures=True)
 
     def _warm(self) -> None:
         """The first calls cost ten times the later ones; nobody shall wait for them."""
@@ -46,19 +54,30 @@ class Scheduler:
         complete(tiny.model, tiny.tokenizer, [[1]] * 2, sampling, tiny.end_id)
 
     def _accept(self, asked: Asked) -> None:
-        if asked.cancelled:
-            return
-        source = asked.request.model
-        key = key_of(source)
-        try:
-            if key not in self.desks:
-                self.desks[key] = Desk(self.models.get(source, self.desks))
+        key = key_of(asked.request.model)
+        if key in self.desks:
             self.desks[key].add(asked)
+            return
+        self.waiting.setdefault(key, []).append(asked)
+        if key not in self.loading:
+            self.loading[key] = self.loader.submit(
+                self.models.get, asked.request.model, list(self.desks)
+            )
+            self.loading[key].add_done_callback(lambda _: self.inbox.wake())
+
+    def _open_desk(self, key: Key) -> None:
+        """The model is here, or cannot be had: those who wait for it hear of it."""
+        loaded, waiting = self.loading.pop(key), self.waiting.pop(key)
+        try:
+            self.desks[key] = Desk(loaded.result())
         except ModelError as error:
-            asked.refuse(str(error), "model")
+            _refuse(waiting, str(error), "model")
         except Exception:
-            logger.exception("could not load %s", source)
-            asked.refuse(BROKEN, "internal")
+            logger.exception("could not load %s", key)
+            _refuse(waiting, BROKEN, "internal")
+        else:
+            for asked in waiting:
+                self.desks[key].add(asked)
 
     def _turn(self, key: Key) -> None:
         desk = self.desks[key]
@@ -72,3 +91,8 @@ class Scheduler:
             return
         if desk.is_idle:
             del self.desks[key]
+
+
+def _refuse(waiting: list[Asked], message: str, kind: str) -> None:
+    for asked in waiting:
+        asked.refuse(message, kind)

@@ -9,9 +9,10 @@ from typing import Any, Literal
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import DynamicCache
 
+from jobs.trainer.kv_cache import new_cache, selected, stacked
 from jobs.trainer.text_pieces import StopScanner, TextDecoder
+from jobs.trainer.token_choice import draw, likeliest
 
 FinishReason = Literal["stop", "length"]
 
@@ -182,7 +183,7 @@ class Prefill:
         cut = len(self.prompt) < len(prompt)
         for row in self.rows:
             row.begin(self.prompt, min(row.sampling.max_tokens, max_tokens), cut)
-        self.cache = DynamicCache()
+        self.cache = new_cache()
         self.num_read = 0
         self.logits: Tensor | None = None
 
@@ -215,7 +216,7 @@ class Batch:
         self.end_id = end_id
         self.rows: list[Row] = []
         self.lengths: list[int] = []
-        self.cache = DynamicCache()
+        self.cache = new_cache()
 
     def add(self, prompt: Sequence[int], rows: Sequence[Row]) -> list[Piece]:
         """Reads the prompt at one go and joins the rows that answer it."""
@@ -229,7 +230,7 @@ class Batch:
         if prefill.logits is None:
             raise RuntimeError("the prompt has not been read")
         logits = prefill.logits.expand(len(prefill.rows), -1)
-        self.cache = _stacked(self.cache, len(self.rows), prefill)
+        self.cache = stacked(self.cache, prefill.cache, len(prefill.rows))
         self.rows = self.rows + prefill.rows
         self.lengths = self.lengths + [len(prefill.prompt)] * len(prefill.rows)
         return self._take(prefill.rows, logits)
@@ -255,16 +256,9 @@ class Batch:
             return
         self.rows = [self.rows[place] for place in kept]
         self.lengths = [self.lengths[place] for place in kept]
-        if not kept:
-            self.cache = DynamicCache()
-            return
-        longest = max(self.lengths)
-        places = torch.tensor(kept, device=self.model.device)
-        cache = DynamicCache()
-        for number, layer in enumerate(self.cache.layers):
-            keys = layer.keys[places, :, -longest:]
-            cache.update(keys, layer.values[places, :, -longest:], number)
-        self.cache = cache
+        self.cache = (
+            selected(self.cache, kept, max(self.lengths)) if kept else new_cache()
+        )
 
     def _mask(self) -> Tensor | None:
         """1 where a row has a token, 0 where it is padded. None: no row is padded."""
@@ -297,50 +291,13 @@ def fit(prompt: Sequence[int], max_tokens: int, context: int) -> tuple[list[int]
     return list(prompt[-(context - max_tokens) :]), max_tokens
 
 
-def _stacked(cache: DynamicCache, num_rows: int, prefill: Prefill) -> DynamicCache:
-    """The cache with the prompt's keys and values below it, once for each new row."""
-    copies = len(prefill.rows)
-    stacked = DynamicCache()
-    for number, new in enumerate(prefill.cache.layers):
-        keys = new.keys.expand(copies, -1, -1, -1)
-        values = new.values.expand(copies, -1, -1, -1)
-        if num_rows:
-            old = cache.layers[number]
-            width = max(old.keys.shape[-2], keys.shape[-2])
-            keys = torch.cat([_widened(old.keys, width), _widened(keys, width)])
-            values = torch.cat([_widened(old.values, width), _widened(values, width)])
-        stacked.update(keys, values, number)
-    return stacked
-
-
-def _widened(states: Tensor, width: int) -> Tensor:
-    missing = width - states.shape[-2]
-    return torch.nn.functional.pad(states, (0, 0, missing, 0)) if missing else states
-
-
 def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
     """The next token of each row, which depends on nothing but that row."""
-    tokens: list[int] = logits.argmax(-1).tolist()
+    tokens = likeliest(logits)
     for place, row in enumerate(rows):
-        if row.sampling.temperature > 0:
-            tokens[place] = _draw(logits[place], row)
+        how = row.sampling
+        if how.temperature > 0:
+            tokens[place] = draw(
+                logits[place], how.temperature, how.top_p, row.generator
+            )
     return tokens
-
-
-def _draw(logits: Tensor, row: Row) -> int:
-    """Draws by one uniform number, which is the same on every device."""
-    chances = torch.softmax(logits.float() / row.sampling.temperature, -1)
-    order = None
-    if row.sampling.top_p < 1:
-        chances, order = chances.sort(descending=True, stable=True)
-    sums = chances.cumsum(-1, dtype=torch.float64)
-    # The token that reaches top_p is the last that may be drawn.
-    total = sums[-1]
-    if order is not None:
-        num_allowed = int((sums < row.sampling.top_p).sum()) + 1
-        total = sums[min(num_allowed, len(sums)) - 1]
-    # Of 24 bits, so that the product stays below the total.
-    uniform = torch.rand((), generator=row.generator).double().item()
-    drawn = int(torch.searchsorted(sums, total * uniform, right=True))
-    drawn = min(drawn, len(sums) - 1)
-    return drawn if order is None else int(order[drawn])

@@ -1,0 +1,93 @@
+"""[torch] Keys and values of what a model has read, for rows that come and go."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers.cache_utils import Cache, DynamicLayer
+
+# Room ahead, in tokens, and at least this share of what there is.
+ROOM_TOKENS = 64
+ROOM_SHARE = 4
+
+
+class RoomyLayer(DynamicLayer):
+    """Writes a token's keys and values into room kept ahead.
+
+    transformers' own layer copies all the earlier ones for every token, which halves
+    the speed of a few rows of 600 tokens.
+    """
+
+    keys: Tensor
+    values: Tensor
+    buffers: tuple[Tensor, Tensor] | None = None
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start, num_new = self.get_seq_length(), key_states.shape[-2]
+        end = start + num_new
+        if self.buffers is None or end > self.buffers[0].shape[-2]:
+            self.buffers = (
+                _with_room(self.keys, key_states, start, end),
+                _with_room(self.values, value_states, start, end),
+            )
+        keys, values = self.buffers
+        keys.narrow(-2, start, num_new).copy_(key_states)
+        values.narrow(-2, start, num_new).copy_(value_states)
+        self.keys, self.values = keys.narrow(-2, 0, end), values.narrow(-2, 0, end)
+        return self.keys, self.values
+
+
+def _with_room(old: Tensor, new: Tensor, start: int, end: int) -> Tensor:
+    room = max(ROOM_TOKENS, end // ROOM_SHARE)
+    buffer = new.new_empty(*new.shape[:-2], end + room, new.shape[-1])
+    if start:
+        buffer.narrow(-2, 0, start).copy_(old)
+    return buffer
+
+
+def new_cache() -> Cache:
+    return Cache(layer_class_to_replicate=RoomyLayer)
+
+
+def stacked(upper: Cache, lower: Cache, copies: int) -> Cache:
+    """The rows of one cache, and below them the one row of another, `copies` times.
+
+    The shorter is padded on the left.
+    """
+    joined = new_cache()
+    for number, layer in enumerate(lower.layers):
+        keys = layer.keys.expand(copies, -1, -1, -1)
+        values = layer.values.expand(copies, -1, -1, -1)
+        if upper.layers:
+            above = upper.layers[number]
+            keys = _below(above.keys, keys)
+            values = _below(above.values, values)
+        joined.update(keys, values, number)
+    return joined
+
+
+def _below(upper: Tensor, lower: Tensor) -> Tensor:
+    width = max(upper.shape[-2], lower.shape[-2])
+    return torch.cat([_padded(upper, width), _padded(lower, width)])
+
+
+def _padded(states: Tensor, width: int) -> Tensor:
+    missing = width - states.shape[-2]
+    return pad(states, (0, 0, missing, 0)) if missing else states
+
+
+def selected(cache: Cache, places: Sequence[int], length: int) -> Cache:
+    """The rows at these places, and of them the last `length` tokens."""
+    kept = new_cache()
+    for number, layer in enumerate(cache.layers):
+        index = torch.tensor(places, device=layer.keys.device)
+        keys = layer.keys.narrow(-2, layer.keys.shape[-2] - length, length)
+        values = layer.values.narrow(-2, layer.values.shape[-2] - length, length)
+        kept.update(keys[index], values[index], number)
+    return kept
