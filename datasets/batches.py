@@ -49,8 +49,10 @@ class Batch:
         self.groups.setdefault(weights, []).append(texts)
 
     def refuse(self, line: int, message: str, text: bytes) -> None:
-        shown = text[:200].decode(errors="replace").replace("\x00", "\ufffd")
-        self.problems.append(Problem(line, message, shown))
+        """Both are cut, and rid of NUL, which PostgreSQL does not take."""
+        shown = text[:200].decode(errors="replace")
+        clean = [part.replace("\x00", "\ufffd") for part in (message[:400], shown)]
+        self.problems.append(Problem(line, *clean))
 
 
 def read_jsonl(path: Path, joiner: str = "") -> Iterator[Batch]:

@@ -22,6 +22,7 @@ from finetune_site.wording import whole_percents
 from jobs.trainer.examples import Segment
 
 SHOWN_CHARACTERS = 2000
+EDITED_SEGMENTS = 200
 MAX_CHIPS = 12
 
 
@@ -39,6 +40,7 @@ class EditedSegment:
 class EditedExample:
     number: int
     segments: list[EditedSegment]
+    segments_left_out: int
     preview: Preview
     # (segment number, percent of this example's learning), the largest first.
     percents: list[tuple[int, int]]
@@ -109,7 +111,11 @@ def _editing(version: DatasetVersion, draft: Draft, edit: int) -> EditedExample 
     preview = preview_of(segments)
     return EditedExample(
         edit,
-        [_edited(number, segment) for number, segment in enumerate(segments, start=1)],
+        [
+            _edited(number, segment)
+            for number, segment in enumerate(segments[:EDITED_SEGMENTS], start=1)
+        ],
+        max(0, len(segments) - EDITED_SEGMENTS),
         preview,
         _percents(segments, preview),
     )

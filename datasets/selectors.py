@@ -16,6 +16,7 @@ from jobs.trainer.examples import Segment
 PAGE_SIZE = 25
 # What a page shows of one example; the rest is counted.
 SHOWN_CHARACTERS = 3000
+SHOWN_SEGMENTS = 100
 
 Status = DatasetVersion.Status
 
@@ -25,7 +26,6 @@ class ShownExample:
     number: int
     segments: list[Segment]
     characters_left_out: int
-    edited: bool
 
 
 @dataclass(frozen=True)
@@ -140,4 +140,5 @@ def clip(segments: list[Segment], most: int) -> tuple[list[Segment], int]:
 
 def _shown(at: int, segments: list[Segment], draft: Draft) -> ShownExample:
     changed, left_out = clip(draft.apply(at, segments), SHOWN_CHARACTERS)
-    return ShownExample(at + 1, changed, left_out, at in draft.edits)
+    left_out += sum(len(text) for text, _ in changed[SHOWN_SEGMENTS:])
+    return ShownExample(at + 1, changed[:SHOWN_SEGMENTS], left_out)

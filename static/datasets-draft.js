@@ -3,26 +3,34 @@
 
 const SETTLE_MS = 250;
 let latest = 0;
+// Somebody is typing a loss weight: the change that follows will bring a newer answer.
+let typing = false;
 
 function show(html, url) {
   const fresh = new DOMParser().parseFromString(html, "text/html");
   const main = fresh.getElementById("main");
   if (!main) return location.assign(url);
-  const focused = document.activeElement?.id;
+  const focused = document.activeElement.id;
+  const kept = ["rule-segment", "rule-weight"].map((id) => [id, document.getElementById(id)?.value]);
   document.getElementById("main").replaceChildren(...main.children);
   document.title = fresh.title;
   history.replaceState(null, "", url);
+  for (const [id, value] of kept) {
+    const field = document.getElementById(id);
+    if (field && value) field.value = value;
+  }
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   countSegments();
-  document.querySelector(".flash[role='alert']")?.scrollIntoView({ block: "nearest" });
+  return document.querySelector(".flash[role='alert']")?.scrollIntoView({ block: "nearest" });
 }
 
 async function swap(url, options) {
   const mine = ++latest;
+  typing = false;
   const { hash } = new URL(url, location.href);
   const answer = await fetch(url, options).catch(() => null);
   // Only the answer to the newest request is shown.
-  if (mine !== latest) return;
+  if (mine !== latest || typing) return;
   if (!answer || !answer.headers.get("Content-Type")?.startsWith("text/html")) return location.reload();
   show(await answer.text(), answer.url.split("#")[0] + hash);
 }
@@ -73,7 +81,10 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   swap(link.href);
 });
-document.addEventListener("input", (event) => weigh(event.target));
+document.addEventListener("input", (event) => {
+  typing = event.target.matches("[data-weights] input");
+  weigh(event.target);
+});
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-rule] select")) countSegments();
   const form = event.target.closest("[data-weights]");

@@ -85,6 +85,14 @@ def test_a_file_without_a_good_line_fails_and_says_why(member):
     assert [problem["line"] for problem in version.problems] == [1, 2]
 
 
+def test_a_hostile_key_is_cut_short_and_holds_no_nul(member):
+    key = b"\\u0000" + b"k" * 5000
+    version = take(member, GOOD + b'{"' + key + b'": 1}\n')
+    [problem] = version.problems
+    assert len(problem["message"]) <= 400
+    assert "\x00" not in problem["message"] + problem["text"]
+
+
 def test_only_the_first_hundred_problems_are_kept(member):
     version = take(member, GOOD + b"3\n" * 150)
     assert (version.num_bad, len(version.problems)) == (150, 100)

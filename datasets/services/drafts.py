@@ -49,10 +49,10 @@ def change_weight(
 def change_example(
     *, member: Member, version: DatasetVersion, example: int, weights: list[float]
 ) -> int:
-    """Set an example's weights; how many were not so already."""
+    """Set the weights of an example's first segments; how many were not so already."""
     _check_ready(version)
     shown = draft_of(version).apply(example, example_of(version, example))
-    if len(weights) != len(shown):
+    if len(weights) > len(shown):
         raise UserError(
             f"Example {example + 1:,} has {len(shown)} segments. Load the page again."
         )
@@ -60,7 +60,9 @@ def change_example(
         _check_weight(weight)
     changed = [
         number
-        for number, ((_, before), weight) in enumerate(zip(shown, weights, strict=True))
+        for number, ((_, before), weight) in enumerate(
+            zip(shown, weights, strict=False)
+        )
         if weight != before
     ]
     DraftChange.objects.bulk_create(
