@@ -7,7 +7,15 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from jobs.trainer.encoding import load_tokenizer
-from jobs.trainer.generation import Sampling, complete, fit, row_seed, stream
+from jobs.trainer.generation import (
+    Batch,
+    Row,
+    Sampling,
+    complete,
+    fit,
+    row_seed,
+    stream,
+)
 from jobs.trainer.text_pieces import StopScanner, TextDecoder
 
 TINY = Path(__file__).parent.parent / "jobs/base_models/tiny"
@@ -63,6 +71,26 @@ def test_answer_depends_on_its_own_seed_only(model, tokenizer, prompts, top_p):
     for ids, seed, answer in zip(prompts, [1, 2, 3], together, strict=True):
         alone = complete(model, tokenizer, [ids], sampling, NO_END, seeds=[seed])
         assert alone == [answer]
+
+
+def test_rows_that_join_and_leave_disturb_nobody(model, tokenizer, prompts):
+    def row(index, max_tokens):
+        sampling = Sampling(temperature=0.9, max_tokens=max_tokens)
+        return Row(tokenizer, index, sampling, seed=index)
+
+    lengths = {0: 30, 1: 4, 2: 20}
+    batch = Batch(model, NO_END)
+    pieces = batch.add(prompts[0], [row(0, lengths[0])])
+    for index in (1, 2):
+        pieces += batch.step() + batch.step()
+        pieces += batch.add(prompts[index], [row(index, lengths[index])])
+    while batch.rows:
+        pieces += batch.step()
+    for index, ids in enumerate(prompts):
+        sampling = Sampling(temperature=0.9, max_tokens=lengths[index])
+        [alone] = complete(model, tokenizer, [ids], sampling, NO_END, seeds=[index])
+        own = [piece.text for piece in pieces if piece.index == index]
+        assert "".join(own) == alone.text
 
 
 def test_seeds_make_different_answers_to_one_prompt(model, tokenizer, prompts):

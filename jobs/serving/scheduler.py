@@ -56,7 +56,7 @@ class Scheduler:
     def _accept(self, asked: Asked) -> None:
         key = key_of(asked.request.model)
         if key in self.desks:
-            self.desks[key].add(asked)
+            self._add(key, asked)
             return
         self.waiting.setdefault(key, []).append(asked)
         if key not in self.loading:
@@ -77,7 +77,14 @@ class Scheduler:
             _refuse(waiting, BROKEN, "internal")
         else:
             for asked in waiting:
-                self.desks[key].add(asked)
+                self._add(key, asked)
+
+    def _add(self, key: Key, asked: Asked) -> None:
+        try:
+            self.desks[key].add(asked)
+        except Exception:
+            logger.exception("could not read the prompt")
+            asked.refuse(BROKEN, "internal")
 
     def _turn(self, key: Key) -> None:
         desk = self.desks[key]
