@@ -188,7 +188,7 @@ def _frame(figure: go.Figure, job: Job) -> go.Figure:
     figure.update_layout(
         template=go.layout.Template(),
         showlegend=False,
-        margin={"l": 44, "r": 8, "t": 12, "b": 36},
+        margin={"l": 44, "r": 8, "t": 12, "b": 40},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         hovermode="x unified",
@@ -203,11 +203,29 @@ def _frame(figure: go.Figure, job: Job) -> go.Figure:
         nticks=7,
         tickformat=",",
         tickprefix="step ",
+        ticklabelstandoff=6,
         showtickprefix="last",
     )
     figure.update_yaxes(fixedrange=True)
+    if not any(len(trace.x) for trace in figure.data):
+        return _empty(figure, job)
     if not job.is_final and job.step < end:
         _future(figure, job.step, end)
+    return figure
+
+
+def _empty(figure: go.Figure, job: Job) -> go.Figure:
+    ended = "This job did no step" if job.is_final else "The first step appears here"
+    figure.update_yaxes(range=[0, 1], showticklabels=False, showgrid=False)
+    figure.add_annotation(
+        x=0.5,
+        y=0.5,
+        xref="paper",
+        yref="paper",
+        text=ended,
+        name="--ink-3",
+        showarrow=False,
+    )
     return figure
 
 

@@ -133,7 +133,7 @@ def _context(job: Job, *, can_work: bool) -> dict[str, Any]:
         "job": job,
         "can_work": can_work,
         **_progress(job),
-        "advice": selectors.advice(job),
+        "advice": _advice(job),
         "tail": log_tail(job) if job.status == Job.Status.FAILED else "",
         "marks": _marks(job, best),
         "snapshots": _newest_and_best(snapshots),
@@ -143,6 +143,17 @@ def _context(job: Job, *, can_work: bool) -> dict[str, Any]:
         "next_snapshot": _next_snapshot(job),
         **_readings(job),
     }
+
+
+def _advice(job: Job) -> dict[str, str] | None:
+    """Its first sentence is the heading; `help` is where Help says more."""
+    found = selectors.advice(job)
+    if found is None:
+        return None
+    title, _, text = found.text.partition(". ")
+    overfitting = found.text.startswith("Validation")
+    topic = "overfitting" if overfitting else "learning-rate"
+    return {"title": f"{title}.", "text": text, "help": topic}
 
 
 def _progress(job: Job) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 
 const MIN_GAP_MS = 500;
 const NARROW_PX = 480;
+// The names at the ends of the lines, for which a phone has no room.
+const NAMES = /^(Train|Validation) /;
 
 const place = document.querySelector("[data-chart]");
 const smoothing = document.querySelector("[data-smoothing]");
@@ -54,7 +56,7 @@ function paintAxis(axis, grid) {
   return { ...axis, gridcolor: grid, linecolor: grid, tickfont: { color: ink("--ink-3"), size: 12 } };
 }
 
-// The names at the ends of the lines, where the smoothed line ends.
+// Train loss is named where its smoothed line ends.
 function follow(note, traces) {
   const train = traces.find(({ name }) => name === "Train loss");
   if (!note.text.startsWith("Train ") || !train?.y.length) return note;
@@ -65,7 +67,7 @@ function follow(note, traces) {
 function paintLayout(layout, traces, isLog, isNarrow) {
   const grid = ink("--line");
   const all = layout.annotations ?? [];
-  const notes = all.filter((note) => !isNarrow || note.text.includes("best")).map((note) => follow(note, traces));
+  const notes = all.filter(({ text }) => !isNarrow || !NAMES.test(text)).map((note) => follow(note, traces));
   return {
     ...layout,
     autosize: true,
@@ -79,7 +81,7 @@ function paintLayout(layout, traces, isLog, isNarrow) {
         : { ...shape, line: { ...shape.line, color: ink(shape.name) } }),
     annotations: notes.map((note) => ({
       ...note,
-      y: isLog ? Math.log10(note.y) : note.y,
+      y: isLog && note.yref !== "paper" ? Math.log10(note.y) : note.y,
       font: { color: ink(note.name), size: 13, weight: 600 },
       bgcolor: ink("--surface"),
       borderpad: 1,

@@ -141,3 +141,10 @@ def test_plotly_still_looks_for_the_id_that_keeps_its_map_styles_away():
     template = (settings.BASE_DIR / "templates/jobs/job.html").read_text()
     [name] = re.findall(r'<meta id="(\w+)">', template)
     assert f'getElementById("{name}")' in script
+
+
+def test_chart_without_steps_says_so():
+    figure = figure_of(factories.make_job(total_steps=10))
+    [note] = figure["layout"]["annotations"]
+    assert note["text"] == "The first step appears here"
+    assert "shapes" not in figure["layout"]
