@@ -7,7 +7,7 @@ from django import forms, template
 from django.forms import BoundField
 from django.template import Context
 from django.templatetags.static import static
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -128,7 +128,7 @@ def field(
     `help_url` may be just an anchor of the help page: "epochs".
     """
     if help_url and "/" not in help_url:
-        help_url = f"{_address('help')}#{help_url}"
+        help_url = f"{reverse('help')}#{help_url}"
     return {
         "bound": bound,
         "id": bound.id_for_label or bound.auto_id,
@@ -182,16 +182,9 @@ def nav_item(
     match = getattr(context.get("request"), "resolver_match", None)
     here = (match.url_name or "") if match else ""
     return {
-        "url": _address(name),
+        "url": reverse(name),
         "icon": name,
         "title": title,
         "count": count,
         "current": here.startswith(name.removesuffix("s")),
     }
-
-
-def _address(name: str) -> str:
-    try:
-        return reverse(name)
-    except NoReverseMatch:
-        return "#"
