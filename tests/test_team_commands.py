@@ -4,6 +4,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from finetune_site.team import services
+from finetune_site.team.management import base
 from finetune_site.team.models import ApiKey, Member
 
 
@@ -35,3 +36,9 @@ def test_sign_in_link_of_nobody_says_what_to_do(db):
 def test_create_member_takes_a_role(db):
     assert run("create_member", "vera", "--role", "viewer").startswith("Sign in: ")
     assert Member.objects.get().role == "viewer"
+
+
+def test_a_site_that_was_never_started_is_named(monkeypatch):
+    monkeypatch.setattr(base, "is_migrated", lambda: False)
+    with pytest.raises(CommandError, match="was not started yet"):
+        run("create_api_key", "robot")

@@ -40,9 +40,13 @@ def take_site_lock(run_dir: Path) -> int:
     return descriptor
 
 
-def migrate() -> None:
+def is_migrated() -> bool:
     executor = MigrationExecutor(connection)
-    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+    return not executor.migration_plan(executor.loader.graph.leaf_nodes())
+
+
+def migrate() -> None:
+    if not is_migrated():
         call_command("migrate", interactive=False, verbosity=0)
 
 
