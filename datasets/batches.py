@@ -1,9 +1,9 @@
 """Reads an upload into batches of checked examples; bad lines are named, never fatal.
 
-Reading is bound by the JSON parser: a block whose lines are all in the long form is
-checked column by column and its lines are taken over as they are. A block with
-anything else in it goes line by line through `parse_line`, which knows every form and
-every complaint.
+A block whose lines are all in the long form is checked column by column, which is
+several times faster, and its lines are taken over as they are; likewise a block whose
+lines all lack weights. A block with anything else in it goes line by line through
+`parse_line`, which knows every form and every complaint.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,9 +44,12 @@ class Batch:
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, segments: Sequence[Segment]) -> None:
-        self.lines.append(dump_line(segments)[:-1])
         texts, weights = zip(*segments, strict=True)
-        self.groups.setdefault(weights, []).append(texts)
+        self.take(dump_line(segments)[:-1], texts, weights)
+
+    def take(self, line: bytes, texts: Sequence[str], weights: Sequence[float]) -> None:
+        self.lines.append(line)
+        self.groups.setdefault(tuple(weights), []).append(texts)
 
     def refuse(self, line: int, message: str, text: bytes) -> None:
         """Both are cut, and rid of NUL, which PostgreSQL does not take."""
@@ -57,8 +60,17 @@ class Batch:
 
 def read_jsonl(path: Path, joiner: str = "") -> Iterator[Batch]:
     for block in read_blocks(path):
-        batch = None if joiner or block.too_long else _read_long_form(block)
-        yield batch or _read_line_by_line(block, joiner)
+        yield _read_block(block, joiner)
+
+
+def _read_block(block: Block, joiner: str) -> Batch:
+    if joiner or block.too_long:
+        return _read_line_by_line(block, joiner)
+    return (
+        _read_long_form(block)
+        or _read_unweighted(block)
+        or _read_line_by_line(block, joiner)
+    )
 
 
 def join_by(segments: Sequence[Segment], joiner: str) -> list[Segment]:
@@ -114,6 +126,24 @@ def _read_long_form(block: Block) -> Batch | None:
         # true equals 1, so types are looked at one by one.
         if not {*map(type, chain.from_iterable(weight_lists))} <= {int, float}:
             return None
+        return batch if _all_right(batch.groups) else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _read_unweighted(block: Block) -> Batch | None:
+    """The same for lines without loss weights: a text, or a list of texts."""
+    batch, loads, dumps = Batch(block.done), orjson.loads, orjson.dumps
+    try:
+        for line in filter(None, block.lines):
+            value = loads(line)
+            data = value["data"]
+            texts = [data] if isinstance(data, str) else data["text_list"]
+            if len(value) != 1 or not (isinstance(data, str) or len(data) == 1):
+                return None
+            weights = [1.0] * len(texts)
+            long_form = {"data": {"text_list": texts, "loss_weights": weights}}
+            batch.take(dumps(long_form), texts, weights)
         return batch if _all_right(batch.groups) else None
     except (KeyError, TypeError, ValueError):
         return None

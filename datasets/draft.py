@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from datasets.batches import Batch, join_by
 from datasets.lines import read_blocks
-from jobs.trainer.examples import Segment, parse_line
+from jobs.trainer.examples import Segment
 
 LAST = -1
 
@@ -43,14 +44,15 @@ class Draft:
 
     def apply(self, example: int, segments: Sequence[Segment]) -> list[Segment]:
         weights = [weight for _, weight in segments]
-        for change in self._changes_of(example):
+        for change in self.changes_of(example):
             change.apply(weights)
         return [(text, w) for (text, _), w in zip(segments, weights, strict=True)]
 
     def as_json(self) -> list[dict[str, Any]]:
         return [asdict(change) for change in self.changes]
 
-    def _changes_of(self, example: int) -> list[Change]:
+    def changes_of(self, example: int) -> list[Change]:
+        """In the order in which they are applied."""
         edits = self.edits.get(example)
         if not edits:
             return self.rules
@@ -58,12 +60,19 @@ class Draft:
 
 
 def read_changed(path: Path, draft: Draft, joiner: str = "") -> Iterator[Batch]:
-    """A version's examples with a draft and a joiner laid over them."""
-    numbers = count()
+    """A version's examples with a draft and a joiner laid over them. Its lines are in
+    the long form, and right, so they are not checked again."""
+    number = 0
     for block in read_blocks(path):
         batch = Batch(block.done)
-        for line in block.lines:
-            if line:
-                segments = draft.apply(next(numbers), parse_line(line))
-                batch.add(join_by(segments, joiner))
+        for line in filter(None, block.lines):
+            data = orjson.loads(line)["data"]
+            texts, weights = data["text_list"], data["loss_weights"]
+            for change in draft.changes_of(number):
+                change.apply(weights)
+            number += 1
+            if joiner:
+                batch.add(join_by(list(zip(texts, weights, strict=True)), joiner))
+            else:
+                batch.take(orjson.dumps({"data": data}), texts, weights)
         yield batch

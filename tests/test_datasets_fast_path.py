@@ -19,6 +19,14 @@ examples = st.fixed_dictionaries(
 lines = st.lists(
     st.one_of(
         st.fixed_dictionaries({"data": examples}, optional={"more": st.none()}),
+        st.sampled_from(
+            [
+                {"data": "a"},
+                {"data": ""},
+                {"data": {"text_list": ["a", "b"]}},
+                {"data": {"text_list": ["", ""]}},
+            ]
+        ),
         st.just({"data": {"text_list": ["a", "b"], "loss_weights": [0, 1]}}),
     ).map(orjson.dumps),
     max_size=5,

@@ -28,6 +28,8 @@ from finetune_site.errors import UserError
 logger = logging.getLogger(__name__)
 
 MAX_PROBLEMS = 100
+# Databases limit how many values a query may name.
+DELETE_AT_ONCE = 500
 
 
 def import_version(*, version_id: int) -> None:
@@ -122,7 +124,10 @@ def _move_draft(version: DatasetVersion, request: ImportRequest) -> None:
     if request.kind != "draft":
         return
     changes = DraftChange.objects.filter(version_id=version.parent_id)
-    changes.filter(id__lte=request.last_change).delete()
+    # By their ids: one with a lower id may have been committed after the draft was read.
+    saved = [change["id"] for change in request.changes]
+    for first in range(0, len(saved), DELETE_AT_ONCE):
+        changes.filter(id__in=saved[first : first + DELETE_AT_ONCE]).delete()
     changes.update(version=version)
 
 
