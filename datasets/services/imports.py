@@ -6,6 +6,7 @@ comes to the same bytes.
 
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -75,6 +76,19 @@ def requeue_stale_imports() -> int:
 
 def _import_claimed(version: DatasetVersion, claim: Claim) -> None:
     request = ImportRequest.read(version.folder)
+    facts = _write_files(version, request, claim)
+    with transaction.atomic():
+        claim.update(status=DatasetVersion.Status.READY, **facts)
+        _move_draft(version, request)
+    # With nothing to mend in it the upload is of no more use.
+    if not facts["num_bad"]:
+        (version.folder / UPLOAD_NAME).unlink(missing_ok=True)
+
+
+def _write_files(
+    version: DatasetVersion, request: ImportRequest, claim: Claim
+) -> dict[str, Any]:
+    """Returns what the row is told about the files."""
     tally, num_bad = Tally(), 0
     problems: list[Problem] = []
     with ExamplesWriter(version.examples_path) as writer:
@@ -84,26 +98,19 @@ def _import_claimed(version: DatasetVersion, claim: Claim) -> None:
             num_bad += len(batch.problems)
             problems += batch.problems[: MAX_PROBLEMS - len(problems)]
             claim.report(batch.done)
+        claim.update(problems=[asdict(p) for p in problems], num_bad=num_bad)
         if not tally.num_examples:
-            _keep_problems(claim, problems, num_bad)
             raise UserError(_nothing_good(problems, num_bad))
-        claim.update(bytes_done=version.bytes_total)
         writer.publish()
-    fields = {
-        "status": DatasetVersion.Status.READY,
+    return {
+        "bytes_done": version.bytes_total,
         "sha256": writer.sha256,
         "num_bytes": writer.num_bytes,
         "num_examples": tally.num_examples,
         "num_bad": num_bad,
-        "problems": _as_json(problems),
         "num_unspaced": tally.num_unspaced,
         "shares": tally.shares(),
     }
-    with transaction.atomic():
-        claim.update(**fields)
-        _move_draft(version, request)
-    if not num_bad:
-        (version.folder / UPLOAD_NAME).unlink(missing_ok=True)
 
 
 def _batches(version: DatasetVersion, request: ImportRequest) -> Iterator[Batch]:
@@ -124,7 +131,7 @@ def _move_draft(version: DatasetVersion, request: ImportRequest) -> None:
     if request.kind != "draft":
         return
     changes = DraftChange.objects.filter(version_id=version.parent_id)
-    # By their ids: one with a lower id may have been committed after the draft was read.
+    # By their ids: a lower id may have been committed after the draft was read.
     saved = [change["id"] for change in request.changes]
     for first in range(0, len(saved), DELETE_AT_ONCE):
         changes.filter(id__in=saved[first : first + DELETE_AT_ONCE]).delete()
@@ -136,17 +143,6 @@ def _fail(claim: Claim, message: str) -> None:
         claim.update(status=DatasetVersion.Status.FAILED, status_message=message)
     except ClaimLostError:
         logger.info("version %s was taken over before it failed", claim.pk)
-
-
-def _keep_problems(claim: Claim, problems: list[Problem], num_bad: int) -> None:
-    claim.update(problems=_as_json(problems), num_bad=num_bad)
-
-
-def _as_json(problems: list[Problem]) -> list[dict[str, Any]]:
-    return [
-        {"line": problem.line, "message": problem.message, "text": problem.text}
-        for problem in problems
-    ]
 
 
 def _nothing_good(problems: list[Problem], num_bad: int) -> str:
