@@ -1,37 +1,25 @@
 """The stream of a live page, over a real server."""
 
 import json
-import socket
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 import requests
-import uvicorn
 from django.urls import reverse
 
-from finetune_site.asgi import application
 from jobs import hub
 from jobs.models import Job
 from tests import factories
+from tests.web_server import serve
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """The site under uvicorn, in a thread: a WSGI server never streams."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(application, lifespan="off", log_level="error")
-    web = uvicorn.Server(config)
-    thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]})
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    web.should_exit = web.force_exit = True
-    thread.join(10)
-    listener.close()
+    with serve() as address:
+        yield address
 
 
 @pytest.fixture

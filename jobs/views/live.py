@@ -30,9 +30,7 @@ def job_parts(request: HttpRequest, pk: int) -> JsonResponse:
     """One update: for browsers to which no stream comes through."""
     job = get_object_or_404(Job, pk=pk)
     can_work = current_member(request).can_work
-    return JsonResponse(
-        live_page.update(job, after=_after(request), can_work=can_work)
-    )
+    return JsonResponse(live_page.update(job, after=_after(request), can_work=can_work))
 
 
 async def job_live(request: HttpRequest, pk: int) -> StreamingHttpResponse:

@@ -1,0 +1,30 @@
+"""The site under uvicorn in a thread: a WSGI server never streams."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+
+from finetune_site.asgi import application
+
+
+@contextmanager
+def serve() -> Iterator[str]:
+    """Its address. Needs a test with `transaction=True`: the thread reads the rows."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        ASGIStaticFilesHandler(application), lifespan="off", log_level="error"
+    )
+    web = uvicorn.Server(config)
+    thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        web.should_exit = web.force_exit = True
+        thread.join(10)
+        listener.close()
