@@ -26,7 +26,6 @@ function show(html, url) {
 
 async function swap(url, options) {
   const mine = ++latest;
-  typing = false;
   const { hash } = new URL(url, location.href);
   const answer = await fetch(url, options).catch(() => null);
   // Only the answer to the newest request is shown.
@@ -61,7 +60,7 @@ function weigh(input) {
 let settling;
 function saveSoon(form) {
   clearTimeout(settling);
-  settling = setTimeout(() => form.isConnected && form.requestSubmit(), SETTLE_MS);
+  settling = setTimeout(() => form.isConnected && !typing && form.requestSubmit(), SETTLE_MS);
 }
 
 function countSegments() {
@@ -73,6 +72,7 @@ document.addEventListener("submit", (event) => {
   const form = event.target;
   if (event.defaultPrevented || !("swap" in form.dataset)) return;
   event.preventDefault();
+  clearTimeout(settling);
   send(form, event.submitter);
 });
 document.addEventListener("click", (event) => {
@@ -86,6 +86,7 @@ document.addEventListener("input", (event) => {
   weigh(event.target);
 });
 document.addEventListener("change", (event) => {
+  typing = false;
   if (event.target.matches("[data-rule] select")) countSegments();
   const form = event.target.closest("[data-weights]");
   if (form) saveSoon(form);
