@@ -2,7 +2,6 @@
 
 Colours stay in the stylesheet: a trace's `meta.ink` and the `name` of a shape or an
 annotation are names of its variables, which the script puts in when it draws.
-Importing this module costs half a second (plotly): views import it when they need it.
 """
 
 import math

@@ -21,7 +21,8 @@ from django.views.decorators.http import require_GET
 
 from finetune_site.team.access import current_member
 from finetune_site.team.models import Member
-from jobs import hub, live_page
+from jobs import figures, hub, live_page
+from jobs.curves import read_curves
 from jobs.models import Job
 
 
@@ -68,10 +69,6 @@ def job_figure(request: HttpRequest, pk: int) -> HttpResponse:
 @lru_cache(maxsize=32)
 def _figure_json(pk: int, series: str, stamp: str) -> str:
     """Built once for all who watch; `stamp` says of which state."""
-    # Plotly takes half a second to import, which no start and no other page should pay.
-    from jobs import figures
-    from jobs.curves import read_curves
-
     job = Job.objects.get(pk=pk)
     curves = read_curves(job)
     figure = figures.build_figure(job, curves, series)
