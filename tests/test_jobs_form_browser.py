@@ -38,7 +38,7 @@ def count(version_id: int, base_model: str) -> None:
 def test_plan_follows_the_fields(form):
     plan = form.locator("[data-plan]")
     expect(plan).to_contain_text("4 steps")
-    form.get_by_text("Thorough").click()
+    form.get_by_role("radio", name="Thorough").check()
     expect(form.locator("#id_epochs")).to_have_value("10")
     expect(plan).to_contain_text("10 steps")
 
