@@ -47,14 +47,19 @@ def editing(signed_in) -> Page:
     return signed_in
 
 
+def drop_file(page: Page, content: str) -> None:
+    page.get_by_role("link", name="Upload a dataset").first.click()
+    page.wait_for_url("**/datasets/new/", wait_until="load")
+    page.evaluate(DROP, [content])
+
+
 def changes() -> list[tuple[int | None, int, float]]:
     rows = DraftChange.objects.order_by("id")
     return list(rows.values_list("example", "segment", "weight"))
 
 
 def test_a_dropped_file_is_uploaded_and_its_page_turns_ready(signed_in):
-    signed_in.get_by_role("link", name="Upload a dataset").first.click()
-    signed_in.evaluate(DROP, [LINE * 3])
+    drop_file(signed_in, LINE * 3)
     expect(signed_in.get_by_label("Name")).to_have_value("Easy sums")
     signed_in.get_by_role("button", name="Upload").click()
     expect(signed_in.get_by_text("Importing easy_sums.jsonl")).to_be_visible()
@@ -64,8 +69,7 @@ def test_a_dropped_file_is_uploaded_and_its_page_turns_ready(signed_in):
 
 def test_a_mistake_is_said_without_losing_the_file(signed_in):
     factories.make_dataset("Taken")
-    signed_in.get_by_role("link", name="Upload a dataset").first.click()
-    signed_in.evaluate(DROP, [LINE])
+    drop_file(signed_in, LINE)
     signed_in.get_by_label("Name").fill("taken")
     signed_in.get_by_role("button", name="Upload").click()
     expect(signed_in.get_by_role("alert")).to_contain_text("named taken already")
