@@ -134,7 +134,7 @@ def _context(job: Job, *, can_work: bool) -> dict[str, Any]:
         "can_work": can_work,
         **_progress(job),
         "advice": _advice(job),
-        "tail": log_tail(job) if job.status == Job.Status.FAILED else "",
+        "tail": _tail(job),
         "marks": _marks(job, best),
         "snapshots": _newest_and_best(snapshots),
         "num_snapshots": len(snapshots),
@@ -143,6 +143,14 @@ def _context(job: Job, *, can_work: bool) -> dict[str, Any]:
         "next_snapshot": _next_snapshot(job),
         **_readings(job),
     }
+
+
+def _tail(job: Job) -> str:
+    """The end of the trainer's log, unless the status message quotes it already."""
+    if job.status != Job.Status.FAILED:
+        return ""
+    tail = log_tail(job)
+    return "" if tail in job.status_message else tail
 
 
 def _advice(job: Job) -> dict[str, str] | None:

@@ -16,6 +16,8 @@ def serve() -> Iterator[str]:
     """Its address. Needs a test with `transaction=True`: the thread reads the rows."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    # Now, so that whoever comes before the server is up waits.
+    listener.listen()
     config = uvicorn.Config(
         ASGIStaticFilesHandler(application), lifespan="off", log_level="error"
     )
