@@ -40,10 +40,12 @@ class Team:
         settings = {"epochs": 2, "completions_every": 20, "snapshots_every": 20}
         return self.visitor.start_job(dataset_version=self.version_id, **settings)
 
+    def run_folder(self, job_id):
+        return self.data_dir / "runs" / self.visitor.job(job_id)["uid"]
+
     def trainer_pid(self, job_id):
         """0 while there is none."""
-        uid = self.visitor.job(job_id)["uid"]
-        path = self.data_dir / "runs" / uid / "trainer.json"
+        path = self.run_folder(job_id) / "trainer.json"
         pid = json.loads(path.read_text())["pid"] if path.exists() else 0
         return pid if pid and psutil.pid_exists(pid) else 0
 
@@ -93,24 +95,21 @@ def losses(team, job_id):
 
 
 class TrainerCount(threading.Thread):
-    """Counts a data folder's trainers again and again, as `ps` would show them."""
+    """Counts the trainers of a folder again and again, as `ps` would show them."""
 
-    def __init__(self, data_dir):
+    def __init__(self, folder):
         super().__init__(daemon=True)
-        self.mark = str(data_dir / "runs")
+        self.mark = str(folder)
         self.most = 0
         self.stopped = threading.Event()
 
     def now(self):
-        pids, parents = set(), {}
-        for process in psutil.process_iter(["cmdline", "status", "ppid"]):
+        found = 0
+        for process in psutil.process_iter(["cmdline", "status"]):
             line = process.info["cmdline"] or []
             alive = process.info["status"] != psutil.STATUS_ZOMBIE
-            if alive and any(part.startswith(self.mark) for part in line):
-                pids.add(process.pid)
-                parents[process.pid] = process.info["ppid"]
-        # A trainer that asks the system something is two of itself for a moment.
-        return sum(parents[pid] not in pids for pid in pids)
+            found += alive and any(part.startswith(self.mark) for part in line)
+        return found
 
     def run(self):
         while not self.stopped.wait(0.1):
@@ -119,9 +118,9 @@ class TrainerCount(threading.Thread):
 
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_a_job_survives_the_death_of(victim, team, undisturbed):
-    count = TrainerCount(team.data_dir)
-    count.start()
     job_id = team.start_job()
+    count = TrainerCount(team.run_folder(job_id))
+    count.start()
     wait_for(lambda: team.trainer_pid(job_id), 20, "a trainer")
     time.sleep(0.5)
     team.kill(victim, job_id)
@@ -139,4 +138,4 @@ def test_a_job_survives_the_death_of(victim, team, undisturbed):
 def test_nothing_is_left_after_the_end(team, undisturbed):
     team.site.stop()
     assert team.site.processes() == []
-    assert TrainerCount(team.data_dir).now() == 0
+    assert TrainerCount(team.data_dir / "runs").now() == 0

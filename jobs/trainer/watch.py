@@ -35,26 +35,32 @@ def write_completions(
     spec: Spec,
     step: int,
 ) -> None:
-    """Answer every watched prompt; those already in the events are not made again."""
-    missing = [
+    """Answer every watched prompt, unless all answers stand in the events already.
+
+    All are made even when some are there: rounding depends on what is answered
+    together, and a resumed job must say the same.
+    """
+    wanted = [
         (number, index)
         for number in range(len(spec.prompts))
         for index in range(spec.num_completions)
-        if not events.has("completion", step=step, prompt_index=number, index=index)
     ]
-    if not missing:
+    if all(
+        events.has("completion", step=step, prompt_index=number, index=index)
+        for number, index in wanted
+    ):
         return
     answers = complete(
         model,
         tokenizer,
-        [encode_prompt(tokenizer, spec.prompts[n], end_id) for n, _ in missing],
+        [encode_prompt(tokenizer, spec.prompts[n], end_id) for n, _ in wanted],
         Sampling(
             temperature=spec.completion_temperature, max_tokens=spec.completion_tokens
         ),
         end_id,
-        seeds=[completion_seed(spec.job, step, *which) for which in missing],
+        seeds=[completion_seed(spec.job, step, *which) for which in wanted],
     )
-    for (number, index), answer in zip(missing, answers, strict=True):
+    for (number, index), answer in zip(wanted, answers, strict=True):
         events.write(
             "completion",
             step=step,
