@@ -1,14 +1,12 @@
 """A job's loss so far as SVG paths, small enough for a card."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.curves import Point, read_points, read_validation
+from jobs.curves import Point, read_points, read_validation, smoothed
 from jobs.models import Job
 
 MAX_POINTS = 120
-# The share of the past in the smoothed line, as on the job's own page at its default.
-SMOOTHING = 0.8
 # The drawing's height; its width is the number of steps.
 HEIGHT = 100
 
@@ -39,7 +37,7 @@ def draw_mini_chart(job: Job) -> MiniChart | None:
     validation = read_validation(job)
     if len(train) < 2:
         return None
-    smooth = list(_smoothed(train))
+    smooth = list(smoothed(train))
     scale = _scale([*train, *validation])
     width = max(job.total_steps, train[-1].step)
     return MiniChart(
@@ -50,15 +48,6 @@ def draw_mini_chart(job: Job) -> MiniChart | None:
         validation=_path(validation, *scale),
         label=_describe(train, validation),
     )
-
-
-def _smoothed(points: Sequence[Point]) -> Iterator[Point]:
-    """A moving average that is not pulled towards 0 at its start."""
-    total = weight = 0.0
-    for point in points:
-        total = SMOOTHING * total + point.value
-        weight = SMOOTHING * weight + 1
-        yield Point(point.step, total / weight)
 
 
 def _scale(points: Sequence[Point]) -> tuple[float, float]:

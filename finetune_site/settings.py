@@ -134,6 +134,9 @@ if DEBUG or "pytest" in sys.modules:
 # Uploads go to a file at once, never into memory.
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
 FILE_UPLOAD_PERMISSIONS = 0o600
+# On the disk of the datasets, so that a file that has arrived is moved, not copied.
+FILE_UPLOAD_TEMP_DIR = DATA_DIR / "uploads"
+FILE_UPLOAD_TEMP_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 MAX_UPLOAD_BYTES = env_int("MAX_UPLOAD_BYTES", 4 * 1024**3)
 
@@ -181,6 +184,8 @@ LOGGING = {
     "loggers": {
         "django-q": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},
+        # Anybody can send a wrong Host header, and it would fill the log.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
         "httpx2": {"level": "WARNING"},
     },
 }

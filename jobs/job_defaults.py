@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from django.db.models import Q
 from django.http import QueryDict
 
 from datasets.models import DatasetVersion
@@ -39,7 +40,7 @@ def from_link(query: QueryDict) -> dict[str, Any]:
         return _like(like)
     snapshot = Snapshot.objects.filter(uid=query.get("snapshot", "")).first()
     version = _version(query.get("dataset", "")) or (
-        snapshot.job.dataset_version if snapshot else selectable_versions([]).first()
+        snapshot.job.dataset_version if snapshot else _newest_version()
     )
     base_model = snapshot.base_model if snapshot else DEFAULT_MODEL
     values: dict[str, Any] = {
@@ -65,7 +66,11 @@ def suggest(values: dict[str, Any]) -> dict[str, Any]:
     settings = suggest_settings(version, model.name)
     # 1, not 1.0, in a field.
     settings["learning_rate_scale"] = f"{settings['learning_rate_scale']:g}"
-    return {**settings, "name": default_name(version)}
+    return {
+        **settings,
+        "name": default_name(version),
+        "validation_version": _validation_of(version),
+    }
 
 
 # Without a dataset: the form's fields still want values.
@@ -141,6 +146,23 @@ def _like(job: Job) -> dict[str, Any]:
 
 def _job(text: str) -> Job | None:
     return Job.objects.filter(pk=text).first() if text.isdecimal() else None
+
+
+def _newest_version() -> DatasetVersion | None:
+    """The newest dataset; one for validation only if there is no other."""
+    versions = selectable_versions([])
+    meant_for_learning = versions.exclude(dataset__name__iendswith="validation")
+    return meant_for_learning.first() or versions.first()
+
+
+def _validation_of(version: DatasetVersion) -> int | str:
+    """`Jokes` is checked with `Jokes, validation`, when a team names them so."""
+    names = [f"{version.dataset.name}{joint}validation" for joint in (", ", " ", "-")]
+    by_name = Q()
+    for name in names:
+        by_name |= Q(dataset__name__iexact=name)
+    paired = selectable_versions([]).filter(by_name).first()
+    return paired.pk if paired else ""
 
 
 def _version(dataset: str) -> DatasetVersion | None:

@@ -6,6 +6,7 @@ import { bringInto } from "./refresh.js";
 const POLL_MS = 2000;
 const RETRY_MS = 1000;
 const MAX_FAILURES = 2;
+const PHONE_PIXELS = 640;
 
 const page = document.querySelector("[data-live]");
 const urls = page?.dataset ?? {};
@@ -55,8 +56,15 @@ function addRow(body, html) {
   row.append(head, pending);
 }
 
+// A phone has room for one answer: the newest, not the place of the next.
+function endOf(box) {
+  const newest = [...box.querySelectorAll("thead [data-step]")].pop();
+  if (!newest || box.clientWidth > PHONE_PIXELS) return box.scrollWidth - box.clientWidth;
+  return newest.offsetLeft + newest.offsetWidth - box.clientWidth;
+}
+
 function atEnd(box) {
-  return box.scrollLeft + box.clientWidth >= box.scrollWidth - 4;
+  return box.scrollLeft >= endOf(box) - 4;
 }
 
 function updateFilm(film) {
@@ -73,7 +81,7 @@ function updateFilm(film) {
     fill(cellAt(table.tHead.rows[0], "th", step), html);
   }
   for (const { row, step, html } of film.cells) fill(cellAt(body.rows[row], "td", step), html);
-  if (follow) box.scrollLeft = box.scrollWidth;
+  if (follow) box.scrollLeft = endOf(box);
 }
 
 function updateNext(next) {
@@ -203,6 +211,6 @@ if (page) {
   document.getElementById("act")?.addEventListener("submit", act);
   document.addEventListener("visibilitychange", onVisibility);
   const film = document.querySelector("[data-film]");
-  if (film) film.scrollLeft = film.scrollWidth;
+  if (film) film.scrollLeft = endOf(film);
   start();
 }

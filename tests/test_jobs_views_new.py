@@ -184,3 +184,11 @@ def test_plan_suggests_settings_for_a_newly_chosen_dataset(signed_in, version):
     suggested = signed_in.get(reverse("job-plan"), data).json()["suggested"]
     assert suggested["max_tokens"] == 64
     assert suggested["name"].startswith("Capitals")
+
+
+def test_a_dataset_is_paired_with_its_validation_dataset(signed_in):
+    jokes = factories.make_dataset("Jokes")
+    paired = factories.make_dataset("Jokes, validation")
+    form = signed_in.get(NEW).context["form"]
+    assert form.initial["dataset_version"] == jokes
+    assert form.initial["validation_version"] == paired.pk

@@ -23,6 +23,12 @@ def make_folders(data_dir: Path) -> Path:
     return run_dir
 
 
+def remove_broken_uploads(folder: Path) -> None:
+    """What a killed web process had half received."""
+    for path in folder.iterdir():
+        path.unlink()
+
+
 def take_site_lock(run_dir: Path) -> int:
     """One `up` a data folder. The kernel frees the lock however this process ends."""
     descriptor = os.open(run_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -52,6 +52,7 @@ class Command(BaseCommand):
         prepare.take_site_lock(run_dir)
         if num_left := groups.kill_recorded(run_dir):
             self.say(f"Ended {num_left} processes that an earlier start left behind.")
+        prepare.remove_broken_uploads(Path(settings.FILE_UPLOAD_TEMP_DIR))
         listener = addresses.listen(host, port)
         prepare.migrate()
         prepare.collect_static(run_dir)
