@@ -45,13 +45,13 @@ def test_from_sign_in_to_an_answer(site, page, faults):
     page.get_by_role("button", name="Sign in").click()
 
     page.get_by_role("link", name="Upload a dataset").first.click()
-    page.get_by_label("File").set_input_files(JOKES)
+    page.locator("input[type=file]").set_input_files(JOKES)
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_text("240 examples").first).to_be_visible(timeout=20_000)
     expect(page.locator(".examples .segment").nth(1)).to_have_attribute("data-w", "10")
 
     page.get_by_role("link", name="Train on this").click()
-    page.get_by_label("Epochs").fill("3")
+    page.get_by_role("spinbutton", name="Epochs").fill("3")
     page.get_by_role("button", name="Start the job").click()
     expect(page.get_by_text(re.compile(r"Step \d+ of 78")).first).to_be_visible(
         timeout=30_000
@@ -79,7 +79,7 @@ def test_from_sign_in_to_an_answer(site, page, faults):
     assert drawn_steps(page)[-1] == 78
 
     page.get_by_role("link", name="Try it").first.click()
-    page.get_by_label("Prompt").fill("<joke>")
+    page.get_by_role("textbox", name="Prompt").fill("<joke>")
     page.get_by_role("button", name="Answer").click()
     answer = page.locator("[aria-busy='false'] .text").first
     expect(answer).to_contain_text(re.compile(r"<joke>.{10,}"), timeout=20_000)
