@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet install -c constraints.txt
 
-.PHONY: demo up test lint format clean
+.PHONY: demo up test lint bench-main format clean
 
 demo: $(VENV)/.ok
 	@exec $(RUN) manage.py demo $(ARGS)
@@ -22,6 +22,10 @@ lint: $(VENV)/.test-ok
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	FINETUNE_DATA_DIR=$$(mktemp -d) $(RUN) manage.py makemigrations --check --dry-run
+
+# Figures go to docs/figures.md.
+bench-main: $(VENV)/.test-ok
+	$(RUN) -m tests.bench.main_job
 
 format: $(VENV)/.test-ok
 	$(RUN) -m ruff check --fix .
