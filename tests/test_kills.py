@@ -23,13 +23,14 @@ class Team:
     def __init__(self, data_dir):
         self.data_dir = data_dir
         self.start()
-        self.visitor.upload(JOKES, "Jokes")
-        self.version_id = wait_for(self.ready_version, 20, "the import")
 
     def start(self):
-        self.site = RunningSite(self.data_dir)
-        self.site.wait_until_healthy()
+        self.site = RunningSite(self.data_dir).__enter__()
         self.visitor = Visitor(self.site)
+
+    def upload(self):
+        self.visitor.upload(JOKES, "Jokes")
+        self.version_id = wait_for(self.ready_version, 20, "the import")
 
     def ready_version(self):
         query = "SELECT id FROM datasets_datasetversion WHERE status = 'ready'"
@@ -77,8 +78,11 @@ class Team:
 @pytest.fixture(scope="module")
 def team(tmp_path_factory):
     team = Team(tmp_path_factory.mktemp("kills") / "data")
-    yield team
-    team.site.stop()
+    try:
+        team.upload()
+        yield team
+    finally:
+        team.site.stop()
 
 
 @pytest.fixture(scope="module")

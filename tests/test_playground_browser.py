@@ -9,11 +9,9 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    running = RunningSite(tmp_path_factory.mktemp("playground") / "data")
-    running.wait_until_healthy()
-    running.link = running.sign_in_link()
-    yield running
-    running.stop()
+    with RunningSite(tmp_path_factory.mktemp("playground") / "data") as running:
+        running.link = running.sign_in_link()
+        yield running
 
 
 @pytest.fixture(scope="module")

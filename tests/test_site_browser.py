@@ -7,10 +7,8 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    running = RunningSite(tmp_path_factory.mktemp("browser") / "data")
-    running.wait_until_healthy()
-    yield running
-    running.stop()
+    with RunningSite(tmp_path_factory.mktemp("browser") / "data") as running:
+        yield running
 
 
 @pytest.fixture

@@ -17,10 +17,8 @@ from tests.running_site import PROCESSES, ROOT, RunningSite, environment, wait_f
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    running = RunningSite(tmp_path_factory.mktemp("up") / "data")
-    running.wait_until_healthy()
-    yield running
-    running.stop()
+    with RunningSite(tmp_path_factory.mktemp("up") / "data") as running:
+        yield running
 
 
 def test_an_empty_folder_comes_to_life(site):

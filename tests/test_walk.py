@@ -14,10 +14,8 @@ JOKES = ROOT / "datasets" / "sample_data" / "jokes.jsonl"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    running = RunningSite(tmp_path_factory.mktemp("walk") / "data")
-    running.wait_until_healthy()
-    yield running
-    running.stop()
+    with RunningSite(tmp_path_factory.mktemp("walk") / "data") as running:
+        yield running
 
 
 @pytest.fixture

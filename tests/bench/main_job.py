@@ -13,8 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from jobs.serving import client
 from jobs.trainer.examples import iter_examples
 from jobs.trainer.spec import ModelSource
@@ -174,19 +172,14 @@ def written_at(bench: Bench, job_id: int, seq: int) -> float:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        site = RunningSite(Path(folder) / "data")
-        try:
-            site.wait_until_healthy()
+        with RunningSite(Path(folder) / "data") as site:
             report("empty_folder_to_healthy", time.perf_counter() - began, "s")
-            requests.get(site.url, timeout=10)
             bench = Bench(site)
             version_id = bench.dataset("jokes")
             job = jokes(bench, version_id)
             live_delay(bench, version_id)
             both_at_once(bench, version_id, bench.snapshot_source(job))
             capitals(bench)
-        finally:
-            site.stop()
 
 
 if __name__ == "__main__":
