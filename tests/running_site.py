@@ -66,6 +66,17 @@ class RunningSite:
                 start_new_session=True,
             )
 
+    def __enter__(self) -> Self:
+        try:
+            self.wait_until_healthy()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
     def manage(self, *args: str) -> str:
         """Run another command of the same site and return what it printed."""
         return subprocess.run(
