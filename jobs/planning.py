@@ -14,7 +14,8 @@ from jobs.base_models.catalogue import CATALOGUE
 from jobs.models import Job
 from jobs.selectors import models_dir
 from jobs.services.preparation import snapshot_bytes
-from jobs.trainer.packing import Packing, pack
+from jobs.trainer.architecture import crosses_borders
+from jobs.trainer.packing import Packing, rows_for
 from jobs.trainer.plan import make_plan
 from jobs.trainer.token_cache import (
     build_token_cache,
@@ -28,12 +29,11 @@ COUNT_AGAIN_SECONDS = 120
 SETTINGS = (
     "epochs",
     "batch_size",
-    "max_tokens",
-    "seed",
     "completions_every",
     "num_completions",
     "snapshots_every",
 )
+PACKING = ("max_tokens", "seed")
 FEW_STEPS = 5
 
 
@@ -57,7 +57,7 @@ def read_plan(values: dict[str, Any]) -> PlanView:
     """`values` by field name, valid ones only. Starts the counting of tokens."""
     version, base_model = values.get("dataset_version"), values.get("base_model")
     model = CATALOGUE.get(str(base_model))
-    known = all(values.get(name) is not None for name in SETTINGS)
+    known = all(values.get(name) is not None for name in SETTINGS + PACKING)
     if not version or not known or not model or not model.is_ready(models_dir()):
         return PlanView("incomplete", values=values)
     folder = cache_folder(version.folder, model.folder(models_dir()))
@@ -65,14 +65,15 @@ def read_plan(values: dict[str, Any]) -> PlanView:
     if tokens is None:
         start_counting(version, model.name)
         return PlanView("counting", values=values)
+    alone = crosses_borders(model.folder(models_dir()))
     job = Job(method=values.get("method") or Job.Method.FULL)
     plan = make_plan(
         tokens,
+        _pack(folder, values["max_tokens"], values["seed"], alone=alone),
         **{name: values[name] for name in SETTINGS},
         num_prompts=len(values.get("prompts") or ()) or values.get("num_prompts") or 3,
         snapshot_bytes=snapshot_bytes(job, model),
         tokens_per_second=known_speed(model.name, job.method),
-        packing=_pack(folder, values["max_tokens"], values["seed"]),
     )
     waiting = Job.objects.filter(status__in=[Job.Status.QUEUED, *Job.LIVE])
     return PlanView("ready", plan, values, waiting.count(), list(_warnings(plan)))
@@ -104,11 +105,11 @@ def known_speed(base_model: str, method: str) -> float | None:
 
 
 @lru_cache(maxsize=4)
-def _pack(folder: Path, max_tokens: int, seed: int) -> Packing:
+def _pack(folder: Path, max_tokens: int, seed: int, *, alone: bool) -> Packing:
     """Packing a large dataset takes a second, and most fields do not change it."""
     tokens = open_token_cache(folder)
     assert tokens is not None  # noqa: S101  the caller has just opened it
-    return pack(tokens.lengths, max_tokens, seed)
+    return rows_for(tokens.lengths, max_tokens, seed, alone=alone)
 
 
 def _warnings(plan: dict[str, Any]) -> Iterator[str]:

@@ -1,10 +1,13 @@
 """Rows: nothing lost, nothing mixed up, the guide's arithmetic."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.trainer.architecture import crosses_borders
 from jobs.trainer.packing import one_by_one, pack, row_order
 
 LENGTHS = st.lists(st.integers(2, 60), min_size=1, max_size=80)
@@ -56,6 +59,20 @@ def test_the_same_seed_packs_the_same():
 def test_unpacked_rows_hold_one_piece_each():
     packing = one_by_one(lengths_of([5, 11]), 4)
     assert [len(packing.row(row)) for row in range(packing.num_rows)] == [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("config", "crosses"),
+    [
+        ({"model_type": "llama"}, False),
+        ({"model_type": "gemma3_text", "layer_types": ["sliding_attention"]}, False),
+        ({"model_type": "mamba"}, True),
+        ({"layer_types": ["linear_attention", "full_attention"]}, True),
+    ],
+)
+def test_models_whose_state_crosses_borders_are_recognised(config, crosses, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert crosses_borders(tmp_path) == crosses
 
 
 def test_epochs_shuffle_rows_differently_and_repeatably():

@@ -3,12 +3,16 @@
 import dataclasses
 import math
 import os
+import shutil
 import signal
 import time
 
 import pytest
+import torch
 
+from jobs.trainer import run as run_module
 from jobs.trainer.events import read_events
+from jobs.trainer.packing import pack
 from jobs.trainer.plan import make_plan
 from jobs.trainer.runfolder import Control
 from jobs.trainer.spec import ModelSource, Spec
@@ -57,12 +61,12 @@ def test_a_job_ends_succeeded(finished):
 def test_steps_are_those_of_the_plan(finished):
     run, events = finished
     spec = Spec.load(run.spec)
+    cache = open_token_cache(run.path / "train" / "tokens" / "x")
     plan = make_plan(
-        open_token_cache(run.path / "train" / "tokens" / "x"),
+        cache,
+        pack(cache.lengths, 32, spec.seed),
         epochs=2,
         batch_size=1,
-        max_tokens=32,
-        seed=spec.seed,
         completions_every=4,
         num_completions=1,
         num_prompts=1,
@@ -197,11 +201,56 @@ def test_refuses_a_dataset_with_nothing_to_learn(tmp_path):
     assert "Every loss weight in the dataset is 0" in status["message"]
 
 
-def test_a_loss_that_is_no_number_fails_in_words(tmp_path):
+def test_a_loss_that_is_no_number_is_tried_again_once_then_fails(tmp_path):
     run = make_run(tmp_path / "run", base_learning_rate=1e12, epochs=4, clip=1e30)
-    status = of_type(train(run), "status")[-1]
+    events = train(run)
+    assert "half the learning rate" in of_type(events, "autopilot")[0]["message"]
+    assert len(of_type(events, "autopilot")) == 1
+    status = of_type(events, "status")[-1]
     assert status["status"] == "failed"
-    assert "smaller learning-rate scale" in status["message"]
+    assert "learning-rate scale of a tenth" in status["message"]
+
+
+def test_too_little_memory_halves_what_goes_through_at_once(tmp_path, monkeypatch):
+    """The step learns from as many rows; only the rounding differs."""
+    whole = train(make_run(tmp_path / "whole", batch_size=4))
+    real, most_rows = run_module.sums_of, 1
+
+    def sums_of(model, batch):
+        if len(batch.inputs) > most_rows:
+            raise torch.OutOfMemoryError("out of memory")
+        return real(model, batch)
+
+    monkeypatch.setattr(run_module, "sums_of", sums_of)
+    run = make_run(tmp_path / "run", batch_size=4)
+    events = train(run)
+    assert [event["micro_batch"] for event in of_type(events, "autopilot")] == [2, 1]
+    assert run.read_numerics().micro_batch == 1
+    losses = [event["loss"] for event in of_type(events, "step")]
+    assert losses == pytest.approx(
+        [e["loss"] for e in of_type(whole, "step")], rel=1e-3
+    )
+
+
+def test_a_row_that_does_not_fit_fails_in_words(tmp_path, monkeypatch):
+    def sums_of(model, batch):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")
+
+    monkeypatch.setattr(run_module, "sums_of", sums_of)
+    status = of_type(train(make_run(tmp_path / "run")), "status")[-1]
+    assert "does not hold even one row" in status["message"]
+
+
+def test_a_full_disk_pauses_and_the_job_goes_on_later(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "run", snapshots_every=3)
+    with monkeypatch.context() as full:
+        usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+        full.setattr("shutil.disk_usage", lambda folder: usage)
+        status = of_type(train(run), "status")[-1]
+    assert (status["status"], status["forced"]) == ("paused", True)
+    assert "too little room on the disk for a snapshot" in status["message"]
+    assert list(run.snapshots.glob("*")) == []
+    assert of_type(train(run), "status")[-1]["status"] == "succeeded"
 
 
 def test_an_example_without_weight_does_not_disturb(tmp_path):

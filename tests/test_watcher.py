@@ -146,6 +146,14 @@ def test_what_a_pause_means_is_what_people_want_by_then(running, want, status):
     assert look(running).status == status
 
 
+def test_a_pause_that_nobody_asked_for_stays_one(running):
+    words = "There is too little room on the disk."
+    status = {"status": "paused", "message": words, "forced": True}
+    factories.make_run_events(running, {"type": "status", **status})
+    job = look(running)
+    assert (job.status, job.want, job.status_message) == ("paused", "pause", words)
+
+
 # ----- trainers that are gone
 
 

@@ -14,6 +14,7 @@ Status = Job.Status
 ECHO_FIELDS = [
     "status",
     "status_message",
+    "want",
     "claimed_at",
     "queued_at",
     "started_at",
@@ -176,6 +177,9 @@ def mark_running(job: Job, at: datetime) -> None:
 def apply_pause(job: Job, line: Line) -> None:
     """The trainer has left; what people want by now decides what that means."""
     job.claimed_at = None
+    if line.get("forced") and job.want == Job.Want.RUN:
+        # Such as a full disk: it waits until somebody lets it go on.
+        job.want = Job.Want.PAUSE
     if job.want == Job.Want.STOP:
         job.status = Status.CANCELLED
         job.finished_at = time_of(line)

@@ -17,7 +17,9 @@ from jobs.base_models.catalogue import CATALOGUE, BaseModel
 from jobs.models import Job
 from jobs.selectors import models_dir
 from jobs.services.ending import end_job
+from jobs.trainer.architecture import crosses_borders
 from jobs.trainer.examples import iter_examples
+from jobs.trainer.packing import rows_for
 from jobs.trainer.plan import make_plan
 from jobs.trainer.token_cache import TokenCache, build_token_cache, cache_folder
 
@@ -95,12 +97,12 @@ def prepare_claimed(job: Job) -> None:
     check_weights(job, cache)
     if not job.prompts:
         job.prompts = default_prompts(job)
+    alone = crosses_borders(model.folder(models_dir()))
     job.plan = make_plan(
         cache,
+        rows_for(cache.lengths, job.max_tokens, job.seed, alone=alone),
         epochs=job.epochs,
         batch_size=job.batch_size,
-        max_tokens=job.max_tokens,
-        seed=job.seed,
         completions_every=job.completions_every,
         num_completions=job.num_completions,
         num_prompts=len(job.prompts),

@@ -26,8 +26,6 @@ class Progress:
 
     # Steps done.
     step: int = 0
-    # Snapshot requests met; see Control.snapshot_request.
-    snapshot_requests: int = 0
     best_validation_loss: float | None = None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 Event = dict[str, Any]
+Identity = tuple[Any, ...]
 
 # Events that a run makes again, the same, when it resumes from an earlier checkpoint,
 # and what tells two of a type apart.
@@ -47,29 +48,37 @@ class EventWriter:
     def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
         self.now = now
         events, end = read_events(path)
-        self.seq = events[-1]["seq"] if events else 0
-        self.recorded = {identity(event) for event in events} - {None}
-        self.last_status = next(
-            (e["status"] for e in reversed(events) if e["type"] == "status"), None
-        )
-        self.history = events
+        self.seq = 0
+        self.recorded: set[Identity] = set()
+        self.last_status: str | None = None
+        # Snapshot requests met so far; see Control.snapshot_request.
+        self.snapshot_requests = 0
+        # Rows at a time, as the events have it; see Numerics.micro_batch.
+        self.micro_batch: int | None = None
+        for event in events:
+            self._note(event)
         self.file = path.open("ab")
         self.file.truncate(end)
 
     def write(self, type_: str, **data: Any) -> bool:
         """Append one event and flush it. False when it had been written before."""
-        key = identity({"type": type_, **data})
-        if key is not None:
-            if key in self.recorded:
-                return False
-            self.recorded.add(key)
-        self.seq += 1
-        event = {"seq": self.seq, "time": round(self.now(), 3), "type": type_, **data}
+        if identity({"type": type_, **data}) in self.recorded:
+            return False
+        time_ = round(self.now(), 3)
+        event = {"seq": self.seq + 1, "time": time_, "type": type_, **data}
         self.file.write(orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
         self.file.flush()
-        if type_ == "status":
-            self.last_status = data["status"]
+        self._note(event)
         return True
+
+    def _note(self, event: Event) -> None:
+        self.seq = event["seq"]
+        if (key := identity(event)) is not None:
+            self.recorded.add(key)
+        if event["type"] == "status":
+            self.last_status = event["status"]
+        self.snapshot_requests = max(self.snapshot_requests, event.get("requests", 0))
+        self.micro_batch = event.get("micro_batch", self.micro_batch)
 
     def has(self, type_: str, **data: Any) -> bool:
         """Whether this event stands in the file."""
@@ -80,7 +89,7 @@ class EventWriter:
         os.fsync(self.file.fileno())
 
 
-def identity(event: Event) -> tuple[Any, ...] | None:
+def identity(event: Event) -> Identity | None:
     """What a repeat of this event has in common with it; None: it is never repeated."""
     keys = REPEATED.get(event["type"])
     if keys is None:

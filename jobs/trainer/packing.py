@@ -73,6 +73,15 @@ def pack(token_lengths: npt.NDArray[np.uint32], max_tokens: int, seed: int) -> P
     )
 
 
+def rows_for(
+    token_lengths: npt.NDArray[np.uint32], max_tokens: int, seed: int, *, alone: bool
+) -> Packing:
+    """Packed rows, or one piece a row for a model that must not see borders."""
+    if alone:
+        return one_by_one(token_lengths, max_tokens)
+    return pack(token_lengths, max_tokens, seed)
+
+
 def one_by_one(token_lengths: npt.NDArray[np.uint32], max_tokens: int) -> Packing:
     """A row for every piece, for architectures whose state would cross borders."""
     examples, starts, lengths = _cut(token_lengths.astype(np.int64) - 1, max_tokens)

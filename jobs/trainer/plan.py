@@ -3,32 +3,29 @@
 import math
 from typing import Any
 
-from jobs.trainer.packing import Packing, pack
+from jobs.trainer.packing import Packing
 from jobs.trainer.token_cache import TokenCache
 
 
 def make_plan(
     cache: TokenCache,
+    packing: Packing,
     *,
     epochs: int,
     batch_size: int,
-    max_tokens: int,
-    seed: int,
     completions_every: int,
     num_completions: int,
     num_prompts: int,
     snapshots_every: int,
     snapshot_bytes: int = 0,
     tokens_per_second: float | None = None,
-    packing: Packing | None = None,
 ) -> dict[str, Any]:
     """The job in numbers, as JSON can hold them.
 
     `tokens` counts targets, those of one epoch; `learned_tokens` the ones with a loss
-    weight above 0. `seconds` is None without a measured speed. The rows are those that
-    the trainer packs from the same seed, so the plan is the job.
+    weight above 0. `seconds` is None without a measured speed. `packing` is what the
+    trainer makes too (`rows_for`), so the plan is the job.
     """
-    packing = packing or pack(cache.lengths, max_tokens, seed)
     steps_per_epoch = math.ceil(packing.num_rows / batch_size)
     total_steps = steps_per_epoch * epochs
     num_snapshots = num_times(total_steps, snapshots_every)

@@ -1,17 +1,28 @@
 """[torch] A job from start to end: the optimiser steps and all that comes with them."""
 
 import math
-import os
 import resource
 import signal
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import torch
 from torch import nn
 
+from jobs.trainer.autopilot import (
+    DiskFull,
+    StartAgain,
+    Trouble,
+    check_disk,
+    halve_micro_batch,
+    halve_rate,
+    is_disk_full,
+    is_out_of_memory,
+)
 from jobs.trainer.batches import MicroBatch, micro_batches
 from jobs.trainer.checkpoint import (
     Progress,
@@ -21,33 +32,26 @@ from jobs.trainer.checkpoint import (
 )
 from jobs.trainer.encoding import end_of_text_id, load_tokenizer
 from jobs.trainer.events import EventWriter
-from jobs.trainer.model import (
-    ModelError,
-    add_lora,
-    is_adapted,
-    load_model,
-    merge_adapter,
-)
+from jobs.trainer.model import ModelError, trained_parameters
 from jobs.trainer.objective import Losses, count_learned, losses_of, sums_of
 from jobs.trainer.optimizer import make_optimizer, rate_at, set_rate
-from jobs.trainer.packing import pack, row_order
+from jobs.trainer.packing import row_order
 from jobs.trainer.plan import is_due
-from jobs.trainer.runfolder import Numerics, RunFolder
+from jobs.trainer.prepare import (
+    choose_numerics,
+    model_to_train,
+    open_data,
+    validation_batches,
+)
+from jobs.trainer.runfolder import RunFolder
 from jobs.trainer.snapshot import save_snapshot
-from jobs.trainer.spec import DataSource, Spec, SpecError
-from jobs.trainer.token_cache import TokenCache, build_token_cache
+from jobs.trainer.spec import Spec, SpecError
 from jobs.trainer.watch import validation_losses, write_completions
 
 # A checkpoint may take at most this share of the time.
 CHECKPOINT_SHARE = 1 / 20
-# Validation over more rows than this says nothing new and costs training time.
-MAX_VALIDATION_ROWS = 64
-# Models above this are trained in bfloat16 where the processor multiplies it quickly.
-SMALL_MODEL_PARAMETERS = 50_000_000
-
-
-class NonFiniteLoss(RuntimeError):
-    """The loss is no number any more. Its message is for people."""
+# Bytes of a number in training precision.
+FLOAT_BYTES = 4
 
 
 def run(path: Path) -> int:
@@ -60,11 +64,20 @@ def run(path: Path) -> int:
     if events.last_status in {"succeeded", "failed", "cancelled"}:
         return 0
     try:
-        Trainer(folder, events).train()
-    except (SpecError, ModelError, NonFiniteLoss) as error:
+        while True:
+            try:
+                Trainer(folder, events).train()
+            except DiskFull as full:
+                # The site sees a pause that nobody asked for, and keeps it one.
+                events.write("status", status="paused", message=str(full), forced=True)
+                return 0
+            except StartAgain:
+                continue
+            else:
+                return 0
+    except (SpecError, ModelError, Trouble) as error:
         events.write("status", status="failed", message=str(error))
         return 1
-    return 0
 
 
 class Trainer:
@@ -79,27 +92,26 @@ class Trainer:
 
         # ----- data
         spec = self.spec
-        self.cache = _token_cache(spec.train, spec)
+        self.cache, self.packing = open_data(spec.train, spec)
         if not self.cache.facts.learned_targets:
             raise SpecError(
                 "Every loss weight in the dataset is 0, so there is nothing to learn. "
                 "Give the parts to be learned a weight above 0 and start a new job."
             )
-        self.packing = pack(self.cache.lengths, spec.max_tokens, spec.seed)
         self.steps_per_epoch = math.ceil(self.packing.num_rows / spec.batch_size)
         self.total_steps = self.steps_per_epoch * spec.epochs
 
         # ----- model
-        self.numerics = self._numerics()
+        self.numerics = choose_numerics(folder, spec)
         torch.set_num_threads(self.numerics.threads)
         torch.manual_seed(spec.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = _model_to_train(spec).to(self.device)
+        self.model = model_to_train(spec).to(self.device)
         self.model.train()
         self.optimizer = make_optimizer(self.model, spec.weight_decay)
         self.tokenizer = load_tokenizer(spec.model.path)
         self.end_id = end_of_text_id(spec.model.path)
-        self.validation = self._validation_batches()
+        self.validation = validation_batches(spec, self.numerics, self.device)
 
         # ----- where the job stands
         self.progress = Progress()
@@ -116,7 +128,7 @@ class Trainer:
                 return
             if self.progress.step == 0:
                 self._watch(0)
-            self._step(self.progress.step + 1)
+            self._step_safely(self.progress.step + 1)
             self.progress.step += 1
             self._watch(self.progress.step)
             self._checkpoint_if_time()
@@ -124,6 +136,15 @@ class Trainer:
         self.events.sync()
 
     # ----- one step
+
+    def _step_safely(self, step: int) -> None:
+        try:
+            self._step(step)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            rows = min(self.numerics.micro_batch, self.spec.batch_size)
+            halve_micro_batch(self.folder, self.events, self.numerics, step, rows)
 
     def _step(self, step: int) -> None:
         """One optimiser update over `batch_size` rows."""
@@ -141,20 +162,14 @@ class Trainer:
             (sums.weighted / num_learned).backward()
             total = sums.detach() if total is None else total + sums.detach()
         losses = losses_of(total, num_learned)
-        if not math.isfinite(losses.learned_loss):
-            raise NonFiniteLoss(
-                f"The loss became {losses.learned_loss} at step {step}, so the job "
-                "stopped before it could harm the model. Start again from the last "
-                "snapshot with a smaller learning-rate scale."
-            )
-        rate = rate_at(
-            step,
-            self.total_steps,
-            peak=self.spec.learning_rate,
-            warmup=self.spec.warmup,
-            schedule=self.spec.schedule,
-        )
-        norm = self._update(rate) if total is not None else 0.0
+        norm = self._norm() if total is not None else 0.0
+        if not math.isfinite(losses.loss + norm):
+            bad = losses.loss if math.isfinite(norm) else norm
+            halve_rate(self.folder, self.events, self.numerics, step, bad)
+        rate = self._rate_of(step)
+        if total is not None:
+            set_rate(self.optimizer, rate)
+            self.optimizer.step()
         self.last_losses = losses
         num_tokens = sum(batch.num_tokens for batch in batches)
         self.events.write(
@@ -178,11 +193,18 @@ class Trainer:
         rows = order[first : first + self.spec.batch_size].tolist()
         return micro_batches(self.cache, self.packing, rows, self.numerics.micro_batch)
 
-    def _update(self, rate: float) -> float:
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
-        set_rate(self.optimizer, rate)
-        self.optimizer.step()
-        return float(norm)
+    def _norm(self) -> float:
+        """The norm of all gradients together, which are clipped by it."""
+        return float(nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip))
+
+    def _rate_of(self, step: int) -> float:
+        return rate_at(
+            step,
+            self.total_steps,
+            peak=self.spec.learning_rate * self.numerics.rate_share,
+            warmup=self.spec.warmup,
+            schedule=self.spec.schedule,
+        )
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
@@ -223,8 +245,11 @@ class Trainer:
             accuracy=losses.accuracy,
         )
 
-    def _snapshot(self, step: int) -> None:
-        """Save the weights for good; the best so far by validation is marked."""
+    def _snapshot(self, step: int, requests: int = 0) -> None:
+        """Save the weights for good; the best so far by validation is marked.
+
+        `requests`: how many of people's requests are met with it.
+        """
         if self.validation and (self.validated is None or self.validated[0] != step):
             self._validate(step)
         validation_loss = self.validated[1].loss if self.validated else None
@@ -235,15 +260,16 @@ class Trainer:
         if is_best:
             self.progress.best_validation_loss = validation_loss
         learned_loss = self.last_losses.learned_loss if self.last_losses else None
-        facts = save_snapshot(
-            self.folder.snapshots,
-            self.model,
-            self.spec,
-            step,
-            learned_loss=learned_loss,
-            validation_loss=validation_loss,
-            best=is_best,
-        )
+        with self._room_for("snapshot", self.model.parameters()):
+            facts = save_snapshot(
+                self.folder.snapshots,
+                self.model,
+                self.spec,
+                step,
+                learned_loss=learned_loss,
+                validation_loss=validation_loss,
+                best=is_best,
+            )
         self.events.write(
             "snapshot",
             step=step,
@@ -254,7 +280,7 @@ class Trainer:
             best=is_best,
             learned_loss=learned_loss,
             validation_loss=validation_loss,
-            requests=self.progress.snapshot_requests,
+            requests=requests,
         )
 
     # ----- what people want
@@ -276,10 +302,9 @@ class Trainer:
             self.events.write("status", status="cancelled", message="")
             self.events.sync()
             return True
-        asked = control.snapshot_request > self.progress.snapshot_requests
+        asked = control.snapshot_request > self.events.snapshot_requests
         if asked and self.progress.step:
-            self.progress.snapshot_requests = control.snapshot_request
-            self._snapshot(self.progress.step)
+            self._snapshot(self.progress.step, requests=control.snapshot_request)
         return False
 
     def _leave(self, number: int, frame: FrameType | None) -> None:
@@ -291,9 +316,6 @@ class Trainer:
         checkpoint = latest_checkpoint(self.folder.checkpoint)
         if checkpoint is not None:
             self.progress = load_checkpoint(checkpoint, self.model, self.optimizer)
-        # A request met before the end came is not met again at another step.
-        met = [e["requests"] for e in self.events.history if e["type"] == "snapshot"]
-        self.progress.snapshot_requests = max([self.progress.snapshot_requests, *met])
 
     def _checkpoint_if_time(self) -> None:
         if time.monotonic() < self.checkpoint_at:
@@ -308,9 +330,24 @@ class Trainer:
         if not self.progress.step:
             return
         self.events.sync()
-        save_checkpoint(
-            self.folder.checkpoint, self.model, self.optimizer, self.progress
-        )
+        # The weights and the optimiser's two averages of them.
+        trained = 3 * list(trained_parameters(self.model).values())
+        with self._room_for("checkpoint", trained):
+            save_checkpoint(
+                self.folder.checkpoint, self.model, self.optimizer, self.progress
+            )
+
+    @contextmanager
+    def _room_for(self, what: str, weights: Iterable[torch.Tensor]) -> Iterator[None]:
+        """Write only where there is room for it. Raises DiskFull."""
+        needed = FLOAT_BYTES * sum(weight.numel() for weight in weights)
+        check_disk(self.folder.path, needed, what)
+        try:
+            yield
+        except OSError as error:
+            if is_disk_full(error):
+                check_disk(self.folder.path, sys.maxsize, what)
+            raise
 
     def _say_hello(self) -> None:
         """Status and a log line. A job that went on after a death has both already."""
@@ -320,6 +357,7 @@ class Trainer:
             self.events.write(
                 "log",
                 level="info",
+                micro_batch=self.numerics.micro_batch,
                 message=(
                     f"{facts.targets:,} tokens in {self.packing.num_rows:,} rows of "
                     f"{self.spec.max_tokens:,}; {facts.learned_targets:,} are learned, "
@@ -334,50 +372,22 @@ class Trainer:
             level="info",
             message=f"Goes on from the checkpoint of step {self.progress.step:,}",
         )
+        self._say_if_eased()
 
-    # ----- beginnings
-
-    def _numerics(self) -> Numerics:
-        """Those of the first start; a resume must round the same way."""
-        if (numerics := self.folder.read_numerics()) is not None:
-            return numerics
-        numerics = Numerics(
-            threads=self.spec.threads or os.cpu_count() or 1,
-            dtype="bfloat16" if torch.cuda.is_available() else "float32",
-            compile=False,
-            micro_batch=max(1, min(self.spec.batch_size, 8192 // self.spec.max_tokens)),
+    def _say_if_eased(self) -> None:
+        """The site halves the micro-batch of a job that died without a word."""
+        rows = self.numerics.micro_batch
+        if self.events.micro_batch in {None, rows}:
+            return
+        self.events.write(
+            "autopilot",
+            step=self.progress.step,
+            micro_batch=rows,
+            message=(
+                f"From here on with {rows} rows at a time, which needs less memory: "
+                "the trainer had ended without saying why."
+            ),
         )
-        self.folder.write_numerics(numerics)
-        return numerics
-
-    def _validation_batches(self) -> list[MicroBatch]:
-        """The same rows every time: the first of a packing from the job's seed."""
-        spec = self.spec
-        if spec.validation is None:
-            return []
-        cache = _token_cache(spec.validation, spec)
-        packing = pack(cache.lengths, spec.max_tokens, spec.seed)
-        order = row_order(packing.num_rows, spec.seed, epoch=0)
-        rows = order[:MAX_VALIDATION_ROWS].tolist()
-        return [
-            batch.to(self.device)
-            for batch in micro_batches(cache, packing, rows, self.numerics.micro_batch)
-        ]
-
-
-def _token_cache(source: DataSource, spec: Spec) -> TokenCache:
-    return build_token_cache(
-        Path(source.examples), Path(spec.model.path), Path(source.tokens)
-    )
-
-
-def _model_to_train(spec: Spec) -> nn.Module:
-    """Full: all weights, with an adapter merged in. LoRA: an adapter, old or new."""
-    wants_lora = spec.method == "lora"
-    model = load_model(spec.model, trainable_adapter=wants_lora)
-    if wants_lora:
-        return model if is_adapted(model) else add_lora(model, spec.lora)
-    return merge_adapter(model) if is_adapted(model) else model
 
 
 def memory_bytes() -> int:

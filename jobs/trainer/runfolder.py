@@ -28,6 +28,8 @@ class Numerics:
     compile: bool
     # Rows that go through the model at once.
     micro_batch: int
+    # Share of the learning rate, lowered when the loss became no number.
+    rate_share: float = 1.0
 
 
 class RunFolder:

@@ -1,0 +1,100 @@
+"""[torch] What the trainer does about trouble by itself, and says in plain words."""
+
+import errno
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from jobs.trainer.events import EventWriter
+from jobs.trainer.runfolder import Numerics, RunFolder
+
+# Left free on the disk, for the database and everybody else.
+DISK_RESERVE_BYTES = 200_000_000
+# How a CPU allocation fails is said in words only.
+OUT_OF_MEMORY_WORDS = ("can't allocate memory", "not enough memory")
+
+
+class Trouble(Exception):
+    """Ends the job as failed. The message is for people."""
+
+
+class StartAgain(Exception):
+    """Load everything anew from the last checkpoint, with other numerics."""
+
+
+class DiskFull(Exception):
+    """Too little room to write what is due. The message is for people."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
+
+
+def halve_micro_batch(
+    folder: RunFolder, events: EventWriter, numerics: Numerics, step: int, rows: int
+) -> None:
+    """Half the rows at a time; the step stays the same step. Raises StartAgain.
+
+    Raises Trouble when one row alone does not fit.
+    """
+    if rows == 1:
+        raise Trouble(
+            f"The memory does not hold even one row at step {step:,}. Start again "
+            "with fewer max tokens, with LoRA, or with a smaller base model."
+        )
+    half = rows // 2
+    folder.write_numerics(replace(numerics, micro_batch=half))
+    events.write(
+        "autopilot",
+        step=step,
+        micro_batch=half,
+        message=(
+            f"The memory was full at step {step:,}. The job goes on with {half} rows "
+            f"at a time instead of {rows}; a step still learns from as many."
+        ),
+    )
+    raise StartAgain
+
+
+def halve_rate(
+    folder: RunFolder, events: EventWriter, numerics: Numerics, step: int, loss: float
+) -> None:
+    """Once: back to the last checkpoint with half the rate. Raises StartAgain.
+
+    Raises Trouble the second time.
+    """
+    if numerics.rate_share < 1:
+        raise Trouble(
+            f"The loss became {loss} at step {step:,}, also with half the learning "
+            "rate. Start again from the last snapshot with a learning-rate scale of a "
+            "tenth, and look for broken examples in the dataset."
+        )
+    folder.write_numerics(replace(numerics, rate_share=0.5))
+    events.write(
+        "autopilot",
+        step=step,
+        message=(
+            f"The loss became {loss} at step {step:,}. The job goes back to its last "
+            "checkpoint and on from there with half the learning rate."
+        ),
+    )
+    raise StartAgain
+
+
+def check_disk(folder: Path, needed_bytes: int, what: str) -> None:
+    """Raises DiskFull unless there is room for it, and some to spare."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes + DISK_RESERVE_BYTES:
+        raise DiskFull(
+            f"There is too little room on the disk for a {what}: it takes "
+            f"{needed_bytes / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free. Nothing "
+            "is lost: make room, then let the job go on."
+        )
+
+
+def is_disk_full(error: OSError) -> bool:
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}

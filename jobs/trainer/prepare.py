@@ -1,0 +1,67 @@
+"""[torch] What a job starts from: its data, its model, its numerics."""
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from jobs.trainer.architecture import crosses_borders
+from jobs.trainer.batches import MicroBatch, micro_batches
+from jobs.trainer.model import add_lora, is_adapted, load_model, merge_adapter
+from jobs.trainer.packing import Packing, row_order, rows_for
+from jobs.trainer.runfolder import Numerics, RunFolder
+from jobs.trainer.spec import DataSource, Spec
+from jobs.trainer.token_cache import TokenCache, build_token_cache
+
+# Validation over more rows than this says nothing new and costs training time.
+MAX_VALIDATION_ROWS = 64
+# Tokens that go through the model at once, unless one row has more.
+MICRO_BATCH_TOKENS = 8192
+
+
+def open_data(source: DataSource, spec: Spec) -> tuple[TokenCache, Packing]:
+    """A version's tokens and its rows, the same for a spec everywhere."""
+    folder = Path(spec.model.path)
+    cache = build_token_cache(Path(source.examples), folder, Path(source.tokens))
+    alone = crosses_borders(folder)
+    return cache, rows_for(cache.lengths, spec.max_tokens, spec.seed, alone=alone)
+
+
+def validation_batches(
+    spec: Spec, numerics: Numerics, device: torch.device
+) -> list[MicroBatch]:
+    """The same rows every time: the first in an order drawn from the job's seed."""
+    if spec.validation is None:
+        return []
+    cache, packing = open_data(spec.validation, spec)
+    order = row_order(packing.num_rows, spec.seed, epoch=0)
+    rows = order[:MAX_VALIDATION_ROWS].tolist()
+    return [
+        batch.to(device)
+        for batch in micro_batches(cache, packing, rows, numerics.micro_batch)
+    ]
+
+
+def model_to_train(spec: Spec) -> nn.Module:
+    """Full: all weights, with an adapter merged in. LoRA: an adapter, old or new."""
+    wants_lora = spec.method == "lora"
+    model = load_model(spec.model, trainable_adapter=wants_lora)
+    if wants_lora:
+        return model if is_adapted(model) else add_lora(model, spec.lora)
+    return merge_adapter(model) if is_adapted(model) else model
+
+
+def choose_numerics(folder: RunFolder, spec: Spec) -> Numerics:
+    """Those of the first start; a resume must round the same way."""
+    if (numerics := folder.read_numerics()) is not None:
+        return numerics
+    most_rows = max(1, MICRO_BATCH_TOKENS // spec.max_tokens)
+    numerics = Numerics(
+        threads=spec.threads or os.cpu_count() or 1,
+        dtype="bfloat16" if torch.cuda.is_available() else "float32",
+        compile=False,
+        micro_batch=min(spec.batch_size, most_rows),
+    )
+    folder.write_numerics(numerics)
+    return numerics
