@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 from django.core.cache import cache
 from django_q.tasks import async_task
 
@@ -13,7 +14,7 @@ from datasets.models import DatasetVersion
 from jobs.base_models.catalogue import CATALOGUE
 from jobs.models import Job
 from jobs.selectors import models_dir
-from jobs.services.preparation import snapshot_bytes
+from jobs.services.specs import build_spec
 from jobs.trainer.architecture import crosses_borders
 from jobs.trainer.packing import Packing, rows_for
 from jobs.trainer.plan import make_plan
@@ -29,11 +30,12 @@ COUNT_AGAIN_SECONDS = 120
 SETTINGS = (
     "epochs",
     "batch_size",
+    "max_tokens",
+    "seed",
     "completions_every",
     "num_completions",
     "snapshots_every",
 )
-PACKING = ("max_tokens", "seed")
 FEW_STEPS = 5
 
 
@@ -45,6 +47,7 @@ class PlanView:
     plan: dict[str, Any] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     num_ahead: int = 0
+    memory_total: int = 0
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -57,7 +60,7 @@ def read_plan(values: dict[str, Any]) -> PlanView:
     """`values` by field name, valid ones only. Starts the counting of tokens."""
     version, base_model = values.get("dataset_version"), values.get("base_model")
     model = CATALOGUE.get(str(base_model))
-    known = all(values.get(name) is not None for name in SETTINGS + PACKING)
+    known = all(values.get(name) is not None for name in SETTINGS)
     if not version or not known or not model or not model.is_ready(models_dir()):
         return PlanView("incomplete", values=values)
     folder = cache_folder(version.folder, model.folder(models_dir()))
@@ -65,18 +68,30 @@ def read_plan(values: dict[str, Any]) -> PlanView:
     if tokens is None:
         start_counting(version, model.name)
         return PlanView("counting", values=values)
-    alone = crosses_borders(model.folder(models_dir()))
-    job = Job(method=values.get("method") or Job.Method.FULL)
-    plan = make_plan(
-        tokens,
-        _pack(folder, values["max_tokens"], values["seed"], alone=alone),
+    job = Job(
+        dataset_version=version,
+        base_model=model.name,
+        parent_snapshot=values.get("parent_snapshot"),
+        method=values.get("method") or Job.Method.FULL,
+        prompts=values.get("prompts") or [""] * (values.get("num_prompts") or 3),
         **{name: values[name] for name in SETTINGS},
-        num_prompts=len(values.get("prompts") or ()) or values.get("num_prompts") or 3,
-        snapshot_bytes=snapshot_bytes(job, model),
+    )
+    spec = build_spec(job)
+    plan = make_plan(
+        spec,
+        cache=tokens,
+        packing=_pack(
+            folder,
+            spec.max_tokens,
+            spec.seed,
+            alone=crosses_borders(Path(spec.model.path)),
+        ),
         tokens_per_second=known_speed(model.name, job.method),
     )
     waiting = Job.objects.filter(status__in=[Job.Status.QUEUED, *Job.LIVE])
-    return PlanView("ready", plan, values, waiting.count(), list(_warnings(plan)))
+    memory = psutil.virtual_memory().total
+    warnings = list(_warnings(plan, memory))
+    return PlanView("ready", plan, values, waiting.count(), memory, warnings)
 
 
 def start_counting(version: DatasetVersion, base_model: str) -> None:
@@ -112,7 +127,12 @@ def _pack(folder: Path, max_tokens: int, seed: int, *, alone: bool) -> Packing:
     return rows_for(tokens.lengths, max_tokens, seed, alone=alone)
 
 
-def _warnings(plan: dict[str, Any]) -> Iterator[str]:
+def _warnings(plan: dict[str, Any], memory_total: int) -> Iterator[str]:
+    if plan["memory_bytes"] > memory_total:
+        yield (
+            "This machine has too little memory for it. Take fewer max tokens, LoRA or "
+            "a smaller base model."
+        )
     if not plan["learned_tokens"]:
         yield "Every text has loss weight 0, so nothing would be learned."
     elif plan["unlearned_examples"]:

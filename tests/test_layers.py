@@ -19,9 +19,11 @@ EVERY_PART_OF_THE_SITE = (
 )
 CONTRACT = [
     "jobs.base_models.catalogue",
+    "jobs.trainer.architecture",
     "jobs.trainer.encoding",
     "jobs.trainer.events",
     "jobs.trainer.examples",
+    "jobs.trainer.memory",
     "jobs.trainer.packing",
     "jobs.trainer.plan",
     "jobs.trainer.runfolder",

@@ -1,46 +1,64 @@
 """The plan is the job."""
 
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
 import pytest
 
-from jobs.base_models.catalogue import HERE
-from jobs.trainer.examples import dump_line
-from jobs.trainer.packing import pack
 from jobs.trainer.plan import is_due, make_plan, num_times
-from jobs.trainer.token_cache import build_token_cache
+from jobs.trainer.spec import Spec
+from tests.training import make_run
 
-SETTINGS = {
-    "epochs": 3,
-    "batch_size": 2,
-    "completions_every": 5,
-    "num_completions": 2,
-    "num_prompts": 3,
-    "snapshots_every": 4,
-}
+RUN_MODULE = "\nimport runpy; runpy.run_module('jobs.trainer', run_name='__main__')"
 
 
 @pytest.fixture
-def cache(tmp_path):
-    path = tmp_path / "examples.jsonl"
-    path.write_bytes(dump_line([("Once upon a time", 0.0), (" there was", 1.0)]) * 9)
-    return build_token_cache(path, HERE / "tiny", tmp_path / "tokens" / "x")
+def spec(tmp_path):
+    examples = [[("Once upon a time", 0.0), (" there was", 1.0)]] * 9
+    settings = {"epochs": 3, "batch_size": 2, "max_tokens": 16, "snapshots_every": 4}
+    return Spec.load(make_run(tmp_path / "run", examples, **settings).spec)
 
 
-def test_steps_follow_from_rows(cache):
-    plan = make_plan(cache, pack(cache.lengths, 16, seed=1), **SETTINGS)
+def test_steps_follow_from_rows(spec):
+    plan = make_plan(spec)
     assert plan["steps_per_epoch"] == -(-plan["rows"] // 2)
     assert plan["total_steps"] == 3 * plan["steps_per_epoch"]
 
 
-def test_only_tokens_with_a_weight_are_learned(cache):
-    plan = make_plan(cache, pack(cache.lengths, 16, seed=1), **SETTINGS)
+def test_only_tokens_with_a_weight_are_learned(spec):
+    plan = make_plan(spec)
     assert 0 < plan["learned_tokens"] < plan["tokens"]
 
 
-def test_seconds_come_from_a_measured_speed(cache):
-    plan = make_plan(
-        cache, pack(cache.lengths, 16, seed=1), **SETTINGS, tokens_per_second=10.0
-    )
+def test_seconds_come_from_a_measured_speed(spec):
+    plan = make_plan(spec, tokens_per_second=10.0)
     assert plan["seconds"] == pytest.approx(plan["tokens"] * 3 / 10)
+
+
+def test_an_adapter_takes_less_memory_and_disk(spec):
+    whole, adapter = make_plan(spec), make_plan(replace(spec, method="lora"))
+    assert adapter["memory_bytes"] < whole["memory_bytes"]
+    assert adapter["disk_bytes"] < whole["disk_bytes"] / 10
+
+
+def test_more_tokens_at_once_take_more_memory(spec):
+    parts = make_plan(replace(spec, max_tokens=2048))["memory_parts"]
+    assert parts["activations"] > make_plan(spec)["memory_parts"]["activations"]
+
+
+def test_the_command_prints_the_plan_without_torch(spec, tmp_path):
+    """Torch is not there to be imported."""
+    code = "import sys; sys.modules['torch'] = None; sys.argv = ['', 'plan', %r]"
+    path = tmp_path / "run" / "spec.json"
+    done = subprocess.run(
+        [sys.executable, "-c", code % str(path) + RUN_MODULE],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == make_plan(spec)
 
 
 @pytest.mark.parametrize(("total", "every"), [(20, 5), (21, 5), (4, 5), (7, 0)])

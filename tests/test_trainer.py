@@ -12,11 +12,9 @@ import torch
 
 from jobs.trainer import run as run_module
 from jobs.trainer.events import read_events
-from jobs.trainer.packing import pack
 from jobs.trainer.plan import make_plan
 from jobs.trainer.runfolder import Control
 from jobs.trainer.spec import ModelSource, Spec
-from jobs.trainer.token_cache import open_token_cache
 from tests.training import (
     RIDDLES,
     TINY,
@@ -61,17 +59,7 @@ def test_a_job_ends_succeeded(finished):
 def test_steps_are_those_of_the_plan(finished):
     run, events = finished
     spec = Spec.load(run.spec)
-    cache = open_token_cache(run.path / "train" / "tokens" / "x")
-    plan = make_plan(
-        cache,
-        pack(cache.lengths, 32, spec.seed),
-        epochs=2,
-        batch_size=1,
-        completions_every=4,
-        num_completions=1,
-        num_prompts=1,
-        snapshots_every=5,
-    )
+    plan = make_plan(spec)
     steps = [event["step"] for event in of_type(events, "step")]
     assert steps == list(range(1, plan["total_steps"] + 1))
     assert len(of_type(events, "completion")) == plan["completions"]

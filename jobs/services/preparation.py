@@ -17,9 +17,8 @@ from jobs.base_models.catalogue import CATALOGUE, BaseModel
 from jobs.models import Job
 from jobs.selectors import models_dir
 from jobs.services.ending import end_job
-from jobs.trainer.architecture import crosses_borders
+from jobs.services.specs import build_spec
 from jobs.trainer.examples import iter_examples
-from jobs.trainer.packing import rows_for
 from jobs.trainer.plan import make_plan
 from jobs.trainer.token_cache import TokenCache, build_token_cache, cache_folder
 
@@ -30,8 +29,6 @@ CLAIM_SECONDS = 60.0
 ALIVE_EVERY_SECONDS = 5.0
 NUM_DEFAULT_PROMPTS = 3
 MAX_EXAMPLES_FOR_PROMPTS = 10_000
-# Models below this size are saved in float32.
-FLOAT32_PARAMETERS = 200_000_000
 
 
 def prepare(job_id: int) -> bool:
@@ -97,18 +94,7 @@ def prepare_claimed(job: Job) -> None:
     check_weights(job, cache)
     if not job.prompts:
         job.prompts = default_prompts(job)
-    alone = crosses_borders(model.folder(models_dir()))
-    job.plan = make_plan(
-        cache,
-        rows_for(cache.lengths, job.max_tokens, job.seed, alone=alone),
-        epochs=job.epochs,
-        batch_size=job.batch_size,
-        completions_every=job.completions_every,
-        num_completions=job.num_completions,
-        num_prompts=len(job.prompts),
-        snapshots_every=job.snapshots_every,
-        snapshot_bytes=snapshot_bytes(job, model),
-    )
+    job.plan = make_plan(build_spec(job), cache=cache)
     job.total_steps = job.plan["total_steps"]
 
 
@@ -165,10 +151,3 @@ def first_beginnings(path: Path) -> list[str]:
         if len(prompts) == NUM_DEFAULT_PROMPTS:
             break
     return prompts
-
-
-def snapshot_bytes(job: Job, model: BaseModel) -> int:
-    """About what one snapshot takes; adapters are about a hundredth."""
-    width = 4 if model.parameters < FLOAT32_PARAMETERS else 2
-    size = model.parameters * width
-    return size // 100 if job.method == Job.Method.LORA else size

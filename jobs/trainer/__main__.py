@@ -1,25 +1,45 @@
-"""`python -m jobs.trainer RUN_FOLDER` trains the job of a run folder."""
+"""`python -m jobs.trainer RUN_FOLDER` trains the job of a run folder.
 
+`python -m jobs.trainer plan SPEC` prints what a job with that spec.json would do.
+"""
+
+import json
 import logging
 import os
 import sys
 from pathlib import Path
+
+from jobs.trainer.plan import make_plan
+from jobs.trainer.spec import Spec
 
 # Below the pages and the model server, above nothing: they are what people wait for.
 NICENESS = 5
 
 
 def main() -> int:
-    if len(sys.argv) != 2:
-        sys.stderr.write(f"{__doc__}\n")
-        return 2
+    match sys.argv[1:]:
+        case ["plan", spec]:
+            return plan(Path(spec))
+        case [folder] if folder != "plan":
+            return train(Path(folder))
+    sys.stderr.write(f"{__doc__}\n")
+    return 2
+
+
+def plan(path: Path) -> int:
+    sys.stdout.write(f"{json.dumps(make_plan(Spec.load(path)), indent=1)}\n")
+    sys.stdout.flush()
+    return 0
+
+
+def train(folder: Path) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     os.nice(NICENESS)
     from jobs.trainer.run import run
 
-    return run(Path(sys.argv[1]))
+    return run(folder)
 
 
 if __name__ == "__main__":

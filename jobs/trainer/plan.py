@@ -1,39 +1,39 @@
 """[contract] What a job will do, known before it starts: no torch, no training."""
 
 import math
+from pathlib import Path
 from typing import Any
 
-from jobs.trainer.packing import Packing
-from jobs.trainer.token_cache import TokenCache
+from jobs.trainer.architecture import crosses_borders
+from jobs.trainer.memory import memory_parts, micro_batch_rows
+from jobs.trainer.packing import Packing, rows_for
+from jobs.trainer.runfolder import MICRO_BATCH_TOKENS
+from jobs.trainer.spec import DataSource, Spec
+from jobs.trainer.token_cache import TokenCache, build_token_cache
 
 
 def make_plan(
-    cache: TokenCache,
-    packing: Packing,
+    spec: Spec,
     *,
-    epochs: int,
-    batch_size: int,
-    completions_every: int,
-    num_completions: int,
-    num_prompts: int,
-    snapshots_every: int,
-    snapshot_bytes: int = 0,
+    cache: TokenCache | None = None,
+    packing: Packing | None = None,
     tokens_per_second: float | None = None,
 ) -> dict[str, Any]:
-    """The job in numbers, as JSON can hold them.
+    """The job in numbers, as JSON can hold them. What is not given is made.
 
     `tokens` counts targets, those of one epoch; `learned_tokens` the ones with a loss
-    weight above 0. `seconds` is None without a measured speed. `packing` is what the
-    trainer makes too (`rows_for`), so the plan is the job.
+    weight above 0. `seconds` is None without a measured speed. The rows are those that
+    the trainer packs, so the plan is the job.
     """
-    steps_per_epoch = math.ceil(packing.num_rows / batch_size)
-    total_steps = steps_per_epoch * epochs
-    num_snapshots = num_times(total_steps, snapshots_every)
-    num_watches = 1 + num_times(total_steps, completions_every)
-    watches = num_watches if completions_every else 0
+    cache = cache or open_tokens(spec.train, spec)
+    packing = packing or pack_rows(spec, cache)
+    steps_per_epoch = math.ceil(packing.num_rows / spec.batch_size)
+    total_steps = steps_per_epoch * spec.epochs
+    num_snapshots = num_times(total_steps, spec.snapshots_every)
+    parts = _memory(spec, cache)
     seconds = None
     if tokens_per_second:
-        seconds = cache.facts.targets * epochs / tokens_per_second
+        seconds = cache.facts.targets * spec.epochs / tokens_per_second
     return {
         "examples": cache.facts.examples,
         "tokens": cache.facts.targets,
@@ -44,11 +44,27 @@ def make_plan(
         "pieces_cut": packing.num_cut,
         "steps_per_epoch": steps_per_epoch,
         "total_steps": total_steps,
-        "completions": watches * num_prompts * num_completions,
+        "completions": _num_completions(spec, total_steps),
         "snapshots": num_snapshots,
-        "disk_bytes": num_snapshots * snapshot_bytes,
+        # What is trained is what a snapshot holds.
+        "disk_bytes": num_snapshots * parts["gradients"],
+        "memory_bytes": sum(parts.values()),
+        "memory_parts": parts,
         "seconds": seconds,
     }
+
+
+def open_tokens(source: DataSource, spec: Spec) -> TokenCache:
+    """A version's tokens, counted now unless that was done before."""
+    return build_token_cache(
+        Path(source.examples), Path(spec.model.path), Path(source.tokens)
+    )
+
+
+def pack_rows(spec: Spec, cache: TokenCache) -> Packing:
+    """The rows of a dataset, the same for a spec in plan and trainer."""
+    alone = crosses_borders(Path(spec.model.path))
+    return rows_for(cache.lengths, spec.max_tokens, spec.seed, alone=alone)
 
 
 def num_times(total_steps: int, every: int) -> int:
@@ -61,3 +77,21 @@ def num_times(total_steps: int, every: int) -> int:
 def is_due(step: int, total_steps: int, every: int) -> bool:
     """Whether it comes after this step."""
     return step == total_steps or bool(every) and step % every == 0
+
+
+def _num_completions(spec: Spec, total_steps: int) -> int:
+    """Before the first step, every N steps, and after the last one."""
+    if not spec.completions_every:
+        return 0
+    times = 1 + num_times(total_steps, spec.completions_every)
+    return times * len(spec.prompts) * spec.num_completions
+
+
+def _memory(spec: Spec, cache: TokenCache) -> dict[str, int]:
+    rows = micro_batch_rows(spec.batch_size, spec.max_tokens, MICRO_BATCH_TOKENS)
+    return memory_parts(
+        Path(spec.model.path),
+        method=spec.method,
+        tokens_at_once=rows * spec.max_tokens,
+        learned_share=cache.facts.learned_targets / max(1, cache.facts.targets),
+    )

@@ -1,31 +1,27 @@
 """[torch] What a job starts from: its data, its model, its numerics."""
 
 import os
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from jobs.trainer.architecture import crosses_borders
 from jobs.trainer.batches import MicroBatch, micro_batches
+from jobs.trainer.memory import micro_batch_rows
 from jobs.trainer.model import add_lora, is_adapted, load_model, merge_adapter
-from jobs.trainer.packing import Packing, row_order, rows_for
-from jobs.trainer.runfolder import Numerics, RunFolder
+from jobs.trainer.packing import Packing, row_order
+from jobs.trainer.plan import open_tokens, pack_rows
+from jobs.trainer.runfolder import MICRO_BATCH_TOKENS, Numerics, RunFolder
 from jobs.trainer.spec import DataSource, Spec
-from jobs.trainer.token_cache import TokenCache, build_token_cache
+from jobs.trainer.token_cache import TokenCache
 
 # Validation over more rows than this says nothing new and costs training time.
 MAX_VALIDATION_ROWS = 64
-# Tokens that go through the model at once, unless one row has more.
-MICRO_BATCH_TOKENS = 8192
 
 
 def open_data(source: DataSource, spec: Spec) -> tuple[TokenCache, Packing]:
     """A version's tokens and its rows, the same for a spec everywhere."""
-    folder = Path(spec.model.path)
-    cache = build_token_cache(Path(source.examples), folder, Path(source.tokens))
-    alone = crosses_borders(folder)
-    return cache, rows_for(cache.lengths, spec.max_tokens, spec.seed, alone=alone)
+    cache = open_tokens(source, spec)
+    return cache, pack_rows(spec, cache)
 
 
 def validation_batches(
@@ -56,12 +52,12 @@ def choose_numerics(folder: RunFolder, spec: Spec) -> Numerics:
     """Those of the first start; a resume must round the same way."""
     if (numerics := folder.read_numerics()) is not None:
         return numerics
-    most_rows = max(1, MICRO_BATCH_TOKENS // spec.max_tokens)
+    rows = micro_batch_rows(spec.batch_size, spec.max_tokens, MICRO_BATCH_TOKENS)
     numerics = Numerics(
         threads=spec.threads or os.cpu_count() or 1,
         dtype="bfloat16" if torch.cuda.is_available() else "float32",
         compile=False,
-        micro_batch=min(spec.batch_size, most_rows),
+        micro_batch=rows,
     )
     folder.write_numerics(numerics)
     return numerics

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 Want = Literal["run", "pause", "stop"]
 
+# Tokens that go through the model at once, unless one row has more.
+MICRO_BATCH_TOKENS = 8192
+
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
