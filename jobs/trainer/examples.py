@@ -7,7 +7,6 @@
 The same without the outer `data` is read too. Files of ours always hold the last form.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,10 @@ from typing import Any
 import orjson
 
 Segment = tuple[str, float]
+
+# Smaller ones vanish beside the others in training precision; larger ones drown them.
+MIN_LOSS_WEIGHT = 1e-6
+MAX_LOSS_WEIGHT = 100.0
 
 LONG_FORM = '{"data": {"text_list": ["...", "..."], "loss_weights": [0.1, 0.9]}}'
 
@@ -45,6 +48,11 @@ def segments_of(value: Any) -> list[Segment]:
     _refuse_unknown_keys(value, {"text_list", "loss_weights"})
     texts = _texts(value)
     return list(zip(texts, _weights(value, len(texts)), strict=True))
+
+
+def is_loss_weight(weight: float) -> bool:
+    """0, or a number that training precision can tell from 0 and from the others."""
+    return weight == 0 or MIN_LOSS_WEIGHT <= weight <= MAX_LOSS_WEIGHT
 
 
 def dump_line(segments: Sequence[Segment]) -> bytes:
@@ -136,10 +144,10 @@ def _weight(weight: Any, number: int) -> float:
         raise ExampleError(
             f"loss weight {number} is {_kind(weight)}; write a number such as 0.5"
         )
-    if not math.isfinite(weight) or weight < 0:
+    if not is_loss_weight(weight):
         raise ExampleError(
-            f"loss weight {number} is {weight}; write a number from 0 up: "
-            "0 = read, not learned, 1 = learned"
+            f"loss weight {number} is {weight}; write 0 (read, not learned) or a number "
+            f"from {MIN_LOSS_WEIGHT:g} to {MAX_LOSS_WEIGHT:g} (1 = learned)"
         )
     return float(weight)
 
