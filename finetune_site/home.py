@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.text import get_text_list
 
 from finetune_site import wording
-from finetune_site.mini_chart import MiniChart, draw_mini_chart
+from jobs.mini_chart import MiniChart, draw_mini_chart
 from jobs.models import Job, Snapshot
 
 MAX_RUNNING, MAX_WAITING, MAX_FINISHED, MAX_SNAPSHOTS = 4, 5, 6, 4

@@ -6,7 +6,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from finetune_site.first_steps import FirstStep, read_first_steps
 from finetune_site.home import read_home
-from finetune_site.machine import read_machine
+from jobs.machine import read_machine
 
 STEPS_HIDDEN = "first_steps_hidden"
 

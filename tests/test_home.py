@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 
 from finetune_site.home import read_home
-from finetune_site.mini_chart import draw_mini_chart
+from jobs.mini_chart import draw_mini_chart
 from jobs.models import Event
 from tests.factories import make_dataset, make_job, make_snapshot, step_event
 

@@ -4,7 +4,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from finetune_site.machine import read_machine
+from jobs.machine import read_machine
 from jobs.models import Job
 
 
