@@ -1,5 +1,6 @@
 """Splits a file of any size into blocks of whole lines, in constant memory."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,20 +60,19 @@ def read_blocks(path: Path) -> Iterator[Block]:
                 continue
             rest += data
             if len(rest) > MAX_EXAMPLE_BYTES:
-                head, rest = rest[:200], _skip_line(file)
-                yield Block(line, [head], file.tell(), too_long=True)
-                line += 1
+                _skip_line(file)
+                yield Block(line, [rest[:200]], file.tell(), too_long=True)
+                line, rest = line + 1, b""
     if rest:
         yield Block(line, _split(rest), done)
 
 
-def _skip_line(file: BinaryIO) -> bytes:
-    """Read to the end of the line; returns what was read past it."""
+def _skip_line(file: BinaryIO) -> None:
     while data := file.read(BLOCK_BYTES):
         end = data.find(b"\n")
         if end >= 0:
-            return data[end + 1 :]
-    return b""
+            file.seek(end + 1 - len(data), os.SEEK_CUR)
+            return
 
 
 def _split(data: bytes) -> list[bytes]:

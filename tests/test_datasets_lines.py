@@ -1,0 +1,36 @@
+"""A file's lines, block by block."""
+
+import pytest
+
+from datasets import lines
+from datasets.lines import read_blocks
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    """Lines by their numbers, read in small blocks; None for one that is too long."""
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 16)
+    monkeypatch.setattr(lines, "MAX_EXAMPLE_BYTES", 100)
+
+    def read(content):
+        path = tmp_path / "upload.bin"
+        path.write_bytes(content)
+        return {
+            number: None if block.too_long else line
+            for block in read_blocks(path)
+            for number, line in enumerate(block.lines, start=block.first_line)
+        }
+
+    return read
+
+
+@pytest.mark.parametrize("num_good", [0, 1, 2, 30])
+def test_lines_between_overlong_ones_are_kept_and_numbered(read, num_good):
+    good = [b"good %d" % number for number in range(num_good)]
+    content = [b"a", b"x" * 300, *good, b"y" * 300, b"last"]
+    expected = [b"a", None, *good, None, b"last"]
+    assert read(b"\n".join(content)) == dict(enumerate(expected, start=1))
+
+
+def test_an_overlong_last_line_is_one_line(read):
+    assert read(b"a\n" + b"x" * 300) == {1: b"a", 2: None}
