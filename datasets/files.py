@@ -15,9 +15,13 @@ import numpy as np
 import orjson
 
 from jobs.trainer.examples import Segment
+from jobs.trainer.runfolder import sync_folder
 
 OFFSET = np.dtype("<u8")
 PART_MARK = ".part-"
+# A claim on the import cannot be renewed while the disk is waited for, so that must
+# take no longer than seconds on a slow disk.
+SYNC_BYTES = 16 * 1024 * 1024
 
 
 def index_path(examples_path: Path) -> Path:
@@ -34,6 +38,7 @@ class ExamplesWriter:
     def __init__(self, examples_path: Path) -> None:
         self.path = examples_path
         self.num_bytes = 0
+        self._num_unsynced = 0
         self._sha256 = hashlib.sha256()
         for leftover in self.path.parent.glob(f"*{PART_MARK}*"):
             leftover.unlink(missing_ok=True)
@@ -70,25 +75,24 @@ class ExamplesWriter:
         )
         self._index.write(starts.tobytes())
         self._lines.write(content)
+        self._num_unsynced += len(content)
+        if self._num_unsynced >= SYNC_BYTES:
+            self._sync()
         self._sha256.update(content)
         self.num_bytes += len(content)
 
     def publish(self) -> None:
         """On disk first, then under the real names, the index last."""
-        for file in (self._lines, self._index):
-            file.flush()
-            os.fsync(file.fileno())
+        self._sync()
         for part, target in zip(self._parts, self._targets, strict=True):
             part.rename(target)
         sync_folder(self.path.parent)
 
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _sync(self) -> None:
+        for file in (self._lines, self._index):
+            file.flush()
+            os.fsync(file.fileno())
+        self._num_unsynced = 0
 
 
 def iter_examples(

@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from datasets.files import sync_folder
 from datasets.plain_text import TextSplit
+from jobs.trainer.runfolder import sync_folder
 
 
 @dataclass(frozen=True, kw_only=True)

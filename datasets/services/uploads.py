@@ -8,7 +8,6 @@ from django.conf import settings
 from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
 from django.db import IntegrityError, transaction
 
-from datasets.files import sync_folder
 from datasets.import_request import ImportRequest
 from datasets.lines import check_kind
 from datasets.models import Dataset, DatasetVersion
@@ -18,6 +17,7 @@ from finetune_site.errors import UserError
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
 from finetune_site.wording import num_bytes
+from jobs.trainer.runfolder import sync_folder
 
 KINDS = {".jsonl": "jsonl", ".txt": "txt"}
 UPLOAD_NAME = "upload.bin"
