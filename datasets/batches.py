@@ -9,13 +9,18 @@ lines all lack weights. A block with anything else in it goes line by line throu
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from math import inf
 from pathlib import Path
 
 import orjson
 
 from datasets.lines import MAX_EXAMPLE_BYTES, Block, read_blocks
-from jobs.trainer.examples import ExampleError, Segment, dump_line, parse_line
+from jobs.trainer.examples import (
+    ExampleError,
+    Segment,
+    dump_line,
+    is_loss_weight,
+    parse_line,
+)
 
 # Loss weights of an example → the texts of all examples that have them.
 Groups = dict[tuple[float, ...], list[Sequence[str]]]
@@ -152,7 +157,7 @@ def _read_unweighted(block: Block) -> Batch | None:
 def _all_right(groups: Groups) -> bool:
     """Raises TypeError for a text that is none."""
     for weights, examples in groups.items():
-        if not weights or not all(0 <= weight < inf for weight in weights):
+        if not weights or not all(map(is_loss_weight, weights)):
             return False
         if {*map(type, examples)} != {list}:
             return False

@@ -8,7 +8,10 @@ from datasets.batches import read_jsonl
 from jobs.trainer.examples import ExampleError, parse_line
 
 texts = st.one_of(st.text(max_size=4), st.integers(0, 9), st.none())
-weights = st.one_of(st.floats(), st.booleans(), st.integers(-1, 2), st.text(max_size=1))
+edges = st.sampled_from([1e-7, 1e-6, 100, 101])
+weights = st.one_of(
+    st.floats(), edges, st.booleans(), st.integers(-1, 2), st.text(max_size=1)
+)
 examples = st.fixed_dictionaries(
     {
         "text_list": st.one_of(st.lists(texts, max_size=3), st.text(max_size=3)),

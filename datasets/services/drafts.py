@@ -1,6 +1,5 @@
 """Changes loss weights in a draft and turns drafts into versions."""
 
-import math
 import shutil
 
 from django.db import transaction
@@ -14,8 +13,7 @@ from datasets.services.versions import add_version
 from finetune_site.errors import UserError
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
-
-MAX_WEIGHT = 100
+from jobs.trainer.examples import MAX_LOSS_WEIGHT, MIN_LOSS_WEIGHT, is_loss_weight
 
 
 def change_weight(
@@ -178,9 +176,9 @@ def _check_not_saving(version: DatasetVersion) -> None:
 
 
 def _check_weight(weight: float) -> None:
-    if not math.isfinite(weight) or not 0 <= weight <= MAX_WEIGHT:
+    if not is_loss_weight(weight):
         raise UserError(
-            f"A loss weight is a number from 0 to {MAX_WEIGHT}: 0 = read, not learned, "
-            "1 = learned fully.",
+            "A loss weight is 0 (read, not learned) or a number from "
+            f"{MIN_LOSS_WEIGHT:g} to {MAX_LOSS_WEIGHT:g} (1 = learned fully).",
             field="weight",
         )
