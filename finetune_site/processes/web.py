@@ -2,8 +2,10 @@
 
 import os
 import socket
+import tempfile
 
 import uvicorn
+from django.conf import settings
 
 from finetune_site import lifeline
 from finetune_site.env import env_bool
@@ -18,6 +20,8 @@ def main() -> None:
     lifeline.hold()
     listener = socket.socket(fileno=int(os.environ.pop(LISTEN_VARIABLE)))
     os.set_inheritable(listener.fileno(), False)
+    # Django's own copy of a body goes where its files go, not to a small /tmp.
+    tempfile.tempdir = str(settings.FILE_UPLOAD_TEMP_DIR)
     config = uvicorn.Config(
         "finetune_site.asgi:application",
         lifespan="off",

@@ -1,0 +1,67 @@
+"""Refuses large request bodies, before anything of them reaches the disk.
+
+Django writes a whole body to a file before it asks who sent it.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+
+Message = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Any, Receive, Send], Awaitable[None]]
+
+UPLOAD_PATHS = re.compile(r"/datasets/(new|\d+/upload)/")
+# What a form holds beside its file.
+REST_OF_FORM_BYTES = 1024 * 1024
+REFUSAL = b"This is more than the site takes. Send less at once.\n"
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+def limit_bodies(app: App) -> App:
+    async def limited(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await app(scope, receive, send)
+        left = most_bytes(scope["path"])
+        if _announced_bytes(scope) > left:
+            return await _refuse(send)
+
+        async def counted() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise _TooLargeError
+            return message
+
+        try:
+            return await app(scope, counted, send)
+        except _TooLargeError:
+            return await _refuse(send)
+
+    return limited
+
+
+def most_bytes(path: str) -> int:
+    if UPLOAD_PATHS.fullmatch(path):
+        return settings.MAX_UPLOAD_BYTES + REST_OF_FORM_BYTES
+    return settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+
+
+def _announced_bytes(scope: Any) -> int:
+    """0 for a body of unknown length: its bytes are counted as they come."""
+    return int(dict(scope["headers"]).get(b"content-length", 0))
+
+
+async def _refuse(send: Send) -> None:
+    headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": REFUSAL})

@@ -1,0 +1,48 @@
+"""Large bodies are refused before Django writes them anywhere."""
+
+import pytest
+import requests
+from django.urls import reverse
+
+from finetune_site.body_limit import most_bytes
+from tests.web_server import serve
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def server():
+    with serve() as address:
+        yield address
+
+
+def pieces(number):
+    for _ in range(number):
+        yield b"x" * MEGABYTE
+
+
+def test_an_announced_large_body_is_refused_unread(server):
+    request = requests.Request("POST", server + reverse("sign-in")).prepare()
+    request.headers["Content-Length"] = str(3 * MEGABYTE)
+    with requests.Session() as session:
+        assert session.send(request, timeout=5).status_code == 413
+
+
+def test_a_large_body_of_unknown_length_is_refused(server):
+    answer = requests.post(server + reverse("sign-in"), data=pieces(3), timeout=5)
+    assert answer.status_code == 413
+
+
+def test_a_form_comes_through(server):
+    answer = requests.post(server + reverse("sign-in"), data=pieces(1), timeout=5)
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("name", "args"), [("dataset-new", []), ("dataset-upload", [7])]
+)
+def test_uploads_may_be_as_large_as_the_settings_say(settings, name, args):
+    settings.MAX_UPLOAD_BYTES = 50 * MEGABYTE
+    assert most_bytes(reverse(name, args=args)) > 50 * MEGABYTE
