@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from django.db import close_old_connections, connections
+from django.db import Error as AnyDatabaseError
+from django.db import connections
 
 from jobs.live_page import Update, num_ahead, update
 from jobs.models import Job
@@ -143,11 +144,12 @@ async def _in_thread(read: Callable[[], Result]) -> Result:
 
 
 def _with_db(read: Callable[[], Result]) -> Result:
-    close_old_connections()
+    """Keeps the connection, unless it may be broken; the last listener closes it."""
     try:
         return read()
-    finally:
-        close_old_connections()
+    except AnyDatabaseError:
+        connections.close_all()
+        raise
 
 
 def _read_stamp(pk: int) -> Stamp | None:

@@ -7,8 +7,6 @@ from jobs.curves import Point, read_points, read_validation, smoothed
 from jobs.models import Job
 
 MAX_POINTS = 120
-# The drawing's height; its width is the number of steps.
-HEIGHT = 100
 
 
 @dataclass(frozen=True)
