@@ -7,6 +7,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from datasets.models import DatasetVersion
 from finetune_site.errors import UserError
+from finetune_site.parsing import small_int
 from jobs.base_models.catalogue import CATALOGUE
 from jobs.models import Job, Snapshot
 from jobs.selectors import models_dir
@@ -141,11 +142,11 @@ class JobForm(forms.Form):
     def _field(self, name: str) -> Any:
         return self.fields[name]
 
-    def _chosen_versions(self) -> list[Any]:
+    def _chosen_versions(self) -> list[int]:
         """Older versions than the newest can be chosen by a link, and stay so."""
         chosen = [self["dataset_version"].value(), self["validation_version"].value()]
-        values = [getattr(value, "pk", value) for value in chosen]
-        return [value for value in values if str(value or "").isdecimal()]
+        values = [small_int(str(getattr(value, "pk", value))) for value in chosen]
+        return [value for value in values if value]
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
@@ -192,7 +193,7 @@ class JobForm(forms.Form):
         return list(lines) or [""]
 
 
-def selectable_versions(chosen: list[Any]) -> QuerySet[DatasetVersion]:
+def selectable_versions(chosen: list[int]) -> QuerySet[DatasetVersion]:
     """The newest ready version of every dataset, and those that are chosen already."""
     ready = DatasetVersion.objects.filter(status=DatasetVersion.Status.READY)
     newer = ready.filter(dataset=OuterRef("dataset"), number__gt=OuterRef("number"))

@@ -7,12 +7,12 @@ from django.db.models import Q
 from django.http import QueryDict
 
 from datasets.models import DatasetVersion
+from finetune_site.parsing import small_int
 from finetune_site.wording import count
 from jobs.base_models.catalogue import CATALOGUE
 from jobs.forms import SNAPSHOT, selectable_versions
 from jobs.models import Job, Snapshot
-from jobs.selectors import suggest_settings
-from jobs.services.jobs import default_name
+from jobs.selectors import base_learning_rate, default_name, suggest_settings
 
 DEFAULT_MODEL = "tiny"
 # Fields that "Train again" takes over.
@@ -100,10 +100,7 @@ def describe(job: Job) -> list[tuple[str, str]]:
     """All settings as facts."""
     model = CATALOGUE.get(job.base_model)
     start = str(job.parent_snapshot) if job.parent_snapshot else job.base_model
-    rate = None
-    if model:
-        lora = job.method == Job.Method.LORA
-        rate = model.lora_learning_rate if lora else model.full_learning_rate
+    rate = base_learning_rate(model, job.method) if model else None
     scale = f"× {job.learning_rate_scale:g}"
     if rate:
         scale += f" (rate {rate * job.learning_rate_scale:.2g})"
@@ -145,7 +142,8 @@ def _like(job: Job) -> dict[str, Any]:
 
 
 def _job(text: str) -> Job | None:
-    return Job.objects.filter(pk=text).first() if text.isdecimal() else None
+    number = small_int(text)
+    return Job.objects.filter(pk=number).first() if number else None
 
 
 def _newest_version() -> DatasetVersion | None:
@@ -166,6 +164,4 @@ def _validation_of(version: DatasetVersion) -> int | str:
 
 
 def _version(dataset: str) -> DatasetVersion | None:
-    if not dataset.isdecimal():
-        return None
-    return selectable_versions([]).filter(dataset=int(dataset)).first()
+    return selectable_versions([]).filter(dataset=small_int(dataset)).first()

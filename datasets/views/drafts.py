@@ -2,7 +2,7 @@
 
 from django.contrib import messages
 from django.forms import Form
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
@@ -10,6 +10,7 @@ from datasets import services
 from datasets.forms import RejoinForm, RuleForm, SaveForm, numbers_of
 from datasets.views.pages import back_to, dataset_url, get_version
 from finetune_site.errors import UserError
+from finetune_site.parsing import small_int
 from finetune_site.team.access import current_member, member_required
 
 
@@ -37,6 +38,8 @@ def dataset_weights(
     request: HttpRequest, pk: int, number: int, example: int
 ) -> HttpResponse:
     version = get_version(pk, number)
+    if not example:
+        raise Http404("Examples count from 1.")
     try:
         services.change_example(
             member=current_member(request),
@@ -53,10 +56,8 @@ def dataset_weights(
 @member_required
 def dataset_undo(request: HttpRequest, pk: int, number: int) -> HttpResponse:
     version = get_version(pk, number)
-    change = request.POST.get("change", "")
-    services.undo_change(
-        version=version, change_id=int(change) if change.isdecimal() else None
-    )
+    change = small_int(request.POST.get("change", ""))
+    services.undo_change(version=version, change_id=change)
     return redirect(back_to(request, version))
 
 

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_safe
 from datasets.examples_page import examples_page
 from datasets.models import DatasetVersion
 from datasets.views.pages import dataset_context, get_dataset, get_version, may_change
+from finetune_site.parsing import small_int
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -75,5 +76,4 @@ def _chosen(context: dict[str, Any], number: str) -> DatasetVersion | None:
 
 def _whole(text: str) -> int:
     """A number that somebody typed, 0 if it is none: 1,203 is one."""
-    digits = text.replace(",", "").strip()
-    return int(digits) if digits.isdecimal() and len(digits) < 16 else 0
+    return small_int(text.replace(",", "").strip()) or 0

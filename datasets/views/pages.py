@@ -10,6 +10,7 @@ from django.urls import reverse
 from datasets.forms import NameForm
 from datasets.models import Dataset, DatasetVersion
 from datasets.selectors import list_versions, newest_ready
+from finetune_site.parsing import small_int
 from finetune_site.team.access import current_member
 
 
@@ -45,14 +46,13 @@ def dataset_url(pk: int, **choices: Any) -> str:
 
 def back_to(request: HttpRequest, version: DatasetVersion) -> str:
     """To the page of examples a form was sent from, which names it in hidden fields."""
-    page = request.POST.get("page", "")
-    example = request.POST.get("edit", "")
+    page = small_int(request.POST.get("page", ""))
     newest = newest_ready(list_versions(version.dataset))
     return dataset_url(
         version.dataset_id,
         version=None if newest == version else version.number,
-        page=page if page.isdecimal() and page != "1" else None,
-        edit=example if example.isdecimal() else None,
+        page=None if page == 1 else page,
+        edit=small_int(request.POST.get("edit", "")),
     )
 
 

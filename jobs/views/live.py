@@ -19,6 +19,7 @@ from django.http import (
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_GET
 
+from finetune_site.parsing import small_int
 from finetune_site.team.access import current_member
 from finetune_site.team.models import Member
 from jobs import figures, hub, live_page
@@ -55,7 +56,8 @@ async def job_live(request: HttpRequest, pk: int) -> StreamingHttpResponse:
 def job_figure(request: HttpRequest, pk: int) -> HttpResponse:
     """A figure of the job as JSON, with a sentence about it."""
     job = get_object_or_404(Job, pk=pk)
-    series = request.GET.get("series", "loss")
+    asked = request.GET.get("series", "")
+    series = asked if asked in figures.SERIES else figures.SERIES[0]
     etag = f'"{job.pk}-{job.last_seq}-{job.status}-{series}"'
     if request.headers.get("If-None-Match") == etag:
         return HttpResponse(status=HTTPStatus.NOT_MODIFIED, headers={"ETag": etag})
@@ -96,4 +98,4 @@ async def _as_events(
 def _after(request: HttpRequest) -> int:
     """The last event the page has: from its address, or from a stream that broke."""
     text = request.headers.get("Last-Event-ID") or request.GET.get("after", "")
-    return int(text) if text.isdecimal() else 0
+    return small_int(text) or 0

@@ -1,0 +1,11 @@
+"""Reads what stands in addresses, headers and hidden fields."""
+
+MOST_DIGITS = 15
+
+
+def small_int(text: str) -> int | None:
+    """None for what is no number, and for one that no row or page could have.
+
+    Python refuses to read thousands of digits, and databases to look for twenty.
+    """
+    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else None
