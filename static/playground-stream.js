@@ -9,7 +9,7 @@ export class Refusal extends Error {
 }
 
 async function refusal(response) {
-  if (response.status === 400) return new Refusal("", (await response.json()).errors);
+  if (response.status === 422) return new Refusal("", (await response.json()).errors);
   if (response.status === 404) return new Refusal("This snapshot or base model is gone. Choose another.");
   if (response.status === 403) return new Refusal("The page is out of date. Load it again.");
   return new Refusal("The site could not answer. Try again in a few seconds.");

@@ -119,7 +119,9 @@ def test_a_file_is_uploaded_by_the_plain_form(client, member):
 
 def test_a_mistake_is_said_beside_its_field(client, member, version):
     client.force_login(member)
-    page = upload(client).content.decode()
+    answer = upload(client)
+    assert answer.status_code == 422
+    page = answer.content.decode()
     assert "There is a dataset named Sums already." in page
     assert 'aria-invalid="true"' in page
 
@@ -128,7 +130,7 @@ def test_the_script_is_answered_with_json(client, member):
     client.force_login(member)
     accept = {"Accept": "application/json"}
     refused = upload(client, file_name="sums.pdf", headers=accept)
-    assert refused.status_code == 400
+    assert refused.status_code == 422
     assert "neither .jsonl nor .txt" in refused.json()["errors"]["file"][0]
     taken = upload(client, headers=accept)
     assert taken.json() == {"url": reverse("dataset", args=[Dataset.objects.get().pk])}
@@ -215,6 +217,22 @@ def test_the_weights_of_one_example_are_changed(client, member, version):
     client.post(address(version, "weights"), {"weight": ["0.1", "0.25"]})
     [change] = DraftChange.objects.all()
     assert (change.example, change.segment, change.weight) == (0, 1, 0.25)
+
+
+def test_examples_count_from_one(client, member, version):
+    client.force_login(member)
+    url = reverse("dataset-weights", args=[version.dataset_id, version.number, 0])
+    assert client.post(url, {"weight": "0.5"}).status_code == 404
+    assert not DraftChange.objects.exists()
+
+
+@pytest.mark.parametrize("digits", ["9" * 30, "9" * 5000])
+def test_numbers_beyond_all_rows_are_no_crash(client, member, version, digits):
+    client.force_login(member)
+    page = reverse("dataset", args=[version.dataset_id])
+    assert client.get(page, {"example": digits, "page": digits}).status_code == 200
+    answer = client.post(address(version, "undo"), {"change": digits, "edit": digits})
+    assert answer["Location"] == page
 
 
 def test_editing_shows_the_tokens_of_the_trainer(client, member, version):

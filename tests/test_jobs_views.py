@@ -55,6 +55,21 @@ def test_viewer_reads(client, viewer, job, name):
     assert client.get(reverse(name, args=[job.pk])).status_code == 200
 
 
+@pytest.mark.parametrize("digits", ["9" * 30, "9" * 5000])
+@pytest.mark.parametrize(
+    ("name", "key"), [("job-parts", "after"), ("job-figure", "series")]
+)
+def test_numbers_beyond_all_rows_are_no_crash(signed_in, job, name, key, digits):
+    address = reverse(name, args=[job.pk])
+    assert signed_in.get(address, {key: digits}).status_code == 200
+    assert signed_in.get(reverse("snapshots"), {"job": digits}).status_code == 404
+
+
+def test_an_unknown_series_is_the_loss(signed_in, job):
+    answer = signed_in.get(reverse("job-figure", args=[job.pk]), {"series": "\n"})
+    assert answer["ETag"].endswith('-loss"')
+
+
 @pytest.mark.parametrize("name", ACTIONS)
 def test_viewer_changes_nothing(client, viewer, job, name):
     client.force_login(viewer)

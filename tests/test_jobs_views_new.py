@@ -51,9 +51,10 @@ def form_data(version, **changes) -> dict:
     }
 
 
-def test_viewer_gets_403(client, viewer):
+@pytest.mark.parametrize("name", ["job-new", "job-plan"])
+def test_viewer_gets_403(client, viewer, name):
     client.force_login(viewer)
-    assert client.get(NEW).status_code == 403
+    assert client.get(reverse(name)).status_code == 403
 
 
 def test_signed_out_goes_to_sign_in(client, db):
@@ -81,7 +82,7 @@ def test_prompts_keep_white_space_and_lose_empty_lines(signed_in, version):
         ("learning_rate_scale", "-1", "from 0.001 to 100"),
         ("learning_rate_scale", "nan", "from 0.001 to 100"),
         ("base_model", "gpt", "not in the list"),
-        ("base_model", "ada", "not downloaded"),
+        ("base_model", "ada", "not on this machine"),
         ("max_tokens", "100000", "reads at most 2,048"),
         ("prompts", ["x" * 8001], "8,001 characters"),
         ("dataset_version", "987", "gone or not ready"),
@@ -141,6 +142,15 @@ def test_train_again_takes_all_settings_over(signed_in, version):
 def test_nonsense_in_the_link_is_ignored(signed_in, version):
     for query in ({"like": "x"}, {"dataset": "-1"}, {"snapshot": "\0"}, {"like": "9"}):
         assert signed_in.get(NEW, query).status_code == 200
+
+
+@pytest.mark.parametrize("digits", ["9" * 30, "9" * 5000])
+def test_numbers_beyond_all_rows_are_refused(signed_in, version, digits):
+    for query in ({"like": digits}, {"dataset": digits}):
+        assert signed_in.get(NEW, query).status_code == 200
+    data = form_data(version) | {"dataset_version": digits}
+    assert signed_in.post(NEW, data).status_code == 422
+    assert signed_in.get(reverse("job-plan"), data).status_code == 200
 
 
 def test_without_datasets_the_page_leads_to_the_upload(signed_in):

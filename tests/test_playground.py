@@ -164,7 +164,7 @@ def test_snapshot_is_looked_up_by_its_uid(asked, member, snapshot):
 @pytest.mark.django_db(transaction=True)
 def test_bad_value_is_told_beside_its_field(asked, member, field, value):
     response, body = post(member, **{field: value})
-    assert response.status_code == 400
+    assert response.status_code == 422
     assert list(json.loads(body)["errors"]) == [field]
     assert not asked
 
@@ -198,7 +198,7 @@ def test_without_a_script_the_page_has_the_escaped_answer(asked, member):
 @pytest.mark.django_db(transaction=True)
 def test_without_a_script_errors_stand_beside_their_fields(asked, member):
     response, body = post(member, accept="text/html", max_tokens="0")
-    assert response.status_code == 400
+    assert response.status_code == 422
     assert "Max tokens is a whole number from 1 to 2,048" in body.decode()
 
 

@@ -35,6 +35,7 @@ def test_it_never_leads_to_another_site(client, with_password):
 
 def test_a_wrong_password_is_answered_with_what_to_do(client, with_password):
     answer = sign_in(client, with_password, "wrong")
+    assert answer.status_code == 422
     assert "do not fit together" in answer.content.decode()
 
 

@@ -1,5 +1,7 @@
 """Pages of datasets as a whole: list, upload, versions, report, rename, delete."""
 
+from http import HTTPStatus
+
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
@@ -12,6 +14,8 @@ from datasets.selectors import list_datasets, list_versions, progress_of
 from datasets.views.pages import dataset_context, dataset_url, get_dataset
 from finetune_site.errors import UserError
 from finetune_site.team.access import current_member, member_required
+
+REFUSED = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 @require_safe
@@ -94,10 +98,11 @@ def _upload(request: HttpRequest, dataset: Dataset | None) -> HttpResponse:
             url = dataset_url(version.dataset_id)
             return JsonResponse({"url": url}) if wants_json else redirect(url)
     if wants_json:
-        return JsonResponse({"errors": form.errors}, status=400)
+        return JsonResponse({"errors": form.errors}, status=REFUSED)
     versions = list_versions(dataset) if dataset else []
     context = {"form": form, "dataset": dataset, "newest": versions[:1]}
-    return render(request, "datasets/upload.html", context)
+    status = REFUSED if request.method == "POST" else HTTPStatus.OK
+    return render(request, "datasets/upload.html", context, status=status)
 
 
 def _take_in(

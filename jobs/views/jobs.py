@@ -1,6 +1,7 @@
 """Jobs: the list, the form of a new one, the live page, and what people do there."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 from django.contrib import messages
@@ -28,8 +29,8 @@ def jobs(request: HttpRequest) -> HttpResponse:
     return render(request, template, context)
 
 
-@member_required
 @require_http_methods(["GET", "POST"])
+@member_required
 def job_new(request: HttpRequest) -> HttpResponse:
     if request.method == "GET":
         return _form_page(request, JobForm(initial=job_defaults.from_link(request.GET)))
@@ -49,10 +50,12 @@ def job_new(request: HttpRequest) -> HttpResponse:
 def _form_page(request: HttpRequest, form: JobForm) -> HttpResponse:
     values = form.cleaned_data if form.is_bound else job_defaults.resolve(form.initial)
     context = {"form": form, "view": planning.read_plan(values)}
-    return render(request, "jobs/new.html", context)
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if form.is_bound else HTTPStatus.OK
+    return render(request, "jobs/new.html", context, status=status)
 
 
 @require_GET
+@member_required
 def job_plan(request: HttpRequest) -> JsonResponse:
     """The plan for the form as it stands, and what suits a newly chosen dataset."""
     form = JobForm(request.GET)
@@ -110,33 +113,33 @@ def _act(
     return JsonResponse({"ok": level == messages.SUCCESS, "message": text})
 
 
-@member_required
 @require_POST
+@member_required
 def job_stop(request: HttpRequest, pk: int) -> HttpResponse:
     return _act(request, pk, services.stop_job, "The job is being stopped.")
 
 
-@member_required
 @require_POST
+@member_required
 def job_pause(request: HttpRequest, pk: int) -> HttpResponse:
     return _act(request, pk, services.pause_job, "The job pauses after this step.")
 
 
-@member_required
 @require_POST
+@member_required
 def job_resume(request: HttpRequest, pk: int) -> HttpResponse:
     return _act(request, pk, services.resume_job, "The job goes on.")
 
 
-@member_required
 @require_POST
+@member_required
 def job_snapshot(request: HttpRequest, pk: int) -> HttpResponse:
     done = "A snapshot is taken after this step."
     return _act(request, pk, services.request_snapshot, done)
 
 
-@member_required
 @require_POST
+@member_required
 def job_delete(request: HttpRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(Job, pk=pk)
     try:

@@ -1,6 +1,7 @@
 """The playground: one prompt, up to four snapshots, answers as they come."""
 
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ from jobs.engines.registry import get_engine
 from jobs.models import Snapshot
 from jobs.playground_form import DEFAULTS, PlaygroundForm
 
+REFUSED = HTTPStatus.UNPROCESSABLE_ENTITY
 STREAM_TYPE = "application/jsonl"
 
 
@@ -47,7 +49,7 @@ async def playground_answer(request: HttpRequest) -> HttpResponseBase:
     wants_stream = STREAM_TYPE in request.headers.get("Accept", "")
     if not form.is_valid():
         if wants_stream:
-            return JsonResponse({"errors": form.errors}, status=400)
+            return JsonResponse({"errors": form.errors}, status=REFUSED)
         return await sync_to_async(_answered)(request, form, snapshot, value, [])
     asked = {**form.cleaned_data, "base_model": value}
     lines = _lines(snapshot, asked)
@@ -92,7 +94,7 @@ def _answered(
         "answers": [texts[index] for index in sorted(texts)],
         "error": last.get("error", {}).get("message", ""),
     }
-    status = 400 if form.errors else 200
+    status = REFUSED if form.errors else HTTPStatus.OK
     groups = play.read_groups([chosen])
     return _page(request, form=form, groups=groups, columns=[column], status=status)
 

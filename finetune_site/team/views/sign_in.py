@@ -1,7 +1,10 @@
 """Coming in and going out."""
 
+from http import HTTPStatus
+
 from django.contrib.auth import login, logout
 from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -20,6 +23,11 @@ class SignIn(LoginView):
     template_name = "sign_in.html"
     authentication_form = SignInForm
     redirect_authenticated_user = True
+
+    def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
+        context = self.get_context_data(form=form)
+        status = HTTPStatus.UNPROCESSABLE_ENTITY
+        return self.render_to_response(context, status=status)
 
 
 sign_in = SignIn.as_view()
