@@ -12,9 +12,8 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-import orjson
 
-from jobs.trainer.examples import Segment
+from jobs.trainer.examples import Segment, load_line
 from jobs.trainer.runfolder import sync_folder
 
 OFFSET = np.dtype("<u8")
@@ -95,7 +94,7 @@ class ExamplesWriter:
         self._num_unsynced = 0
 
 
-def iter_examples(
+def read_examples(
     examples_path: Path, first: int, count: int
 ) -> Iterator[list[Segment]]:
     """Up to `count` examples from `first` on, which is counted from 0."""
@@ -106,7 +105,7 @@ def iter_examples(
     with examples_path.open("rb") as file:
         file.seek(int(starts[first]))
         for _ in range(first, last):
-            yield _segments(file.readline())
+            yield load_line(file.readline())
 
 
 def open_index(examples_path: Path) -> np.ndarray:
@@ -114,11 +113,3 @@ def open_index(examples_path: Path) -> np.ndarray:
     if path.stat().st_size == 0:
         return np.empty(0, dtype=OFFSET)
     return np.memmap(path, dtype=OFFSET, mode="r")
-
-
-def _segments(line: bytes) -> list[Segment]:
-    data = orjson.loads(line)["data"]
-    return [
-        (text, float(weight))
-        for text, weight in zip(data["text_list"], data["loss_weights"], strict=True)
-    ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from datasets.batches import TOO_LONG, Batch
 from datasets.lines import MAX_EXAMPLE_BYTES, Block, read_blocks
 from finetune_site.errors import UserError
+from jobs.trainer.examples import is_utf8
 
 
 class TextSplit(StrEnum):
@@ -104,11 +105,3 @@ def _read_whole(path: Path) -> Iterator[Batch]:
 
 def _is_blank(line: bytes) -> bool:
     return not line or line.isspace()
-
-
-def is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

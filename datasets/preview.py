@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from django.conf import settings
 from tokenizers import Tokenizer
 
 from datasets.selectors import clip
 from jobs.base_models.catalogue import CATALOGUE
+from jobs.selectors import models_dir
 from jobs.trainer.encoding import encode_example, end_of_text_id, load_tokenizer
 from jobs.trainer.examples import Segment
 
@@ -35,7 +35,7 @@ class Preview:
 
 
 def preview_of(segments: list[Segment]) -> Preview:
-    folder = CATALOGUE[MODEL].folder(Path(settings.DATA_DIR) / "models")
+    folder = CATALOGUE[MODEL].folder(models_dir())
     tokenizer, end_id = _load(folder)
     shown, left_out = clip(segments, MAX_CHARACTERS)
     encoded = encode_example(tokenizer, shown, end_id)

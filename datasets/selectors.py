@@ -1,13 +1,14 @@
 """Reads of datasets: lists, pages of examples with their draft, progress."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
-from django.db.models import Count, Prefetch, QuerySet
+from django.db.models import Count, Max, Prefetch, QuerySet
 
 from datasets.draft import Change, Draft
-from datasets.files import iter_examples
+from datasets.files import read_examples
 from datasets.import_request import ImportRequest
 from datasets.models import Dataset, DatasetVersion, DraftChange
 from finetune_site.errors import UserError
@@ -84,7 +85,7 @@ def last_saving_change(version: DatasetVersion) -> int:
 
 def example_of(version: DatasetVersion, example: int) -> list[Segment]:
     """One example as it is in the version, counted from 0."""
-    segments = next(iter_examples(version.examples_path, example, 1), None)
+    segments = next(read_examples(version.examples_path, example, 1), None)
     if segments is None:
         raise UserError(
             f"There is no example {example + 1:,}: {version} has "
@@ -98,7 +99,7 @@ def page_of_examples(version: DatasetVersion, number: int, draft: Draft) -> Exam
     num_pages = max(1, -(-version.num_examples // PAGE_SIZE))
     number = min(max(1, number), num_pages)
     first = (number - 1) * PAGE_SIZE
-    examples = iter_examples(version.examples_path, first, PAGE_SIZE)
+    examples = read_examples(version.examples_path, first, PAGE_SIZE)
     return ExamplePage(
         [
             _shown(at, segments, draft)
@@ -126,6 +127,13 @@ def progress_of(dataset: Dataset) -> dict[str, Any]:
         "done": version.bytes_done,
         "total": version.bytes_total,
     }
+
+
+def last_import_activity() -> datetime | None:
+    """When an import that is not over last renewed its claim."""
+    importing = DatasetVersion.objects.filter(status=Status.IMPORTING)
+    newest: datetime | None = importing.aggregate(at=Max("claimed_at"))["at"]
+    return newest
 
 
 def clip(segments: list[Segment], most: int) -> tuple[list[Segment], int]:

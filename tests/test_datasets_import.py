@@ -9,7 +9,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from datasets import services
-from datasets.files import index_path, iter_examples
+from datasets.files import index_path, read_examples
 from datasets.models import Dataset, DatasetVersion
 from finetune_site.errors import UserError
 from jobs.trainer import examples
@@ -139,7 +139,7 @@ def test_the_index_holds_where_every_line_starts(member):
 
 def test_any_example_is_read_without_those_before(member):
     version = take(member, b"".join(b'"text %d"\n' % n for n in range(10_000)))
-    assert list(iter_examples(version.examples_path, 9_998, 25)) == [
+    assert list(read_examples(version.examples_path, 9_998, 25)) == [
         [("text 9998", 1.0)],
         [("text 9999", 1.0)],
     ]

@@ -68,15 +68,21 @@ def iter_examples(path: Path) -> Iterator[list[Segment]]:
     """Examples of a version's `examples.jsonl`, which the import has checked."""
     with path.open("rb") as file:
         for line in file:
-            data = orjson.loads(line)["data"]
-            yield list(zip(data["text_list"], data["loss_weights"], strict=True))
+            yield load_line(line)
+
+
+def load_line(line: bytes) -> list[Segment]:
+    """One of them. What `dump_line` wrote needs no second check."""
+    data = orjson.loads(line)["data"]
+    weights = map(float, data["loss_weights"])
+    return list(zip(data["text_list"], weights, strict=True))
 
 
 def _read_json(line: str | bytes) -> Any:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        if isinstance(line, bytes) and not _is_utf8(line):
+        if isinstance(line, bytes) and not is_utf8(line):
             raise ExampleError(
                 "the text is not UTF-8; save the file with the encoding UTF-8"
             ) from None
@@ -86,7 +92,7 @@ def _read_json(line: str | bytes) -> Any:
         ) from None
 
 
-def _is_utf8(line: bytes) -> bool:
+def is_utf8(line: bytes) -> bool:
     try:
         line.decode()
     except UnicodeDecodeError:
@@ -146,8 +152,8 @@ def _weight(weight: Any, number: int) -> float:
         )
     if not is_loss_weight(weight):
         raise ExampleError(
-            f"loss weight {number} is {weight}; write 0 (read, not learned) or a number "
-            f"from {MIN_LOSS_WEIGHT:g} to {MAX_LOSS_WEIGHT:g} (1 = learned)"
+            f"loss weight {number} is {weight}; write 0 (read, not learned) or from "
+            f"{MIN_LOSS_WEIGHT:g} to {MAX_LOSS_WEIGHT:g} (1 = learned)"
         )
     return float(weight)
 
