@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from datasets.selectors import last_import_activity
 from jobs.models import Heartbeat, Job
 from jobs.serving import client
 
@@ -29,7 +30,11 @@ def healthz(request: HttpRequest) -> JsonResponse:
     all_alive = all(entry["alive"] for entry in processes.values())
     starting = time.monotonic() - STARTED_AT < STARTING_SECONDS
     status = "ok" if all_alive else "starting" if starting else "degraded"
-    body = {"status": status, "processes": processes | {"trainers": _trainers()}}
+    body = {
+        "status": status,
+        "processes": processes,
+        "running_jobs": _count_running_jobs(),
+    }
     response = JsonResponse(body, status=200 if all_alive else 503)
     # A 503 is the answer here, not a fault of the view that the log should report.
     response._has_been_logged = True  # type: ignore[attr-defined]
@@ -37,16 +42,26 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 
 def newest_heartbeats() -> dict[str, datetime] | None:
-    """None when the database does not answer."""
+    """For `up`, whose connection no request closes."""
     close_old_connections()
+    return _newest_heartbeats()
+
+
+def _newest_heartbeats() -> dict[str, datetime] | None:
+    """None when the database does not answer."""
     try:
-        return dict(Heartbeat.objects.values_list("name", "at"))
+        beats = dict(Heartbeat.objects.values_list("name", "at"))
+        importing_at = last_import_activity()
     except AnyDatabaseError:
         return None
+    # While it imports, the worker answers nothing, and is alive all the same.
+    if importing_at is not None:
+        beats["worker"] = max(importing_at, beats.get("worker", importing_at))
+    return beats
 
 
 def _heartbeats() -> dict[str, dict[str, Any]]:
-    beats = newest_heartbeats() or {}
+    beats = _newest_heartbeats() or {}
     return {name: _age_entry(beats.get(name)) for name in ("worker", "watcher")}
 
 
@@ -66,9 +81,8 @@ def _model_server() -> dict[str, dict[str, Any]]:
     }
 
 
-def _trainers() -> list[int]:
+def _count_running_jobs() -> int | None:
     try:
-        running = Job.objects.filter(status=Job.Status.RUNNING).order_by("id")
-        return list(running.values_list("id", flat=True))
+        return Job.objects.filter(status=Job.Status.RUNNING).count()
     except AnyDatabaseError:
-        return []
+        return None

@@ -6,9 +6,10 @@ import pytest
 from django.db import DatabaseError
 from django.utils import timezone
 
+from datasets.models import DatasetVersion
 from finetune_site import health
 from jobs.models import Heartbeat, Job
-from tests.factories import make_job
+from tests.factories import make_dataset, make_job
 from tests.running_site import ROOT, environment
 
 
@@ -34,16 +35,30 @@ def test_silence_of_the_worker_shows(client, all_alive, monkeypatch):
     assert answer.json()["processes"]["watcher"]["alive"] is True
 
 
+@pytest.mark.parametrize(("silent_for", "alive"), [(5, True), (31, False)])
+def test_a_worker_that_imports_is_alive_as_long_as_the_import(
+    client, all_alive, monkeypatch, silent_for, alive
+):
+    monkeypatch.setattr(health, "STARTING_SECONDS", 0)
+    now = timezone.now()
+    Heartbeat.objects.filter(name="worker").update(at=now - timedelta(seconds=60))
+    DatasetVersion.objects.filter(pk=make_dataset().pk).update(
+        status="importing", claimed_at=now - timedelta(seconds=silent_for)
+    )
+    answer = client.get("/healthz").json()
+    assert answer["processes"]["worker"]["alive"] is alive
+
+
 def test_an_empty_site_is_starting(client, db, monkeypatch):
     monkeypatch.setattr(health, "STARTING_SECONDS", 10**9)
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json()["status"]) == (503, "starting")
 
 
-def test_running_jobs_are_listed(client, all_alive):
-    job = make_job(status=Job.Status.RUNNING)
+def test_running_jobs_are_counted(client, all_alive):
+    make_job(status=Job.Status.RUNNING)
     make_job(status=Job.Status.QUEUED)
-    assert client.get("/healthz").json()["processes"]["trainers"] == [job.pk]
+    assert client.get("/healthz").json()["running_jobs"] == 1
 
 
 def test_a_database_that_is_away_is_no_crash(client, all_alive, monkeypatch):

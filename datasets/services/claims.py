@@ -8,7 +8,6 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from datasets.models import DatasetVersion
-from jobs.models import Heartbeat
 
 CLAIM_SECONDS = 15
 PROGRESS_SECONDS = 0.5
@@ -41,8 +40,6 @@ class Claim:
         now = timezone.now()
         self.update(claimed_at=now, bytes_done=bytes_done)
         self.at, self._renewed = now, time.monotonic()
-        # The worker answers nothing else meanwhile, and is alive all the same.
-        Heartbeat.objects.update_or_create(name="worker", defaults={"at": now})
 
     def update(self, **fields: Any) -> None:
         mine = DatasetVersion.objects.filter(
