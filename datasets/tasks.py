@@ -5,3 +5,4 @@ from datasets import services
 
 def import_version(version_id: int) -> None:
     services.import_version(version_id=version_id)
+    services.remove_left_uploads()

@@ -1,5 +1,6 @@
 """From an uploaded file to a version that is ready."""
 
+import os
 from datetime import timedelta
 
 import numpy as np
@@ -147,6 +148,7 @@ def test_any_example_is_read_without_those_before(member):
 
 def test_an_import_that_was_killed_is_done_again_with_the_same_result(member):
     version = take(member, GOOD * 3 + b"7\n")
+    (version.folder / "upload.bin").write_bytes(GOOD * 3 + b"7\n")
     before = version.examples_path.read_bytes(), version.sha256, version.shares
     killed = version.examples_path.with_name("examples.jsonl.part-1")
     killed.write_bytes(b"half a li")
@@ -162,6 +164,29 @@ def test_an_import_that_was_killed_is_done_again_with_the_same_result(member):
         version.shares,
     )
     assert not killed.exists()
+
+
+@pytest.mark.parametrize("content", [GOOD, GOOD + b"7\n", b"7\n"])
+def test_the_upload_goes_when_its_import_is_over(member, content):
+    version = take(member, content)
+    assert version.status != "importing"
+    assert not (version.folder / "upload.bin").exists()
+
+
+def test_uploads_that_nobody_will_import_are_removed_in_the_end(member, data_dir):
+    importing = take(member, GOOD)
+    DatasetVersion.objects.update(status="importing")
+    uploads = [
+        data_dir / "datasets" / name / "upload.bin"
+        for name in (importing.uid, "without-a-row", "without-a-row-yet")
+    ]
+    for upload in uploads:
+        upload.parent.mkdir(exist_ok=True)
+        upload.write_bytes(GOOD)
+    for upload in uploads[:2]:
+        os.utime(upload, (0, 0))
+    assert services.remove_left_uploads() == 1
+    assert [upload.exists() for upload in uploads] == [True, False, True]
 
 
 def test_an_import_that_is_alive_is_left_alone(member):

@@ -10,7 +10,7 @@ from datasets.services.drafts import (
 )
 from datasets.services.imports import import_version, requeue_stale_imports
 from datasets.services.sets import delete_dataset, rename_dataset
-from datasets.services.uploads import import_dataset_file
+from datasets.services.uploads import import_dataset_file, remove_left_uploads
 
 __all__ = [
     "change_example",
@@ -20,6 +20,7 @@ __all__ = [
     "import_dataset_file",
     "import_version",
     "rejoin_version",
+    "remove_left_uploads",
     "rename_dataset",
     "requeue_stale_imports",
     "save_draft",

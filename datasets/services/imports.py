@@ -21,7 +21,7 @@ from datasets.import_request import ImportRequest
 from datasets.models import DatasetVersion, DraftChange
 from datasets.plain_text import read_text
 from datasets.services.claims import CLAIM_SECONDS, Claim, ClaimLostError, unclaimed
-from datasets.services.uploads import UPLOAD_NAME
+from datasets.services.uploads import UPLOAD_NAME, remove_upload
 from datasets.services.versions import enqueue_import
 from datasets.tally import Tally
 from finetune_site.errors import UserError
@@ -43,11 +43,12 @@ def import_version(*, version_id: int) -> None:
     except ClaimLostError:
         logger.info("the import of version %s goes on elsewhere", version_id)
     except UserError as error:
-        _fail(claim, error.message)
+        _fail(claim, version, error.message)
     except OSError as error:
         logger.exception("import of version %s", version_id)
         _fail(
             claim,
+            version,
             f"The site could not read or write its files ({error.strerror or error}). "
             "Ask an admin whether the disk is full, then upload the file again.",
         )
@@ -55,6 +56,7 @@ def import_version(*, version_id: int) -> None:
         logger.exception("import of version %s", version_id)
         _fail(
             claim,
+            version,
             "The import stopped because of a fault in this site; its log has the "
             "details. Nothing else is affected.",
         )
@@ -80,9 +82,7 @@ def _import_claimed(version: DatasetVersion, claim: Claim) -> None:
     with transaction.atomic():
         claim.update(status=DatasetVersion.Status.READY, **facts)
         _move_draft(version, request)
-    # With nothing to mend in it the upload is of no more use.
-    if not facts["num_bad"]:
-        (version.folder / UPLOAD_NAME).unlink(missing_ok=True)
+    remove_upload(version)
 
 
 def _write_files(
@@ -138,11 +138,13 @@ def _move_draft(version: DatasetVersion, request: ImportRequest) -> None:
     changes.update(version=version)
 
 
-def _fail(claim: Claim, message: str) -> None:
+def _fail(claim: Claim, version: DatasetVersion, message: str) -> None:
     try:
         claim.update(status=DatasetVersion.Status.FAILED, status_message=message)
     except ClaimLostError:
         logger.info("version %s was taken over before it failed", claim.pk)
+        return
+    remove_upload(version)
 
 
 def _nothing_good(problems: list[Problem], num_bad: int) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 from django.conf import settings
@@ -21,6 +22,7 @@ from jobs.trainer.runfolder import sync_folder
 
 KINDS = {".jsonl": "jsonl", ".txt": "txt"}
 UPLOAD_NAME = "upload.bin"
+LEFT_AFTER_SECONDS = 24 * 60 * 60
 
 
 def import_dataset_file(
@@ -56,6 +58,27 @@ def import_dataset_file(
     except BaseException:
         shutil.rmtree(version.folder, ignore_errors=True)
         raise
+
+
+def remove_upload(version: DatasetVersion) -> None:
+    """Of use to nobody once its import is over, whatever came of it."""
+    (version.folder / UPLOAD_NAME).unlink(missing_ok=True)
+
+
+def remove_left_uploads() -> int:
+    """Those of processes killed before the version's row or after its import."""
+    latest = time.time() - LEFT_AFTER_SECONDS
+    importing = DatasetVersion.objects.filter(status=DatasetVersion.Status.IMPORTING)
+    needed = set(importing.values_list("uid", flat=True))
+    uploads = Path(settings.DATA_DIR, "datasets").glob(f"*/{UPLOAD_NAME}")
+    left = [
+        path
+        for path in uploads
+        if path.parent.name not in needed and path.stat().st_mtime < latest
+    ]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
 
 
 def check_name(name: str, besides: Dataset | None = None) -> str:
