@@ -77,6 +77,17 @@ def test_no_django_in_the_server():
     assert done.stdout.strip() == "False"
 
 
+def test_a_server_that_cannot_generate_any_more_ends():
+    code = (
+        "import jobs.serving.__main__ as server, jobs.serving.scheduler as scheduler\n"
+        "scheduler.Scheduler.run = lambda self: 1 / 0\n"
+        "server._generate(None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+    assert done.returncode == 1
+    assert b"cannot generate any more" in done.stderr
+
+
 def test_answer_comes_in_pieces_and_ends_with_a_summary(server):
     lines = answer(server)
     assert len(lines) > 3

@@ -4,6 +4,7 @@ Nothing here imports torch: the thread that generates does, once /health is answ
 """
 
 import argparse
+import logging
 import os
 import socket
 import sys
@@ -68,9 +69,14 @@ def _listen(path: Path) -> socket.socket:
 
 def _generate(inbox: Inbox) -> None:
     # Takes seconds and hundreds of MB, so not before the server answers.
-    from jobs.serving.scheduler import Scheduler
+    try:
+        from jobs.serving.scheduler import Scheduler
 
-    Scheduler(inbox).run()
+        Scheduler(inbox).run()
+    except BaseException:
+        # Without this thread nobody would ever be answered: `up` starts us anew.
+        logging.exception("The model server cannot generate any more")
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """Where the web side of the model server leaves requests for the generating thread."""
 
 import asyncio
-import itertools
 import threading
-import time
 from collections import deque
 from typing import Any
 
@@ -12,16 +10,12 @@ from jobs.serving.request import CompletionRequest, RequestError
 # More than these waiting or being answered, and the next is refused.
 MAX_OPEN = 64
 
-numbers = itertools.count(1)
-
 
 class Asked:
     """A request, and the queue through which its answer goes back, line by line."""
 
     def __init__(self, request: CompletionRequest) -> None:
-        self.number = next(numbers)
         self.request = request
-        self.asked_at = time.monotonic()
         # Set when whoever asked has gone. Written by one thread, read by the other.
         self.cancelled = False
         self._loop = asyncio.get_running_loop()

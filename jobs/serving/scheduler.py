@@ -47,11 +47,10 @@ class Scheduler:
         """The first calls cost ten times the later ones; nobody shall wait for them."""
         try:
             tiny = self.models.get(TINY)
-        except ModelError as error:
-            logger.warning("tiny is not ready: %s", error)
-            return
-        sampling = Sampling(max_tokens=4, seed=1)
-        complete(tiny.model, tiny.tokenizer, [[1]] * 2, sampling, tiny.end_id)
+            sampling = Sampling(max_tokens=4, seed=1)
+            complete(tiny.model, tiny.tokenizer, [[1]] * 2, sampling, tiny.end_id)
+        except Exception:
+            logger.exception("tiny is not ready")
 
     def _accept(self, asked: Asked) -> None:
         key = key_of(asked.request.model)
