@@ -35,7 +35,7 @@ def read_points(
     job: Job, measures: tuple[str, ...] = MEASURES, max_points: int = MAX_POINTS
 ) -> dict[str, list[Point]]:
     """At most `max_points` (+ 2) steps, evenly apart; the first and last are kept."""
-    stride = math.ceil(max(job.step, 1) / max_points)
+    stride = stride_of(job, max_points)
     events = job.events.filter(type="step")
     if stride > 1:
         events = events.alias(rest=F("step") % stride).filter(
@@ -43,6 +43,10 @@ def read_points(
         )
     rows = list(events.values_list("step", "data"))
     return {name: _points(rows, name) for name in measures}
+
+
+def stride_of(job: Job, max_points: int) -> int:
+    return math.ceil(max(job.step, 1) / max_points)
 
 
 def read_curves(job: Job) -> Curves:
@@ -60,6 +64,10 @@ def read_validation(job: Job) -> list[Point]:
     if stride <= 1:
         return points
     return [*points[:-1:stride], points[-1]]
+
+
+def best_point(points: Sequence[Point]) -> Point:
+    return min(points, key=lambda point: point.value)
 
 
 def smoothed(points: Sequence[Point]) -> Iterator[Point]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from jobs.curves import Curves, Point
+from jobs.curves import Curves, Point, best_point
 from jobs.models import Job
 
 SERIES = ("loss", "lr", "speed")
@@ -51,10 +51,6 @@ def describe(job: Job, curves: Curves) -> str:
         f"{text} Validation loss was lowest, {best.value:.2f}, at step {best.step}; "
         f"the latest is {now.value:.2f} at step {now.step}."
     )
-
-
-def best_point(points: list[Point]) -> Point:
-    return min(points, key=lambda point: point.value)
 
 
 def _loss_figure(job: Job, curves: Curves) -> go.Figure:

@@ -77,8 +77,11 @@ def read_columns(job: Job, steps: Collection[int]) -> list[Column]:
 
 
 def read_cells(job: Job, after: int) -> list[Cell]:
-    """All cells of every step that got a completion after event `after`."""
-    steps = sorted(set(_new_steps(job, after)))
+    """All cells of the steps that got a completion after event `after`.
+
+    Of many only the newest, as on the first load: one thread renders for all pages.
+    """
+    steps = sorted(set(_new_steps(job, after)))[-NEWEST_COLUMNS:]
     if not steps:
         return []
     texts = _texts(job, steps)

@@ -1,5 +1,6 @@
 """What the live page shows: the same parts on first load and in every update."""
 
+from functools import lru_cache
 from typing import Any
 
 import psutil
@@ -9,9 +10,16 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from finetune_site.wording import count
-from jobs import selectors
-from jobs.curves import Point, latest_loss, read_points, read_validation
+from jobs.curves import (
+    Point,
+    best_point,
+    latest_loss,
+    read_points,
+    read_validation,
+    stride_of,
+)
 from jobs.film import (
+    NEWEST_COLUMNS,
     Cell,
     next_step,
     read_cells,
@@ -21,7 +29,7 @@ from jobs.film import (
 )
 from jobs.log_lines import read_log
 from jobs.models import Job, Snapshot
-from jobs.services.ending import log_tail
+from jobs.selectors import advice, log_tail
 
 Update = dict[str, Any]
 
@@ -59,11 +67,7 @@ def first_load(job: Job, *, can_work: bool, all_columns: bool) -> dict[str, Any]
 def update(job: Job, *, after: int, can_work: bool) -> Update:
     """What changed since event `after`, small enough to send twice a second."""
     cells = read_cells(job, after)
-    new_steps = _new_snapshot_steps(job, after)
-    # A new best takes the mark from another column.
-    changed = (
-        {snapshot.step for snapshot in job.snapshots.all()} if new_steps else set()
-    )
+    new_steps, changed = _new_snapshots(job, after)
     film = _film_update(job, cells, changed) if cells or changed else None
     return {
         "seq": job.last_seq,
@@ -114,9 +118,15 @@ def _film_update(job: Job, cells: list[Cell], snapshot_steps: set[int]) -> Updat
     }
 
 
-def _new_snapshot_steps(job: Job, after: int) -> list[int]:
-    events = job.events.filter(type="snapshot", seq__gt=after)
-    return list(events.values_list("step", flat=True))
+def _new_snapshots(job: Job, after: int) -> tuple[list[int], set[int]]:
+    """Their steps, and the columns they change: a best takes another's mark."""
+    snapshots = job.events.filter(type="snapshot").order_by("seq")
+    steps = list(snapshots.filter(seq__gt=after).values_list("step", flat=True))
+    if not steps:
+        return [], set()
+    marked = snapshots.filter(seq__lte=after, data__best=True)
+    former = marked.values_list("step", flat=True).last()
+    return steps, {*steps[-NEWEST_COLUMNS:], *([] if former is None else [former])}
 
 
 def _announcement(new_steps: list[int]) -> str:
@@ -133,7 +143,6 @@ def _context(job: Job, *, can_work: bool) -> dict[str, Any]:
         "job": job,
         "can_work": can_work,
         **_progress(job),
-        "advice": _advice(job),
         "tail": _tail(job),
         "marks": _marks(job, best),
         "snapshots": _newest_and_best(snapshots),
@@ -153,9 +162,9 @@ def _tail(job: Job) -> str:
     return "" if tail in job.status_message else tail
 
 
-def _advice(job: Job) -> dict[str, str] | None:
+def _advice(job: Job, validation: list[Point]) -> dict[str, str] | None:
     """Its first sentence is the heading; `help` is where Help says more."""
-    found = selectors.advice(job)
+    found = advice(job, validation)
     if found is None:
         return None
     title, _, text = found.text.partition(". ")
@@ -235,17 +244,16 @@ def _marks(job: Job, best: Snapshot | None) -> list[dict[str, Any]]:
 
 
 def _readings(job: Job) -> dict[str, Any]:
-    points = read_points(
-        job, ("loss", "tokens_per_second", "memory_bytes"), SPARK_POINTS
-    )
+    stride = stride_of(job, SPARK_POINTS)
+    points = _thinned(job.uid, stride, job.step // stride)
     validation = read_validation(job)
     train = points["loss"]
     latest = latest_loss(job)
-    best = min(validation, key=lambda point: point.value, default=None)
     return {
+        "advice": _advice(job, validation),
         "train_loss": latest,
         "fall": 1 - latest / train[0].value if latest and train[0].value else None,
-        "best_validation": best,
+        "best_validation": best_point(validation) if validation else None,
         "total_memory": psutil.virtual_memory().total,
         "sparks": {
             "train": spark(train),
@@ -254,6 +262,13 @@ def _readings(job: Job) -> dict[str, Any]:
             "memory": spark(points["memory_bytes"]),
         },
     }
+
+
+@lru_cache(maxsize=64)
+def _thinned(uid: str, stride: int, num_strides: int) -> dict[str, list[Point]]:
+    """Thinning reads every step, so it is done when there is a new point to see."""
+    job = Job.objects.get(uid=uid)
+    return read_points(job, ("loss", "tokens_per_second", "memory_bytes"), SPARK_POINTS)
 
 
 def spark(points: list[Point]) -> str:

@@ -11,9 +11,10 @@ from django.core.cache import cache
 from django_q.tasks import async_task
 
 from datasets.models import DatasetVersion
+from datasets.services.versions import TASK_SECONDS
 from jobs.base_models.catalogue import CATALOGUE
 from jobs.models import Job
-from jobs.selectors import models_dir
+from jobs.selectors import NUM_DEFAULT_PROMPTS, models_dir
 from jobs.services.specs import build_spec
 from jobs.trainer.architecture import crosses_borders
 from jobs.trainer.packing import Packing, rows_for
@@ -73,7 +74,7 @@ def read_plan(values: dict[str, Any]) -> PlanView:
         base_model=model.name,
         parent_snapshot=values.get("parent_snapshot"),
         method=values.get("method") or Job.Method.FULL,
-        prompts=values.get("prompts") or [""] * (values.get("num_prompts") or 3),
+        prompts=values.get("prompts") or [""] * NUM_DEFAULT_PROMPTS,
         **{name: values[name] for name in SETTINGS},
     )
     spec = build_spec(job)
@@ -98,7 +99,9 @@ def start_counting(version: DatasetVersion, base_model: str) -> None:
     """Once, however often the form asks while it waits."""
     key = f"count-tokens-{version.pk}-{base_model}"
     if cache.add(key, True, COUNT_AGAIN_SECONDS):
-        async_task("jobs.tasks.count_tokens", version.pk, base_model, timeout=3_000)
+        async_task(
+            "jobs.tasks.count_tokens", version.pk, base_model, timeout=TASK_SECONDS
+        )
 
 
 def count_tokens(version_id: int, base_model: str) -> None:

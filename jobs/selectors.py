@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 from django.conf import settings
+from django.utils import timezone
 
 from datasets.models import DatasetVersion
 from jobs.base_models.catalogue import CATALOGUE, BaseModel
-from jobs.models import Event, Job, Snapshot
+from jobs.curves import Point, best_point
+from jobs.models import Job, Snapshot
 from jobs.trainer.encoding import encode_examples, end_of_text_id, load_tokenizer
 from jobs.trainer.examples import iter_examples
 from jobs.trainer.spec import ModelSource
@@ -27,6 +29,9 @@ SUGGESTED_EPOCHS = 4
 LORA_PARAMETERS = 1_000_000_000
 # Examples that stand for a dataset whose tokens have not been counted.
 SAMPLE_EXAMPLES = 300
+# Watched prompts of a job for which nobody gave any.
+NUM_DEFAULT_PROMPTS = 3
+LOG_TAIL_LINES = 12
 
 
 def models_dir() -> Path:
@@ -48,6 +53,17 @@ def model_source(base_model: str, snapshot: Snapshot | None) -> ModelSource:
     return ModelSource(
         base_model=base_model, path=below.path, adapter_path=str(snapshot.folder)
     )
+
+
+def base_learning_rate(model: BaseModel, method: str) -> float:
+    """What learning-rate scale 1 means."""
+    if method == Job.Method.LORA:
+        return model.lora_learning_rate
+    return model.full_learning_rate
+
+
+def default_name(version: DatasetVersion) -> str:
+    return f"{version.dataset.name}, {timezone.localtime():%d %b %H:%M}"[:120]
 
 
 def suggest_settings(version: DatasetVersion, base_model: str) -> dict[str, Any]:
@@ -116,26 +132,24 @@ class Advice:
     step: int
 
 
-def advice(job: Job) -> Advice | None:
+def advice(job: Job, validation: list[Point]) -> Advice | None:
     """What a person who watches the job should know; None when nothing stands out."""
-    return _validation_advice(job) or _divergence_advice(job)
+    return _validation_advice(validation) or _divergence_advice(job)
 
 
-def _validation_advice(job: Job) -> Advice | None:
-    losses = _losses(job, "validation")
-    if len(losses) < 4:
+def _validation_advice(points: list[Point]) -> Advice | None:
+    if len(points) < 4:
         return None
-    best = min(losses, key=lambda point: point[1])
-    later = [point for point in losses if point[0] > best[0]]
-    last_step, last_loss = losses[-1]
+    best, last = best_point(points), points[-1]
+    num_later = sum(point.step > best.step for point in points)
     # One or two worse measurements are noise.
-    if len(later) < 3 or last_loss < best[1] * 1.02:
+    if num_later < 3 or last.value < best.value * 1.02:
         return None
     return Advice(
-        f"Validation loss has risen for {last_step - best[0]} steps, from "
-        f"{best[1]:.2f} to {last_loss:.2f}; the best was step {best[0]}. "
+        f"Validation loss has risen for {last.step - best.step} steps, from "
+        f"{best.value:.2f} to {last.value:.2f}; the best was step {best.step}. "
         "What follows is learned by heart: use a snapshot from about there.",
-        best[0],
+        best.step,
     )
 
 
@@ -150,7 +164,12 @@ def _divergence_advice(job: Job) -> Advice | None:
     )
 
 
-def _losses(job: Job, type_: str) -> list[tuple[int, float]]:
-    events = Event.objects.filter(job=job, type=type_).order_by("seq")
-    points = events.values_list("step", "data__loss")
-    return [(step, loss) for step, loss in points if loss is not None]
+def log_tail(job: Job) -> str:
+    """The last lines a trainer wrote to its log."""
+    try:
+        with (job.folder / "trainer.log").open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 8_000))
+            lines = file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return "\n".join(lines[-LOG_TAIL_LINES:])

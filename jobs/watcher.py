@@ -19,7 +19,7 @@ from django_q.tasks import async_task
 from datasets.services.imports import requeue_stale_imports
 from finetune_site.errors import UserError
 from jobs.engines.base import Engine
-from jobs.engines.registry import get_engine
+from jobs.engines.registry import ENGINES, get_engine
 from jobs.models import Job
 from jobs.services.ending import end_job
 from jobs.services.heartbeats import beat
@@ -158,14 +158,15 @@ def mark_resumed(job: Job) -> None:
     """A trainer that goes on says nothing until it is past its job's last step."""
     if job.status == Status.STARTING and job.started_at:
         starting = Job.objects.filter(pk=job.pk, status=Status.STARTING)
-        starting.update(status=Status.RUNNING, status_message="")
+        starting.update(status=Status.RUNNING)
 
 
 def give_up(job: Job, message: str) -> None:
-    if end_job(job, Status.FAILED, message, was=Job.LIVE):
-        # The engine itself may be what is missing.
-        with suppress(UserError):
-            get_engine(job.engine).end(job, force=True)
+    """The trainer ends first: nobody looks after that of a job that has failed."""
+    # The engine itself may be what is missing.
+    with suppress(UserError):
+        get_engine(job.engine).end(job, force=True)
+    end_job(job, Status.FAILED, message, was=Job.LIVE)
 
 
 def claim_waiting(jobs: list[Job]) -> None:
@@ -189,7 +190,9 @@ def ask_for_worker_beat() -> None:
 
 
 def sweep() -> None:
-    """Ask again for background work that died with its worker."""
+    """Ask again for background work that died with its worker, and end strays."""
+    for engine in ENGINES.values():
+        engine.end_strays()
     requeue_stale_imports()
     young = timezone.now() - timedelta(seconds=PREPARATION_SECONDS)
     lost = Job.objects.filter(

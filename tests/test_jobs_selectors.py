@@ -1,5 +1,6 @@
 import pytest
 
+from jobs.curves import read_validation
 from jobs.engines.local import LocalEngine
 from jobs.models import Job
 from jobs.selectors import advice, model_source, suggest_settings
@@ -84,16 +85,17 @@ def validations(*losses: float) -> list[dict]:
 
 def test_advice_names_the_step_after_which_validation_loss_rose(job):
     job = report(job, *validations(4, 3, 2, 2.2, 2.4, 2.6))
-    found = advice(job)
+    found = advice(job, read_validation(job))
     assert found.step == 20
     assert "risen for 30 steps, from 2.00 to 2.60" in found.text
 
 
 @pytest.mark.parametrize("losses", [(4, 3, 2, 1), (4, 3, 2, 2.2), (2, 2.01, 2, 2.01)])
 def test_no_advice_while_all_is_well_or_only_noise(job, losses):
-    assert advice(report(job, *validations(*losses))) is None
+    job = report(job, *validations(*losses))
+    assert advice(job, read_validation(job)) is None
 
 
 def test_advice_on_a_loss_that_only_rises(job):
     steps = [factories.step_event(n, learned_loss=3.0 + n / 10) for n in range(1, 31)]
-    assert "above 3.10 at the beginning" in advice(report(job, *steps)).text
+    assert "above 3.10 at the beginning" in advice(report(job, *steps), []).text

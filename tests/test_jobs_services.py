@@ -40,7 +40,7 @@ def test_creating_a_job_is_in_the_audit_trail(create, member):
     ("options", "field", "words"),
     [
         ({"base_model": "gpt-9"}, "base_model", "no base model gpt-9"),
-        ({"base_model": "davinci"}, "base_model", "not downloaded"),
+        ({"base_model": "davinci"}, "base_model", "not on this machine"),
         ({"max_tokens": 4096}, "max_tokens", "at most 2,048"),
         ({"epochs": 0}, "epochs", "greater than or equal to 1"),
         ({"engine": "moon"}, "engine", "no engine moon"),
@@ -82,6 +82,26 @@ def test_stopping_a_job_that_is_not_running_ends_it_at_once(member, status):
     services.stop_job(member=member, job=job)
     assert job.status == Status.CANCELLED
     assert job.finished_at
+
+
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.PAUSED])
+def test_stopping_a_job_that_has_learned_has_a_trainer_take_a_snapshot(member, status):
+    job = factories.make_job(status=status, step=5)
+    services.stop_job(member=member, job=job)
+    assert (job.status, job.want) == (Status.QUEUED, Job.Want.STOP)
+    with pytest.raises(UserError, match="cannot be paused"):
+        services.pause_job(member=member, job=job)
+
+
+def test_a_change_that_cannot_be_recorded_is_not_made(member, monkeypatch):
+    def fail(**facts):
+        raise OSError("no room")
+
+    monkeypatch.setattr(services, "record", fail)
+    job = factories.make_job()
+    with pytest.raises(OSError):
+        services.stop_job(member=member, job=job)
+    assert Job.objects.get().status == Status.QUEUED
 
 
 def test_stopping_a_running_job_leaves_the_end_to_its_trainer(member):
@@ -140,12 +160,6 @@ def test_snapshot_requests_are_counted(member):
     assert job.snapshot_requests == 2
 
 
-def test_a_job_needs_a_name(member):
-    with pytest.raises(UserError, match="needs a name") as caught:
-        services.rename_job(member=member, job=factories.make_job(), name="  ")
-    assert caught.value.field == "name"
-
-
 def test_deleting_removes_rows_and_files(member):
     job = factories.make_job(status=Status.SUCCEEDED)
     factories.make_snapshot(job)
@@ -153,13 +167,6 @@ def test_deleting_removes_rows_and_files(member):
     services.delete_job(member=member, job=job)
     assert not Job.objects.exists()
     assert not folder.exists()
-
-
-def test_deleting_may_keep_the_files(member):
-    job = factories.make_job(status=Status.SUCCEEDED)
-    snapshot = factories.make_snapshot(job)
-    services.delete_job(member=member, job=job, keep_files=True)
-    assert snapshot.folder.is_dir()
 
 
 def test_a_running_job_cannot_be_deleted(member):

@@ -1,6 +1,7 @@
 import os
 import shutil
 import signal
+import time
 from datetime import timedelta
 
 import pytest
@@ -222,6 +223,31 @@ def test_a_lost_trainer_that_was_to_leave_is_not_started_again(lost, want, statu
     assert look(lost).status == status
 
 
+@pytest.mark.parametrize(
+    ("want", "step", "status"),
+    [
+        (Job.Want.STOP, 5, Status.STARTING),
+        (Job.Want.STOP, 0, Status.CANCELLED),
+        (Job.Want.PAUSE, 5, Status.PAUSED),
+    ],
+)
+def test_a_launch_goes_on_only_for_a_last_snapshot(db, want, step, status):
+    claim = {"status": Status.STARTING, "claimed_at": timezone.now()}
+    job = factories.make_job(want=want, step=step, **claim)
+    assert look(job).status == status
+
+
+def test_what_a_death_means_stays_readable_until_the_next_step(running):
+    look(running)
+    words = "The trainer ended at step 1; it is started again."
+    Job.objects.update(status=Status.STARTING, status_message=words)
+    watching.mark_resumed(Job.objects.get())
+    factories.make_run_events(running, {"type": "log", "message": "Goes on"})
+    assert look(running).status_message == words
+    factories.make_run_events(running, factories.step_event(2))
+    assert look(running).status_message == ""
+
+
 # ----- trouble of one job, trouble of the database
 
 
@@ -240,6 +266,17 @@ def test_an_event_that_cannot_be_understood_fails_its_job(running):
     look(running)
     assert running.status == Status.FAILED
     assert running.events.count() == 0
+
+
+def test_a_job_is_failed_only_once_its_trainer_has_ended(running, monkeypatch):
+    def killed(self, job, force):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LocalEngine, "end", killed)
+    with pytest.raises(KeyboardInterrupt):
+        watching.give_up(running, "words")
+    running.refresh_from_db()
+    assert running.status == Status.RUNNING
 
 
 def test_a_job_of_an_engine_that_is_gone_fails_with_words(running):
@@ -305,6 +342,28 @@ def test_a_preparation_that_died_is_asked_for_again(db):
     assert job.status == Status.STARTING
 
 
+@pytest.mark.parametrize(
+    ("status", "stays"),
+    [
+        (Status.STARTING, True),
+        (Status.PAUSED, False),
+        (Status.CANCELLED, False),
+        (None, False),
+    ],
+)
+def test_a_trainer_is_ended_unless_its_job_is_live(db, stand_in, status, stays):
+    stand_in("import time; time.sleep(60)")
+    job = factories.make_job(status=Status.STARTING, claimed_at=timezone.now())
+    LocalEngine().start(job, build_spec(job))
+    old = timezone.now() - timedelta(seconds=40)
+    Job.objects.update(status=status or Status.FAILED, finished_at=old)
+    if status is None:
+        Job.objects.all().delete()
+    watching.sweep()
+    time.sleep(0.3)
+    assert bool(list(processes.find_trainers(job.folder))) == stays
+
+
 # ----- the real trainer
 
 
@@ -351,3 +410,16 @@ def test_a_job_pauses_goes_on_and_stops(member, db):
     assert job.status == Status.CANCELLED
     assert job.snapshots.first().step == job.step
     assert (job.snapshots.first().folder / "model.safetensors").is_file()
+
+
+def test_a_paused_job_that_is_stopped_leaves_a_last_snapshot(member, db):
+    job = watch(make_real_job(epochs=1000), lambda job: job.step >= 3)
+    services.pause_job(member=member, job=job)
+    watch(job, lambda job: job.status == Status.PAUSED)
+    paused_at = job.step
+    services.stop_job(member=member, job=job)
+    assert not job.is_final
+    watch(job, lambda job: job.is_final)
+    assert (job.status, job.step) == (Status.CANCELLED, paused_at)
+    assert job.snapshots.get().step == paused_at
+    assert (job.snapshots.get().folder / "model.safetensors").is_file()

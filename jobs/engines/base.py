@@ -50,6 +50,9 @@ class Engine(Protocol):
     def end(self, job: Job, *, force: bool = False) -> None:
         """End the job's trainer: with a checkpoint, or at once."""
 
+    def end_strays(self) -> None:
+        """End trainers of jobs that are not live, such as those of dead launchers."""
+
     def ease(self, job: Job) -> str:
         """Make a dead trainer's next start need less memory; says what was changed."""
 

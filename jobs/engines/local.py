@@ -5,14 +5,17 @@ import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import orjson
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.utils import timezone
 
 from jobs.engines.base import Report, RunFolderError
-from jobs.engines.processes import end_trainers, spawn_trainer
+from jobs.engines.processes import end_trainers, running_folders, spawn_trainer
 from jobs.models import Job, Snapshot
 from jobs.selectors import model_source
 from jobs.serving import client
@@ -25,7 +28,10 @@ from jobs.trainer.spec import Spec
 LOCK_SECONDS = 10.0
 # Patience with a trainer that does not obey, and then with one that does not end.
 OBEY_SECONDS = 30.0
-END_SECONDS = 20.0
+# The end may take this long: a large model's last snapshot is many gigabytes.
+END_SECONDS = 300.0
+# A job that ended less than this ago may have a trainer that is about to leave.
+LEAVE_SECONDS = 30.0
 
 
 class LocalEngine:
@@ -105,6 +111,16 @@ class LocalEngine:
     def end(self, job: Job, *, force: bool = False) -> None:
         end_trainers(job.folder, force=force)
 
+    def end_strays(self) -> None:
+        # Before the rows are read: who is launched in between is none of these.
+        found = running_folders(Path(settings.DATA_DIR) / "runs")
+        uids = {folder.name for folder in found}
+        jobs = {job.uid: job for job in Job.objects.filter(uid__in=uids)}
+        for folder in found:
+            job = jobs.get(folder.name)
+            if job is None or not job.is_live:
+                end_trainers(folder, force=job is None or ended_long_ago(job))
+
     def ease(self, job: Job) -> str:
         folder = RunFolder(job.folder)
         numerics = folder.read_numerics()
@@ -125,6 +141,11 @@ class LocalEngine:
             socket, {**asked, "model": asdict(source)}
         ):
             yield line
+
+
+def ended_long_ago(job: Job) -> bool:
+    long_ago = timezone.now() - timedelta(seconds=LEAVE_SECONDS)
+    return job.finished_at is not None and job.finished_at < long_ago
 
 
 def wait_for_lock(job: Job, folder: RunFolder) -> int | None:

@@ -51,16 +51,27 @@ def spawn_trainer(folder: Path, lock: int, log: Path) -> int:
     return child.pid
 
 
-def find_trainers(folder: Path) -> Iterator[psutil.Process]:
-    """Living trainers of a run folder, known by what they were started with.
+def all_trainers() -> Iterator[tuple[Path, psutil.Process]]:
+    """Living trainers and their run folders, known by what they were started with.
 
     A process id alone could belong to another process by now.
     """
-    wanted = trainer_argv(folder)[1:]
     for process in psutil.process_iter(["cmdline", "status"]):
         ended = process.info["status"] == psutil.STATUS_ZOMBIE
-        if not ended and (process.info["cmdline"] or [])[1:] == wanted:
-            yield process
+        argv = process.info["cmdline"] or [""]
+        folder = Path(argv[-1])
+        if not ended and argv[1:] == trainer_argv(folder)[1:]:
+            yield folder, process
+
+
+def find_trainers(folder: Path) -> Iterator[psutil.Process]:
+    """Living trainers of a run folder."""
+    return (process for found, process in all_trainers() if found == folder)
+
+
+def running_folders(runs: Path) -> set[Path]:
+    """Run folders in `runs` that have a trainer."""
+    return {folder for folder, _ in all_trainers() if folder.parent == runs}
 
 
 def end_trainers(folder: Path, *, force: bool) -> None:

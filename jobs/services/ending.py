@@ -6,8 +6,6 @@ from django.utils import timezone
 
 from jobs.models import Job
 
-LOG_TAIL_LINES = 12
-
 
 def end_job(job: Job, status: str, message: str, *, was: Iterable[str]) -> bool:
     """Give a job a final status, if its status is still one of `was`."""
@@ -19,14 +17,3 @@ def end_job(job: Job, status: str, message: str, *, was: Iterable[str]) -> bool:
         "claimed_at": None,
     }
     return jobs.update(**fields) == 1
-
-
-def log_tail(job: Job) -> str:
-    """The last lines a trainer wrote to its log."""
-    try:
-        with (job.folder / "trainer.log").open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 8_000))
-            lines = file.read().decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        return ""
-    return "\n".join(lines[-LOG_TAIL_LINES:])

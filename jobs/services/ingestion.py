@@ -104,7 +104,8 @@ def apply(job: Job, line: Line, last_step_at: datetime | None) -> datetime | Non
 def apply_step(job: Job, line: Line, last_step_at: datetime | None) -> None:
     if job.status == Status.STARTING:
         mark_running(job, time_of(line))
-        job.status_message = ""
+    # Such as: that it was started again.
+    job.status_message = ""
     job.step = line["step"]
     job.epoch = line["epoch"]
     job.train_loss = line["loss"]

@@ -1,4 +1,4 @@
-"""What people do with jobs: create, stop, pause, resume, rename, delete."""
+"""What people do with jobs: create, stop, pause, resume, delete."""
 
 import shutil
 from collections.abc import Sequence
@@ -6,24 +6,23 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 from django_q.tasks import async_task
 
 from datasets.models import DatasetVersion
+from datasets.services.versions import TASK_SECONDS
 from finetune_site.errors import UserError
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
 from jobs.base_models.catalogue import CATALOGUE
 from jobs.engines.registry import get_engine
 from jobs.models import Job, Snapshot
-from jobs.selectors import models_dir
+from jobs.selectors import default_name, models_dir
 
 Status = Job.Status
 MAX_PROMPTS = 16
 MAX_PROMPT_CHARACTERS = 8_000
-# Counting the tokens of a large dataset may take longer than most tasks.
-PREPARE_SECONDS = 3_000
 
 
 def create_job(
@@ -77,11 +76,7 @@ def create_job(
 
 
 def enqueue_preparation(job_id: int) -> None:
-    async_task("jobs.tasks.prepare_job", job_id, timeout=PREPARE_SECONDS)
-
-
-def default_name(version: DatasetVersion) -> str:
-    return f"{version.dataset.name}, {timezone.localtime():%d %b %H:%M}"[:120]
+    async_task("jobs.tasks.prepare_job", job_id, timeout=TASK_SECONDS)
 
 
 def clean_prompts(prompts: Sequence[str]) -> list[str]:
@@ -113,8 +108,7 @@ def check_model(job: Job) -> None:
         )
     if not model.is_ready(models_dir()):
         raise UserError(
-            f"The base model {model.name} is not downloaded. Download it on the page "
-            "Models, or choose another one.",
+            f"The base model {model.name} is not on this machine; choose another one.",
             field="base_model",
         )
     if job.max_tokens and job.max_tokens > model.context:
@@ -159,75 +153,84 @@ def check_fields(job: Job) -> None:
 
 
 def stop_job(*, member: Member | None, job: Job) -> Job:
-    """A job that is not running ends at once; a running one leaves a last snapshot."""
-    waiting = {Status.VALIDATING, Status.QUEUED, Status.PAUSED}
+    """What has learned leaves a last snapshot; the others end at once.
+
+    A trainer takes it. A paused job queues for one: its checkpoint is no snapshot.
+    """
+    unlearned = Q(status__in=[Status.VALIDATING, Status.QUEUED, Status.PAUSED], step=0)
     end = {"status": Status.CANCELLED, "finished_at": timezone.now()}
     stop = {"want": Job.Want.STOP}
-    # Its status may change between the two: then look again.
-    while not (change(job, waiting, **end, **stop) or change(job, Job.LIVE, **stop)):
-        if job.is_final:
-            word = job.get_status_display().lower()
-            raise UserError(f"{job} has ended already: it is {word}.")
-    record(member=member, action="job.stop", subject=str(job), job=job.uid)
+    with transaction.atomic():
+        # Its status may change in between: then look again.
+        while not (
+            change(job, unlearned, **end, **stop)
+            or change(job, Q(status=Status.PAUSED), status=Status.QUEUED, **stop)
+            or change(job, Q(status__in=[Status.QUEUED, *Job.LIVE]), **stop)
+        ):
+            if job.is_final:
+                word = job.get_status_display().lower()
+                raise UserError(f"{job} has ended already: it is {word}.")
+        record(member=member, action="job.stop", subject=str(job), job=job.uid)
+        if job.status == Status.QUEUED:
+            launch_soon(job)
     return job
 
 
 def pause_job(*, member: Member | None, job: Job) -> Job:
     """Frees the engine's place; the job can be resumed from where it stands."""
-    paused = change(job, {Status.QUEUED}, status=Status.PAUSED, want=Job.Want.PAUSE)
-    if not paused and not change(job, Job.LIVE, Job.Want.RUN, want=Job.Want.PAUSE):
-        raise UserError(
-            f"{job} cannot be paused: it is {job.get_status_display().lower()}."
-        )
-    record(member=member, action="job.pause", subject=str(job), job=job.uid)
+    goes_on = Q(want=Job.Want.RUN)
+    queued, live = Q(status=Status.QUEUED), Q(status__in=Job.LIVE)
+    pause = {"want": Job.Want.PAUSE}
+    with transaction.atomic():
+        if not (
+            change(job, goes_on & queued, status=Status.PAUSED, **pause)
+            or change(job, goes_on & live, **pause)
+        ):
+            raise UserError(
+                f"{job} cannot be paused: it is {job.get_status_display().lower()}."
+            )
+        record(member=member, action="job.pause", subject=str(job), job=job.uid)
     return job
 
 
 def resume_job(*, member: Member | None, job: Job) -> Job:
     """A paused job queues again; a pause that has not been obeyed is taken back."""
-    run = Job.Want.RUN
-    queued = change(
-        job, {Status.PAUSED}, status=Status.QUEUED, want=run, queued_at=timezone.now()
-    )
-    if not queued and not change(job, Job.LIVE, Job.Want.PAUSE, want=run):
-        raise UserError(
-            f"{job} cannot be resumed: it is {job.get_status_display().lower()}."
-        )
-    record(member=member, action="job.resume", subject=str(job), job=job.uid)
-    engine = job.engine
-    transaction.on_commit(lambda: enqueue_launch(engine))
+    not_obeyed = Q(status__in=Job.LIVE, want=Job.Want.PAUSE)
+    run = {"want": Job.Want.RUN}
+    queue = {"status": Status.QUEUED, "queued_at": timezone.now()}
+    with transaction.atomic():
+        if not (
+            change(job, Q(status=Status.PAUSED), **queue, **run)
+            or change(job, not_obeyed, **run)
+        ):
+            raise UserError(
+                f"{job} cannot be resumed: it is {job.get_status_display().lower()}."
+            )
+        record(member=member, action="job.resume", subject=str(job), job=job.uid)
+        launch_soon(job)
     return job
 
 
-def enqueue_launch(engine: str) -> None:
-    async_task("jobs.tasks.launch_queued", engine)
+def launch_soon(job: Job) -> None:
+    engine = job.engine
+    transaction.on_commit(lambda: async_task("jobs.tasks.launch_queued", engine))
 
 
 def request_snapshot(*, member: Member | None, job: Job) -> Job:
     """The trainer takes one after the step it is at."""
-    if not change(job, {Status.RUNNING}, snapshot_requests=F("snapshot_requests") + 1):
-        raise UserError(
-            f"{job} takes snapshots while it runs; it is "
-            f"{job.get_status_display().lower()}."
-        )
-    record(member=member, action="job.snapshot", subject=str(job), job=job.uid)
+    running = Q(status=Status.RUNNING)
+    with transaction.atomic():
+        if not change(job, running, snapshot_requests=F("snapshot_requests") + 1):
+            raise UserError(
+                f"{job} takes snapshots while it runs; it is "
+                f"{job.get_status_display().lower()}."
+            )
+        record(member=member, action="job.snapshot", subject=str(job), job=job.uid)
     return job
 
 
-def rename_job(*, member: Member | None, job: Job, name: str) -> Job:
-    before, job.name = job.name, name.strip()
-    if not job.name:
-        raise UserError("A job needs a name.", field="name")
-    check_fields(job)
-    job.save(update_fields=["name"])
-    record(
-        member=member, action="job.rename", subject=job.name, job=job.uid, before=before
-    )
-    return job
-
-
-def delete_job(*, member: Member | None, job: Job, keep_files: bool = False) -> None:
-    """Takes its snapshots along. With `keep_files` the run folder stays on the disk."""
+def delete_job(*, member: Member | None, job: Job) -> None:
+    """Takes its snapshots along."""
     job.refresh_from_db()
     if not job.is_final:
         raise UserError(f"{job} has not ended. Stop it first.")
@@ -240,18 +243,12 @@ def delete_job(*, member: Member | None, job: Job, keep_files: bool = False) -> 
     with transaction.atomic():
         job.delete()
         record(member=member, action="job.delete", subject=subject, job=uid)
-    if not keep_files:
-        # After the rows: a folder without a row harms nobody, the reverse does.
-        shutil.rmtree(folder, ignore_errors=True)
+    # After the rows: a folder without a row harms nobody, the reverse does.
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-def change(
-    job: Job, statuses: Any, old_want: str | None = None, /, **fields: Any
-) -> bool:
-    """Change a job that still has one of these statuses; tells whether it had."""
-    jobs = Job.objects.filter(pk=job.pk, status__in=statuses)
-    if old_want:
-        jobs = jobs.filter(want=old_want)
-    changed = jobs.update(**fields) == 1
+def change(job: Job, where: Q, /, **fields: Any) -> bool:
+    """Change a job if it is still as `where` says; tells whether it was."""
+    changed = Job.objects.filter(where, pk=job.pk).update(**fields) == 1
     job.refresh_from_db()
     return changed

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import timedelta
+from typing import Any
 
 from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
@@ -66,10 +67,11 @@ def launch(job_id: int) -> None:
         engine.end(job)
 
 
-def reclaim(job: Job, status: str) -> bool:
+def reclaim(job: Job, **fields: Any) -> bool:
     """Claim a job again whose launch or trainer died; False: somebody else has."""
-    jobs = Job.objects.filter(pk=job.pk, status=status, claimed_at=job.claimed_at)
-    return jobs.update(status=Status.STARTING, claimed_at=timezone.now()) == 1
+    jobs = Job.objects.filter(pk=job.pk, status=job.status, claimed_at=job.claimed_at)
+    claim = {"status": Status.STARTING, "claimed_at": timezone.now()}
+    return jobs.update(**claim, **fields) == 1
 
 
 def claim_is_stale(job: Job) -> bool:

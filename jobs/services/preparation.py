@@ -15,7 +15,7 @@ from datasets.models import DatasetVersion
 from finetune_site.errors import UserError
 from jobs.base_models.catalogue import CATALOGUE, BaseModel
 from jobs.models import Job
-from jobs.selectors import models_dir
+from jobs.selectors import NUM_DEFAULT_PROMPTS, models_dir
 from jobs.services.ending import end_job
 from jobs.services.specs import build_spec
 from jobs.trainer.examples import iter_examples
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 # A preparation that has shown no life for this long has died.
 CLAIM_SECONDS = 60.0
 ALIVE_EVERY_SECONDS = 5.0
-NUM_DEFAULT_PROMPTS = 3
 MAX_EXAMPLES_FOR_PROMPTS = 10_000
 
 

@@ -2,7 +2,8 @@
 
 from jobs.engines.registry import get_engine
 from jobs.models import Job
-from jobs.services.ending import end_job, log_tail
+from jobs.selectors import log_tail
+from jobs.services.ending import end_job
 from jobs.services.launching import claim_is_stale, reclaim
 
 MAX_DEATHS = 3
@@ -23,11 +24,14 @@ def recover(job: Job, *, launched: bool) -> bool:
 
 
 def wait_for_launch(job: Job) -> bool:
-    """Its launcher is still at work, unless too much time has passed."""
-    if job.want != Job.Want.RUN:
+    """Its launcher is still at work, unless too much time has passed.
+
+    A job to be stopped is launched too: for the last snapshot of what it learned.
+    """
+    if job.want == Job.Want.PAUSE or (job.want == Job.Want.STOP and not job.step):
         leave(job)
         return False
-    return claim_is_stale(job) and reclaim(job, job.status)
+    return claim_is_stale(job) and reclaim(job)
 
 
 def leave(job: Job) -> None:
@@ -46,17 +50,15 @@ def resume(job: Job) -> bool:
     if deaths >= MAX_DEATHS:
         end_job(job, Status.FAILED, last_words(job, deaths), was={job.status})
         return False
-    if not reclaim(job, job.status):
-        return False
     # The first death may have any reason; the same again is most often memory.
     eased = get_engine(job.engine).ease(job) if deaths > 1 else ""
     at = f"at step {job.step:,}" if job.step else "before the first step"
-    Job.objects.filter(pk=job.pk).update(
+    return reclaim(
+        job,
         deaths=deaths,
         deaths_at_step=job.step,
         status_message=f"The trainer ended {at}; it is started again. {eased}".strip(),
     )
-    return True
 
 
 def last_words(job: Job, deaths: int) -> str:

@@ -3,17 +3,11 @@
 from pathlib import Path
 
 from datasets.models import DatasetVersion
-from jobs.base_models.catalogue import CATALOGUE, BaseModel
+from jobs.base_models.catalogue import CATALOGUE
 from jobs.models import Job
-from jobs.selectors import model_source, models_dir
+from jobs.selectors import base_learning_rate, model_source, models_dir
 from jobs.trainer.spec import DataSource, Spec
 from jobs.trainer.token_cache import cache_folder
-
-
-def base_learning_rate(model: BaseModel, method: str) -> float:
-    if method == Job.Method.LORA:
-        return model.lora_learning_rate
-    return model.full_learning_rate
 
 
 def build_spec(job: Job) -> Spec:
