@@ -236,7 +236,7 @@ def test_a_full_disk_pauses_and_the_job_goes_on_later(tmp_path, monkeypatch):
         full.setattr("shutil.disk_usage", lambda folder: usage)
         status = of_type(train(run), "status")[-1]
     assert (status["status"], status["forced"]) == ("paused", True)
-    assert "too little room on the disk for a snapshot" in status["message"]
+    assert "too little room on the disk (a snapshot takes" in status["message"]
     assert list(run.snapshots.glob("*")) == []
     assert of_type(train(run), "status")[-1]["status"] == "succeeded"
 

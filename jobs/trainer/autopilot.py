@@ -24,10 +24,6 @@ class StartAgain(Exception):
     """Load everything anew from the last checkpoint, with other numerics."""
 
 
-class DiskFull(Exception):
-    """Too little room to write what is due. The message is for people."""
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
@@ -47,6 +43,7 @@ def halve_micro_batch(
             "with fewer max tokens, with LoRA, or with a smaller base model."
         )
     half = rows // 2
+    # In this order: a change that was not told is told at the next start.
     folder.write_numerics(replace(numerics, micro_batch=half))
     events.write(
         "autopilot",
@@ -73,28 +70,36 @@ def halve_rate(
             "rate. Start again from the last snapshot with a learning-rate scale of a "
             "tenth, and look for broken examples in the dataset."
         )
-    folder.write_numerics(replace(numerics, rate_share=0.5))
     events.write(
         "autopilot",
         step=step,
         message=(
             f"The loss became {loss} at step {step:,}. The job goes back to its last "
-            "checkpoint and on from there with half the learning rate."
+            "checkpoint and on from there with half the learning rate. Up to this step "
+            "the chart goes on showing the first try."
         ),
     )
+    folder.write_numerics(replace(numerics, rate_share=0.5))
     raise StartAgain
 
 
 def check_disk(folder: Path, needed_bytes: int, what: str) -> None:
-    """Raises DiskFull unless there is room for it, and some to spare."""
+    """Raises OSError, as the disk would, unless there is room and some to spare."""
     free = shutil.disk_usage(folder).free
     if free < needed_bytes + DISK_RESERVE_BYTES:
-        raise DiskFull(
-            f"There is too little room on the disk for a {what}: it takes "
-            f"{needed_bytes / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free. Nothing "
-            "is lost: make room, then let the job go on."
+        raise OSError(
+            errno.ENOSPC,
+            f"a {what} takes {needed_bytes / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB of "
+            "the disk are free",
         )
 
 
 def is_disk_full(error: OSError) -> bool:
     return error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
+def disk_words(error: OSError) -> str:
+    return (
+        f"There is too little room on the disk ({error.strerror}). Nothing is lost: "
+        "make room, then let the job go on."
+    )

@@ -1,15 +1,12 @@
 """[torch] Checkpoints: all that a job needs to go on exactly where it was.
 
 `checkpoint/<step>/` holds the trained weights in training precision, the optimiser's
-state, the random state and the counters, as safetensors and JSON. A folder has its name
-only when it is complete; the newest one counts.
+state and the random state as safetensors. A folder has its name only when it is
+complete; the newest one counts.
 """
 
-import json
-import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -17,38 +14,26 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from jobs.trainer.model import trained_parameters
-from jobs.trainer.runfolder import sync_folder, write_json
-
-
-@dataclass
-class Progress:
-    """Where a job stands between two steps."""
-
-    # Steps done.
-    step: int = 0
-    best_validation_loss: float | None = None
+from jobs.trainer.runfolder import complete_folder, remove_drafts
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+    folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Write `folder/<step>` and only then remove older ones."""
-    final = folder / str(progress.step)
+    """Write `folder/<step>`, steps done, and only then remove older ones."""
+    final = folder / str(step)
     if final.exists():
         return
     folder.mkdir(exist_ok=True)
-    draft = folder / f".{progress.step}"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    weights = trained_parameters(model)
-    _save(weights, draft / "model.safetensors")
-    _save(_optimizer_state(weights, optimizer), draft / "optimizer.safetensors")
-    _save({"cpu": torch.get_rng_state()}, draft / "random.safetensors")
-    write_json(draft / "progress.json", asdict(progress))
-    sync_folder(draft)
-    draft.rename(final)
-    sync_folder(folder)
-    _remove_others(folder, keep=final)
+    remove_drafts(folder)
+    with complete_folder(final) as draft:
+        weights = trained_parameters(model)
+        _save(weights, draft / "model.safetensors")
+        _save(_optimizer_state(weights, optimizer), draft / "optimizer.safetensors")
+        _save({"cpu": torch.get_rng_state()}, draft / "random.safetensors")
+    for path in folder.iterdir():
+        if path != final:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -60,8 +45,11 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 def load_checkpoint(
     checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> Progress:
-    """Put everything back in place, so that the next step equals the one not done."""
+) -> int:
+    """Put everything back in place, so that the next step equals the one not done.
+
+    Returns the steps done.
+    """
     weights = trained_parameters(model)
     with torch.no_grad():
         stored = load_file(checkpoint / "model.safetensors")
@@ -71,7 +59,7 @@ def load_checkpoint(
             raise ValueError(f"{checkpoint} holds other weights: {sorted(stored)}")
     _load_optimizer(load_file(checkpoint / "optimizer.safetensors"), weights, optimizer)
     torch.set_rng_state(load_file(checkpoint / "random.safetensors")["cpu"])
-    return Progress(**json.loads((checkpoint / "progress.json").read_bytes()))
+    return int(checkpoint.name)
 
 
 def _optimizer_state(
@@ -98,11 +86,3 @@ def _load_optimizer(
 
 def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     save_file({name: value.contiguous() for name, value in tensors.items()}, path)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _remove_others(folder: Path, keep: Path) -> None:
-    for path in folder.iterdir():
-        if path != keep:
-            shutil.rmtree(path, ignore_errors=True)

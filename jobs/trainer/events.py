@@ -53,6 +53,8 @@ class EventWriter:
         self.last_status: str | None = None
         # Snapshot requests met so far; see Control.snapshot_request.
         self.snapshot_requests = 0
+        # The lowest among the snapshots; the best one has it.
+        self.best_validation_loss: float | None = None
         # Rows at a time, as the events have it; see Numerics.micro_batch.
         self.micro_batch: int | None = None
         for event in events:
@@ -79,6 +81,8 @@ class EventWriter:
             self.last_status = event["status"]
         self.snapshot_requests = max(self.snapshot_requests, event.get("requests", 0))
         self.micro_batch = event.get("micro_batch", self.micro_batch)
+        if event.get("best"):
+            self.best_validation_loss = event["validation_loss"]
 
     def has(self, type_: str, **data: Any) -> bool:
         """Whether this event stands in the file."""

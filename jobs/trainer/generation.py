@@ -286,9 +286,13 @@ def context_length(model: Any) -> int:
 
 
 def fit(prompt: Sequence[int], max_tokens: int, context: int) -> tuple[list[int], int]:
-    """The end of the prompt that leaves room for an answer, and that room in tokens."""
-    max_tokens = max(1, min(max_tokens, context - 1))
-    return list(prompt[-(context - max_tokens) :]), max_tokens
+    """The end of the prompt that leaves room for an answer, and that room in tokens.
+
+    A prompt that fits is kept whole; a longer one keeps at least half of the context.
+    """
+    free = max(context - len(prompt), context // 2)
+    room = max(1, min(max_tokens, free))
+    return list(prompt[-(context - room) :]), room
 
 
 def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:

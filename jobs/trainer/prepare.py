@@ -48,13 +48,20 @@ def model_to_train(spec: Spec) -> nn.Module:
     return merge_adapter(model) if is_adapted(model) else model
 
 
+def num_cores() -> int:
+    """Those this process may use, which in a container are fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def choose_numerics(folder: RunFolder, spec: Spec) -> Numerics:
     """Those of the first start; a resume must round the same way."""
     if (numerics := folder.read_numerics()) is not None:
         return numerics
     rows = micro_batch_rows(spec.batch_size, spec.max_tokens, MICRO_BATCH_TOKENS)
     numerics = Numerics(
-        threads=spec.threads or os.cpu_count() or 1,
+        threads=spec.threads or num_cores(),
         dtype="bfloat16" if torch.cuda.is_available() else "float32",
         compile=False,
         micro_batch=rows,

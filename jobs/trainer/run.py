@@ -2,22 +2,21 @@
 
 import math
 import resource
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from threading import Event
 
 import torch
 from torch import nn
 
 from jobs.trainer.autopilot import (
-    DiskFull,
     StartAgain,
     Trouble,
     check_disk,
+    disk_words,
     halve_micro_batch,
     halve_rate,
     is_disk_full,
@@ -25,7 +24,6 @@ from jobs.trainer.autopilot import (
 )
 from jobs.trainer.batches import MicroBatch, micro_batches
 from jobs.trainer.checkpoint import (
-    Progress,
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
@@ -44,14 +42,15 @@ from jobs.trainer.prepare import (
     validation_batches,
 )
 from jobs.trainer.runfolder import RunFolder
-from jobs.trainer.snapshot import save_snapshot
+from jobs.trainer.snapshot import save_snapshot, snapshot_bytes
 from jobs.trainer.spec import Spec, SpecError
 from jobs.trainer.watch import validation_losses, write_completions
 
 # A checkpoint may take at most this share of the time.
 CHECKPOINT_SHARE = 1 / 20
-# Bytes of a number in training precision.
-FLOAT_BYTES = 4
+# A trained weight and the optimiser's two averages of it, in float32.
+CHECKPOINT_BYTES = 3 * 4
+FINAL = {"succeeded", "failed", "cancelled"}
 
 
 def run(path: Path) -> int:
@@ -61,34 +60,38 @@ def run(path: Path) -> int:
     """
     folder = RunFolder(path)
     events = EventWriter(folder.events)
-    if events.last_status in {"succeeded", "failed", "cancelled"}:
+    told_to_leave = Event()
+    signal.signal(signal.SIGTERM, lambda *_: told_to_leave.set())
+    if events.last_status in FINAL:
         return 0
     try:
         while True:
             try:
-                Trainer(folder, events).train()
-            except DiskFull as full:
-                # The site sees a pause that nobody asked for, and keeps it one.
-                events.write("status", status="paused", message=str(full), forced=True)
+                Trainer(folder, events, told_to_leave).train()
                 return 0
             except StartAgain:
                 continue
-            else:
-                return 0
     except (SpecError, ModelError, Trouble) as error:
         events.write("status", status="failed", message=str(error))
         return 1
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        # The site sees a pause that nobody asked for, and keeps it one.
+        events.write("status", status="paused", message=disk_words(error), forced=True)
+        return 0
 
 
 class Trainer:
     """Everything a job holds in memory. `train` is the story."""
 
-    def __init__(self, folder: RunFolder, events: EventWriter) -> None:
+    def __init__(
+        self, folder: RunFolder, events: EventWriter, told_to_leave: Event
+    ) -> None:
         self.folder = folder
         self.events = events
+        self.told_to_leave = told_to_leave
         self.spec = Spec.load(folder.spec)
-        self.asked_to_leave = False
-        signal.signal(signal.SIGTERM, self._leave)
 
         # ----- data
         spec = self.spec
@@ -114,7 +117,8 @@ class Trainer:
         self.validation = validation_batches(spec, self.numerics, self.device)
 
         # ----- where the job stands
-        self.progress = Progress()
+        # Steps done.
+        self.step = 0
         self.validated: tuple[int, Losses] | None = None
         self.last_losses: Losses | None = None
         self.checkpoint_at = time.monotonic() + spec.checkpoint_seconds
@@ -123,17 +127,22 @@ class Trainer:
         """Step by step until the last, or until people want otherwise."""
         self._resume()
         self._say_hello()
-        while self.progress.step < self.total_steps:
+        while self.step < self.total_steps:
             if self._is_to_end_now():
                 return
-            if self.progress.step == 0:
+            if self.step == 0:
                 self._watch(0)
-            self._step_safely(self.progress.step + 1)
-            self.progress.step += 1
-            self._watch(self.progress.step)
+            self._step_safely(self.step + 1)
+            self.step += 1
+            self._watch(self.step)
             self._checkpoint_if_time()
-        self.events.write("status", status="succeeded", message="")
+        self._end("succeeded")
+
+    def _end(self, status: str) -> None:
+        """For good: nobody goes on from the checkpoint, which takes much room."""
+        self.events.write("status", status=status, message="")
         self.events.sync()
+        shutil.rmtree(self.folder.checkpoint, ignore_errors=True)
 
     # ----- one step
 
@@ -253,23 +262,22 @@ class Trainer:
         if self.validation and (self.validated is None or self.validated[0] != step):
             self._validate(step)
         validation_loss = self.validated[1].loss if self.validated else None
-        best = self.progress.best_validation_loss
+        best = self.events.best_validation_loss
         is_best = validation_loss is not None and (
             best is None or validation_loss < best
         )
-        if is_best:
-            self.progress.best_validation_loss = validation_loss
         learned_loss = self.last_losses.learned_loss if self.last_losses else None
-        with self._room_for("snapshot", self.model.parameters()):
-            facts = save_snapshot(
-                self.folder.snapshots,
-                self.model,
-                self.spec,
-                step,
-                learned_loss=learned_loss,
-                validation_loss=validation_loss,
-                best=is_best,
-            )
+        if not (self.folder.snapshots / str(step)).exists():
+            check_disk(self.folder.path, snapshot_bytes(self.model), "snapshot")
+        facts = save_snapshot(
+            self.folder.snapshots,
+            self.model,
+            self.spec,
+            step,
+            learned_loss=learned_loss,
+            validation_loss=validation_loss,
+            best=is_best,
+        )
         self.events.write(
             "snapshot",
             step=step,
@@ -282,40 +290,38 @@ class Trainer:
             validation_loss=validation_loss,
             requests=requests,
         )
+        # Also when this step had its snapshot already.
+        self.events.snapshot_requests = max(self.events.snapshot_requests, requests)
 
     # ----- what people want
 
     def _is_to_end_now(self) -> bool:
         """Look at control.json: meet a request; when told to go, leave all in order."""
         control = self.folder.read_control()
-        if self.asked_to_leave:
-            self._checkpoint()
+        if control.want == "stop":
+            if self.step:
+                self._snapshot(self.step)
+            self._end("cancelled")
             return True
         if control.want == "pause":
             self._checkpoint()
             self.events.write("status", status="paused", message="")
             self.events.sync()
             return True
-        if control.want == "stop":
-            if self.progress.step:
-                self._snapshot(self.progress.step)
-            self.events.write("status", status="cancelled", message="")
-            self.events.sync()
+        if self.told_to_leave.is_set():
+            self._checkpoint()
             return True
         asked = control.snapshot_request > self.events.snapshot_requests
-        if asked and self.progress.step:
-            self._snapshot(self.progress.step, requests=control.snapshot_request)
+        if asked and self.step:
+            self._snapshot(self.step, requests=control.snapshot_request)
         return False
-
-    def _leave(self, number: int, frame: FrameType | None) -> None:
-        self.asked_to_leave = True
 
     # ----- going on later
 
     def _resume(self) -> None:
         checkpoint = latest_checkpoint(self.folder.checkpoint)
         if checkpoint is not None:
-            self.progress = load_checkpoint(checkpoint, self.model, self.optimizer)
+            self.step = load_checkpoint(checkpoint, self.model, self.optimizer)
 
     def _checkpoint_if_time(self) -> None:
         if time.monotonic() < self.checkpoint_at:
@@ -327,27 +333,12 @@ class Trainer:
         self.checkpoint_at = time.monotonic() + pause
 
     def _checkpoint(self) -> None:
-        if not self.progress.step:
+        if not self.step:
             return
+        trained = sum(p.numel() for p in trained_parameters(self.model).values())
+        check_disk(self.folder.path, trained * CHECKPOINT_BYTES, "checkpoint")
         self.events.sync()
-        # The weights and the optimiser's two averages of them.
-        trained = 3 * list(trained_parameters(self.model).values())
-        with self._room_for("checkpoint", trained):
-            save_checkpoint(
-                self.folder.checkpoint, self.model, self.optimizer, self.progress
-            )
-
-    @contextmanager
-    def _room_for(self, what: str, weights: Iterable[torch.Tensor]) -> Iterator[None]:
-        """Write only where there is room for it. Raises DiskFull."""
-        needed = FLOAT_BYTES * sum(weight.numel() for weight in weights)
-        check_disk(self.folder.path, needed, what)
-        try:
-            yield
-        except OSError as error:
-            if is_disk_full(error):
-                check_disk(self.folder.path, sys.maxsize, what)
-            raise
+        save_checkpoint(self.folder.checkpoint, self.step, self.model, self.optimizer)
 
     def _say_hello(self) -> None:
         """Status and a log line. A job that went on after a death has both already."""
@@ -370,7 +361,7 @@ class Trainer:
         self.events.write(
             "log",
             level="info",
-            message=f"Goes on from the checkpoint of step {self.progress.step:,}",
+            message=f"Goes on from the checkpoint of step {self.step:,}",
         )
         self._say_if_eased()
 
@@ -381,7 +372,7 @@ class Trainer:
             return
         self.events.write(
             "autopilot",
-            step=self.progress.step,
+            step=self.step,
             micro_batch=rows,
             message=(
                 f"From here on with {rows} rows at a time, which needs less memory: "

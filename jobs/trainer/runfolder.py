@@ -3,6 +3,9 @@
 import fcntl
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -100,10 +103,42 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     draft.replace(path)
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable, as fsync does for a file's content."""
+@contextmanager
+def complete_folder(final: Path) -> Iterator[Path]:
+    """A draft to fill, which gets the name `final` when all in it is on the disk.
+
+    A folder of that name is always complete; a draft that failed is removed.
+    """
+    draft = final.with_name(f".{final.name}.{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        for path in draft.iterdir():
+            sync_path(path)
+        sync_path(draft)
+        draft.rename(final)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    sync_path(final.parent)
+
+
+def remove_drafts(folder: Path) -> None:
+    """What killed processes had not completed."""
+    for path in folder.glob(".*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sync_path(path: Path) -> None:
+    """Make a file's content or a folder's names durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable, as fsync does for a file's content."""
+    sync_path(path)

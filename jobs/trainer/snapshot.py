@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import string
 from datetime import UTC, datetime
@@ -12,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from jobs.trainer.model import is_adapted
-from jobs.trainer.runfolder import sync_folder, write_json
+from jobs.trainer.model import is_adapted, trained_parameters
+from jobs.trainer.runfolder import complete_folder, remove_drafts, write_json
 from jobs.trainer.spec import Spec
 
 # Above this a snapshot is saved in bfloat16: the disk matters more than the last bits.
@@ -50,30 +49,44 @@ def save_snapshot(
     final = folder / str(step)
     if not final.exists():
         folder.mkdir(exist_ok=True)
-        draft = folder / f".{step}"
-        shutil.rmtree(draft, ignore_errors=True)
-        _write_model(draft, model, spec)
-        write_json(draft / "facts.json", _facts(draft, spec, step) | losses)
-        _sync_files(draft)
-        draft.rename(final)
-        sync_folder(folder)
+        remove_drafts(folder)
+        with complete_folder(final) as draft:
+            _write_model(draft, model, spec)
+            write_json(draft / "facts.json", _facts(draft, spec, step) | losses)
     facts: dict[str, Any] = json.loads((final / "facts.json").read_bytes())
     return facts
 
 
+def snapshot_bytes(model: nn.Module) -> int:
+    """About what a snapshot takes on the disk: what is trained, as it is saved."""
+    num_trained = sum(p.numel() for p in trained_parameters(model).values())
+    return num_trained * (2 if _is_large(model) else 4)
+
+
+def _is_large(model: nn.Module) -> bool:
+    return sum(p.numel() for p in model.parameters()) > LARGE_MODEL_PARAMETERS
+
+
 def _write_model(draft: Path, model: Any, spec: Spec) -> None:
-    state = model.state_dict()
-    if sum(p.numel() for p in model.parameters()) > LARGE_MODEL_PARAMETERS:
-        state = {name: value.to(torch.bfloat16) for name, value in state.items()}
+    state = _in_bfloat16(model.state_dict()) if _is_large(model) else model.state_dict()
     if is_adapted(model):
         model.save_pretrained(draft, state_dict=state, save_embedding_layers=False)
         _forget_path(draft / "adapter_config.json", spec)
-    else:
-        model.save_pretrained(draft, state_dict=state, max_shard_size="5GB")
-        for name in TOKENIZER_FILES:
-            source = Path(spec.model.path) / name
-            if source.is_file():
-                shutil.copyfile(source, draft / name)
+        return
+    model.save_pretrained(draft, state_dict=state, max_shard_size="5GB")
+    for name in TOKENIZER_FILES:
+        source = Path(spec.model.path) / name
+        if source.is_file():
+            shutil.copyfile(source, draft / name)
+
+
+def _in_bfloat16(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights that share their memory go on sharing it, so that they are saved once."""
+    cast: dict[int, torch.Tensor] = {}
+    return {
+        name: cast.setdefault(value.data_ptr(), value.to(torch.bfloat16))
+        for name, value in state.items()
+    }
 
 
 def _forget_path(config: Path, spec: Spec) -> None:
@@ -106,10 +119,3 @@ def _sha256(paths: list[Path]) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def _sync_files(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    sync_folder(folder)

@@ -6,14 +6,12 @@ when it is complete, so a folder that exists can be used.
 """
 
 import json
-import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +23,13 @@ from jobs.trainer.encoding import (
     load_tokenizer,
     tokenizer_sha256,
 )
-from jobs.trainer.examples import iter_examples
-from jobs.trainer.runfolder import sync_folder, write_json
+from jobs.trainer.examples import Segment, iter_examples
+from jobs.trainer.runfolder import complete_folder, write_json
 
-# Examples encoded at a time: enough to keep all cores busy, little memory.
+# Encoded at a time: enough to keep all cores busy, little memory.
 EXAMPLES_PER_BATCH = 2_000
+CHARACTERS_PER_BATCH = 4_000_000
+OLD_DRAFT_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,9 @@ class TokenCache:
 
 
 def cache_folder(version_folder: Path, model_folder: Path) -> Path:
-    """Models with the same tokenizer share a cache."""
-    return version_folder / "tokens" / tokenizer_sha256(model_folder)[:16]
+    """Models with the same tokenizer and end token share a cache."""
+    key = f"{tokenizer_sha256(model_folder)[:16]}-{end_of_text_id(model_folder)}"
+    return version_folder / "tokens" / key
 
 
 def open_token_cache(folder: Path) -> TokenCache | None:
@@ -93,18 +94,23 @@ def build_token_cache(
     if (cache := open_token_cache(folder)) is not None:
         return cache
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    write_json(
-        draft / "facts.json", asdict(_write(examples, model_folder, draft, progress))
-    )
-    sync_folder(draft)
+    _remove_old_drafts(folder.parent)
     try:
-        draft.rename(folder)
+        with complete_folder(folder) as draft:
+            facts = _write(examples, model_folder, draft, progress)
+            write_json(draft / "facts.json", asdict(facts))
     except OSError:
-        shutil.rmtree(draft, ignore_errors=True)
+        # The name is taken when somebody else was complete first.
+        if open_token_cache(folder) is None:
+            raise
     return TokenCache(folder)
+
+
+def _remove_old_drafts(folder: Path) -> None:
+    """Of processes that were killed long ago; a young draft may be in the making."""
+    for path in folder.glob(".*"):
+        if path.stat().st_mtime < time.time() - OLD_DRAFT_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _write(
@@ -127,8 +133,6 @@ def _write(
             np.array([len(e.ids) for e in batch], dtype=np.uint32).tofile(lengths)
             if progress:
                 progress(int(counts[0]))
-        for file in (ids, weights, lengths):
-            _sync(file)
     examples_, targets, learned, unlearned = (int(count) for count in counts)
     return CacheFacts(
         examples=examples_,
@@ -141,16 +145,18 @@ def _write(
 def _batches(examples: Path, model_folder: Path) -> Iterator[list[Encoded]]:
     tokenizer = load_tokenizer(model_folder)
     end_id = end_of_text_id(model_folder)
-    source = iter_examples(examples)
-    while batch := list(islice(source, EXAMPLES_PER_BATCH)):
+    batch: list[list[Segment]] = []
+    num_characters = 0
+    for segments in iter_examples(examples):
+        batch.append(segments)
+        num_characters += sum(len(text) for text, _ in segments)
+        if len(batch) == EXAMPLES_PER_BATCH or num_characters > CHARACTERS_PER_BATCH:
+            yield encode_examples(tokenizer, batch, end_id)
+            batch, num_characters = [], 0
+    if batch:
         yield encode_examples(tokenizer, batch, end_id)
 
 
 def _count(encoded: Encoded) -> npt.NDArray[np.int64]:
     learned = sum(weight > 0 for weight in encoded.weights[1:])
     return np.array([1, len(encoded.ids) - 1, learned, learned == 0], dtype=np.int64)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
