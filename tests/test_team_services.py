@@ -79,3 +79,24 @@ def test_changes_are_in_the_audit_trail(admin, member):
 def test_a_short_password_is_refused(member):
     with pytest.raises(UserError, match="too short"):
         services.set_password(member=member, password="abc")
+
+
+@pytest.mark.parametrize(
+    ("change", "choices"),
+    [
+        (services.create_sign_in_link, {}),
+        (services.set_password, {"password": "long enough 42"}),
+        (services.create_api_key, {}),
+    ],
+)
+def test_a_change_that_cannot_be_recorded_is_none(member, monkeypatch, change, choices):
+    def fail(**_):
+        raise OSError
+
+    before = Member.objects.get().password
+    monkeypatch.setattr(services, "record", fail)
+    with pytest.raises(OSError):
+        change(member=member, **choices)
+    assert Member.objects.get().password == before
+    assert not SignInLink.objects.exists()
+    assert not ApiKey.objects.exists()

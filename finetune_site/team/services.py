@@ -57,6 +57,7 @@ def create_member(
     return member
 
 
+@transaction.atomic
 def create_sign_in_link(*, member: Member, by: Member | None = None) -> str:
     """Returns the token, which is kept nowhere."""
     token = secrets.token_urlsafe(24)
@@ -69,6 +70,7 @@ def create_sign_in_link(*, member: Member, by: Member | None = None) -> str:
     return token
 
 
+@transaction.atomic
 def consume_sign_in_link(*, token: str) -> Member | None:
     """The member whose link it was, for the one caller that comes first."""
     now = timezone.now()
@@ -87,6 +89,7 @@ def consume_sign_in_link(*, token: str) -> Member | None:
     return link.member
 
 
+@transaction.atomic
 def set_password(*, member: Member, password: str) -> None:
     try:
         validate_password(password, member)
@@ -147,6 +150,7 @@ def _check_an_admin_is_left() -> None:
         )
 
 
+@transaction.atomic
 def create_api_key(*, member: Member, name: str = "", by: Member | None = None) -> str:
     """Returns the key, which is shown once and kept nowhere."""
     key = KEY_PREFIX + secrets.token_urlsafe(24)
@@ -163,6 +167,7 @@ def create_api_key(*, member: Member, name: str = "", by: Member | None = None) 
     return key
 
 
+@transaction.atomic
 def revoke_api_key(*, key: ApiKey, by: Member) -> None:
     unrevoked = ApiKey.objects.filter(pk=key.pk, revoked_at=None)
     if unrevoked.update(revoked_at=timezone.now()):
