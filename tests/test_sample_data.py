@@ -1,9 +1,9 @@
 """The sample data people try first: counts, format, weights, no overlap."""
 
-import json
 import re
 from pathlib import Path
 
+import jsonlines
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "datasets" / "sample_data"
@@ -22,8 +22,8 @@ every_txt = pytest.mark.parametrize("name", NUM_STORIES)
 
 
 def examples(name):
-    lines = (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["data"] for line in lines]
+    with jsonlines.open(FOLDER / f"{name}.jsonl") as lines:
+        return [line["data"] for line in lines]
 
 
 def segments(name, position):
@@ -45,10 +45,10 @@ def test_number_of_examples(name):
 
 @every_jsonl
 def test_lines_have_the_long_form(name):
-    for line in (FOLDER / f"{name}.jsonl").open(encoding="utf-8"):
-        fields = json.loads(line)
-        assert list(fields) == ["data"]
-        assert list(fields["data"]) == ["text_list", "loss_weights"]
+    with jsonlines.open(FOLDER / f"{name}.jsonl") as lines:
+        for line in lines:
+            assert list(line) == ["data"]
+            assert list(line["data"]) == ["text_list", "loss_weights"]
 
 
 @every_jsonl
