@@ -3,6 +3,8 @@
 
 const SETTLE_MS = 250;
 let latest = 0;
+// Changes reach the server in the order in which they were made.
+let answered = Promise.resolve();
 // Somebody is typing a loss weight: the change that follows will bring a newer answer.
 let typing = false;
 
@@ -27,7 +29,8 @@ function show(html, url) {
 async function swap(url, options) {
   const mine = ++latest;
   const { hash } = new URL(url, location.href);
-  const answer = await fetch(url, options).catch(() => null);
+  answered = answered.then(() => fetch(url, options).catch(() => null));
+  const answer = await answered;
   // Only the answer to the newest request is shown.
   if (mine !== latest || typing) return;
   if (!answer || !answer.headers.get("Content-Type")?.startsWith("text/html")) return location.reload();
@@ -90,5 +93,11 @@ document.addEventListener("change", (event) => {
   if (event.target.matches("[data-rule] select")) countSegments();
   const form = event.target.closest("[data-weights]");
   if (form) saveSoon(form);
+});
+// No "change" comes when somebody takes back what was typed.
+document.addEventListener("focusout", (event) => {
+  const form = event.target.closest("[data-weights]");
+  if (typing && form) saveSoon(form);
+  typing = false;
 });
 countSegments();

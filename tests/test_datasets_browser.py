@@ -101,6 +101,33 @@ def test_what_is_typed_while_an_answer_comes_stays(editing):
     assert changes() == [(1, 0, 0.7), (1, 1, 0.25)]
 
 
+def test_typing_that_is_taken_back_stops_no_change(editing):
+    first = editing.get_by_label("Loss weight of segment 1 as a number")
+    second = editing.get_by_label("Loss weight of segment 2 as a number")
+    first.fill("0.7")
+    second.focus()
+    second.press("End")
+    second.press("5")
+    second.press("Backspace")
+    second.press("Tab")
+    expect(editing.get_by_text("Undo the last change")).to_be_visible()
+    assert changes() == [(1, 0, 0.7)]
+
+
+def test_a_change_waits_until_the_one_before_has_arrived(editing):
+    held = []
+    editing.route("**/examples/*/", lambda route: held.append(route), times=1)
+    field = editing.get_by_label("Loss weight of segment 1 as a number")
+    for weight in ["0.7", "0.8"]:
+        field.fill(weight)
+        field.press("Enter")
+    editing.wait_for_timeout(300)
+    assert changes() == []
+    held[0].continue_()
+    expect(editing.get_by_text("Undo the last change")).to_be_visible()
+    assert changes() == [(1, 0, 0.7), (1, 0, 0.8)]
+
+
 def test_undo_brings_the_weight_back(editing):
     field = editing.get_by_label("Loss weight of segment 2 as a number")
     field.fill("0.5")
