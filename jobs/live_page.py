@@ -248,11 +248,12 @@ def _readings(job: Job) -> dict[str, Any]:
     points = _thinned(job.uid, stride, job.step // stride)
     validation = read_validation(job)
     train = points["loss"]
+    first = train[0].value if train else None
     latest = latest_loss(job)
     return {
         "advice": _advice(job, validation),
         "train_loss": latest,
-        "fall": 1 - latest / train[0].value if latest and train[0].value else None,
+        "fall": 1 - latest / first if latest and first else None,
         "best_validation": best_point(validation) if validation else None,
         "total_memory": psutil.virtual_memory().total,
         "sparks": {
