@@ -58,7 +58,7 @@ class PlanView:
 
 
 def read_plan(values: dict[str, Any]) -> PlanView:
-    """`values` by field name, valid ones only. Starts the counting of tokens."""
+    """`values` by field name, valid ones only."""
     version, base_model = values.get("dataset_version"), values.get("base_model")
     model = CATALOGUE.get(str(base_model))
     known = all(values.get(name) is not None for name in SETTINGS)
@@ -67,7 +67,6 @@ def read_plan(values: dict[str, Any]) -> PlanView:
     folder = cache_folder(version.folder, model.folder(models_dir()))
     tokens = open_token_cache(folder)
     if tokens is None:
-        start_counting(version, model.name)
         return PlanView("counting", values=values)
     job = Job(
         dataset_version=version,

@@ -49,9 +49,17 @@ def job_new(request: HttpRequest) -> HttpResponse:
 
 def _form_page(request: HttpRequest, form: JobForm) -> HttpResponse:
     values = form.cleaned_data if form.is_bound else job_defaults.resolve(form.initial)
-    context = {"form": form, "view": planning.read_plan(values)}
+    context = {"form": form, "view": _plan_of(values)}
     status = HTTPStatus.UNPROCESSABLE_ENTITY if form.is_bound else HTTPStatus.OK
     return render(request, "jobs/new.html", context, status=status)
+
+
+def _plan_of(values: dict[str, Any]) -> planning.PlanView:
+    """The plan, or that it is being counted for: then the form asks again."""
+    view = planning.read_plan(values)
+    if view.state == "counting":
+        planning.start_counting(values["dataset_version"], values["base_model"])
+    return view
 
 
 @require_GET
@@ -60,7 +68,7 @@ def job_plan(request: HttpRequest) -> JsonResponse:
     """The plan for the form as it stands, and what suits a newly chosen dataset."""
     form = JobForm(request.GET)
     form.is_valid()
-    view = planning.read_plan(form.cleaned_data)
+    view = _plan_of(form.cleaned_data)
     answer: dict[str, Any] = {
         "html": render_to_string("jobs/_plan.html", {"view": view}),
         "counting": view.state == "counting",
