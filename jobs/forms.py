@@ -9,12 +9,12 @@ from datasets.models import DatasetVersion
 from finetune_site.errors import UserError
 from finetune_site.parsing import small_int
 from jobs.base_models.catalogue import CATALOGUE
+from jobs.engines.registry import TITLES
 from jobs.models import Job, Snapshot
 from jobs.selectors import models_dir
 
 # What the radio of the base models says when a snapshot is chosen instead.
 SNAPSHOT = "snapshot"
-ENGINES = [("local", "This machine")]
 
 
 class LinesWidget(forms.Textarea):
@@ -98,7 +98,9 @@ class JobForm(forms.Form):
             "invalid_choice": "This snapshot is gone. Choose another one.",
         },
     )
-    engine = forms.ChoiceField(label="Engine", choices=ENGINES, initial="local")
+    engine = forms.ChoiceField(
+        label="Engine", choices=list(TITLES.items()), initial="local"
+    )
     epochs = whole("Epochs", 1, 1000, "How often the model sees each example.")
     batch_size = whole("Batch size", 1, 4096, "More rows: fewer, calmer steps.")
     max_tokens = whole("Max tokens", 8, 131072, "Longer examples are cut into pieces.")

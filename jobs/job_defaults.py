@@ -10,6 +10,7 @@ from datasets.models import DatasetVersion
 from finetune_site.parsing import small_int
 from finetune_site.wording import count
 from jobs.base_models.catalogue import CATALOGUE
+from jobs.engines.registry import TITLES
 from jobs.forms import SNAPSHOT, selectable_versions
 from jobs.models import Job, Snapshot
 from jobs.selectors import base_learning_rate, default_name, suggest_settings
@@ -108,7 +109,7 @@ def describe(job: Job) -> list[tuple[str, str]]:
         ("Dataset", str(job.dataset_version)),
         ("Validation dataset", str(job.validation_version or "none")),
         ("Start from", start),
-        ("Engine", "This machine" if job.engine == "local" else job.engine),
+        ("Engine", TITLES.get(job.engine, job.engine)),
         ("What changes", job.get_method_display()),
         ("Epochs", count(job.epochs)),
         ("Batch size", f"{_units(job.batch_size, 'row')} a step"),

@@ -33,6 +33,8 @@ class Engine(Protocol):
     """Every call may be repeated: it brings a state about, it sends no message."""
 
     name: str
+    # For people.
+    title: str
     jobs_at_once: int
 
     def start(self, job: Job, spec: Spec) -> None:

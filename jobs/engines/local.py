@@ -36,6 +36,7 @@ LEAVE_SECONDS = 30.0
 
 class LocalEngine:
     name = "local"
+    title = "This machine"
     jobs_at_once = 1
 
     def start(self, job: Job, spec: Spec) -> None:

@@ -7,6 +7,9 @@ from jobs.engines.local import LocalEngine
 ENGINES: dict[str, Engine] = {"local": LocalEngine()}
 
 
+TITLES = {name: engine.title for name, engine in ENGINES.items()}
+
+
 def get_engine(name: str) -> Engine:
     engine = ENGINES.get(name)
     if engine is None:
