@@ -3,9 +3,11 @@
 
 import { bringInto } from "./refresh.js";
 
-const POLL_MS = 2000;
+const POLL_MS = 1000;
 const RETRY_MS = 1000;
 const MAX_FAILURES = 2;
+// Then a stream is tried again: what held it up may be gone.
+const MAX_POLLS = 15;
 const PHONE_PIXELS = 640;
 
 const page = document.querySelector("[data-live]");
@@ -14,6 +16,8 @@ let seq = Number(urls.seq);
 let stream = null;
 let timer = 0;
 let failures = 0;
+// Which run of polling may go on; those before it were ended while they fetched.
+let run = 0;
 let final = "final" in urls;
 
 function fragment(html) {
@@ -137,6 +141,7 @@ function apply(update) {
 function stop() {
   stream?.close();
   stream = null;
+  run += 1;
   clearTimeout(timer);
 }
 
@@ -157,19 +162,36 @@ function open() {
   });
 }
 
-async function poll() {
+// Undefined when the site does not answer, or sends to the sign-in page.
+async function fetchUpdate() {
   try {
     const answer = await fetch(address(urls.parts), { headers: { Accept: "application/json" } });
-    if (answer.ok && !answer.redirected) apply(await answer.json());
-  } finally {
-    if (!final && !document.hidden) timer = setTimeout(poll, POLL_MS);
+    return answer.ok && !answer.redirected ? await answer.json() : undefined;
+  } catch {
+    return undefined;
   }
+}
+
+async function poll() {
+  const mine = run;
+  for (let polls = 0; polls < MAX_POLLS;) {
+    const update = await fetchUpdate();
+    if (mine !== run) return;
+    if (update) {
+      polls += 1;
+      apply(update);
+    }
+    if (mine !== run) return;
+    await new Promise((resolve) => { timer = setTimeout(resolve, POLL_MS); });
+  }
+  failures = MAX_FAILURES - 1;
+  start();
 }
 
 function start() {
   if (final || document.hidden) return;
   if (failures < MAX_FAILURES && "EventSource" in window) open();
-  else poll().catch(() => {});
+  else poll();
 }
 
 function onVisibility() {

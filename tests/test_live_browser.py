@@ -88,6 +88,38 @@ def test_polling_takes_over_where_no_stream_comes_through(live, job):
     expect(live.locator(".progress-head")).to_contain_text("Step 11", timeout=10_000)
 
 
+def test_after_some_polls_a_stream_is_tried_again(live, job):
+    live.clock.install()
+    live.route("**/live?*", lambda route: route.abort())
+    live.reload()
+    for _ in range(2):
+        live.clock.run_for(1000)
+    live.unroute("**/live?*")
+    with live.expect_request("**/live?*", timeout=15_000):
+        for _ in range(25):
+            live.clock.run_for(1000)
+            live.wait_for_timeout(150)
+    add_step(job, 11)
+    expect(live.locator(".progress-head")).to_contain_text("Step 11 of 100")
+
+
+def test_hiding_during_a_poll_leaves_one_loop(live, job):
+    live.route("**/live?*", lambda route: route.abort())
+    held = []
+    live.route("**/parts.json*", lambda route: held.append(route))
+    with live.expect_request("**/parts.json*"):
+        live.reload()
+    for hidden in (True, False):
+        set_hidden(live, hidden)
+    live.unroute("**/parts.json*")
+    for route in held:
+        route.continue_()
+    asked = []
+    live.on("request", lambda request: asked.append("parts.json" in request.url))
+    live.wait_for_timeout(2500)
+    assert 1 <= sum(asked) <= 3
+
+
 def test_hidden_tab_waits_and_then_catches_up(live, job):
     set_hidden(live, True)
     add_step(job, 12)
