@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import requests
+from django.db import DatabaseError, connection, connections
 from django.urls import reverse
 
 from jobs import hub
@@ -150,3 +151,22 @@ def test_signed_out_goes_to_sign_in(server, job):
 def test_unknown_job_is_404(server, cookies):
     url = server + reverse("job-live", args=[987654])
     assert requests.get(url, cookies=cookies, timeout=5).status_code == 404
+
+
+def test_the_hub_keeps_its_connection_until_an_error():
+    def look():
+        connection.ensure_connection()
+        return connection.connection
+
+    def fail():
+        raise DatabaseError
+
+    def ask(read):
+        return hub._thread.submit(hub._with_db, read).result()
+
+    kept = ask(look)
+    assert ask(look) is kept
+    with pytest.raises(DatabaseError):
+        ask(fail)
+    assert ask(look) is not kept
+    hub._thread.submit(connections.close_all).result()
