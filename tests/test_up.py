@@ -22,7 +22,7 @@ def site(tmp_path_factory):
 
 
 def test_an_empty_folder_comes_to_life(site):
-    assert set(site.health()["processes"]) == {*PROCESSES, "trainers"}
+    assert set(site.health()["processes"]) == set(PROCESSES)
     assert site.data_dir.stat().st_mode & 0o777 == 0o700
 
 
