@@ -1,10 +1,14 @@
 """Large bodies are refused before Django writes them anywhere."""
 
+import socket
+import tempfile
+
 import pytest
 import requests
 from django.urls import reverse
 
 from finetune_site.body_limit import most_bytes
+from finetune_site.processes import web
 from tests.web_server import serve
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -46,3 +50,12 @@ def test_a_form_comes_through(server):
 def test_uploads_may_be_as_large_as_the_settings_say(settings, name, args):
     settings.MAX_UPLOAD_BYTES = 50 * MEGABYTE
     assert most_bytes(reverse(name, args=args)) > 50 * MEGABYTE
+
+
+def test_the_web_process_keeps_bodies_on_the_disk_of_uploads(monkeypatch, settings):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(web.lifeline, "hold", lambda: None)
+    monkeypatch.setattr(web.uvicorn.Server, "run", lambda server, sockets: None)
+    monkeypatch.setenv(web.LISTEN_VARIABLE, str(socket.socket().detach()))
+    web.main()
+    assert tempfile.gettempdir() == str(settings.FILE_UPLOAD_TEMP_DIR)
