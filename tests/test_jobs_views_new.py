@@ -1,5 +1,7 @@
 """The form of a new job, and its plan."""
 
+import re
+
 import pytest
 from django.urls import reverse
 
@@ -182,6 +184,18 @@ def test_plan_is_exact_once_tokens_are_counted(signed_in, version):
     assert "1 row of 64" in answer["html"]
     assert "1 step × 3 epochs" in answer["html"]
     assert answer["counting"] is False
+
+
+def test_plan_counts_the_completions_of_all_prompts(signed_in, version):
+    planning.count_tokens(version.pk, "tiny")
+    html = [
+        signed_in.get(
+            reverse("job-plan"), {**form_data(version), "num_prompts": num}
+        ).json()["html"]
+        for num in (1, 5)
+    ]
+    times = [int(re.search(r"Completions</dt><dd>(\d+)", one)[1]) for one in html]
+    assert times[1] == 5 * times[0]
 
 
 def test_plan_waits_for_valid_numbers(signed_in, version):

@@ -12,11 +12,15 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from finetune_site.errors import UserError
+from finetune_site.parsing import small_int
 from finetune_site.team.access import current_member, member_required
 from jobs import job_defaults, job_list, live_page, planning
 from jobs.forms import JobForm
 from jobs.models import Job
 from jobs.services import jobs as services
+
+
+MOST_PROMPTS = 1000
 
 
 @require_GET
@@ -68,7 +72,10 @@ def job_plan(request: HttpRequest) -> JsonResponse:
     """The plan for the form as it stands, and what suits a newly chosen dataset."""
     form = JobForm(request.GET)
     form.is_valid()
-    view = _plan_of(form.cleaned_data)
+    # Their texts would make the address too long, and only their number counts.
+    num_prompts = small_int(request.GET.get("num_prompts", "")) or 0
+    prompts = [""] * min(num_prompts, MOST_PROMPTS)
+    view = _plan_of({**form.cleaned_data, "prompts": prompts})
     answer: dict[str, Any] = {
         "html": render_to_string("jobs/_plan.html", {"view": view}),
         "counting": view.state == "counting",
