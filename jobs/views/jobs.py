@@ -19,7 +19,6 @@ from jobs.forms import JobForm
 from jobs.models import Job
 from jobs.services import jobs as services
 
-
 MOST_PROMPTS = 1000
 
 
