@@ -20,6 +20,11 @@ urlpatterns = [
         name="dataset-download",
     ),
     path(
+        "<int:pk>/versions/<int:number>/left-out.jsonl",
+        sets.dataset_problems,
+        name="dataset-problems",
+    ),
+    path(
         "<int:pk>/versions/<int:number>/rule/", drafts.dataset_rule, name="dataset-rule"
     ),
     path(

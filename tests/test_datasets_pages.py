@@ -1,5 +1,8 @@
 """The pages of datasets in a browser's eyes, and who may do what."""
 
+import io
+
+import jsonlines
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
@@ -22,7 +25,15 @@ def version(member):
 
 
 def address(version, name):
-    needs_number = name in {"download", "rule", "undo", "discard", "save", "rejoin"}
+    needs_number = name in {
+        "download",
+        "problems",
+        "rule",
+        "undo",
+        "discard",
+        "save",
+        "rejoin",
+    }
     args = [version.dataset_id] + ([version.number] if needs_number else [])
     if name == "weights":
         args += [version.number, 1]
@@ -267,6 +278,15 @@ def test_a_version_is_downloaded_as_it_is(client, member, version):
     answer = client.get(address(version, "download"))
     assert b"".join(answer) == version.examples_path.read_bytes()
     assert 'filename="sums-1.jsonl"' in answer["Content-Disposition"]
+
+
+def test_lines_that_were_left_out_are_downloaded_as_jsonl(client, viewer, version):
+    problem = {"line": 3, "message": "this is not JSON", "text": '{"data": <'}
+    DatasetVersion.objects.update(problems=[problem], num_bad=1)
+    client.force_login(viewer)
+    answer = client.get(address(version, "problems"))
+    with jsonlines.Reader(io.StringIO(answer.content.decode())) as lines:
+        assert list(lines) == [problem]
 
 
 def test_unspaced_segments_are_noticed_and_joined(client, member, version):

@@ -1,7 +1,9 @@
 """Pages of datasets as a whole: list, upload, versions, report, rename, delete."""
 
 from http import HTTPStatus
+from io import StringIO
 
+import jsonlines
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
@@ -11,7 +13,12 @@ from datasets import services
 from datasets.forms import NameForm, UploadForm
 from datasets.models import Dataset, DatasetVersion
 from datasets.selectors import list_datasets, list_versions, progress_of
-from datasets.views.pages import dataset_context, dataset_url, get_dataset
+from datasets.views.pages import (
+    dataset_context,
+    dataset_url,
+    get_dataset,
+    get_version,
+)
 from finetune_site.errors import UserError
 from finetune_site.team.access import current_member, member_required
 
@@ -51,6 +58,19 @@ def dataset_report(request: HttpRequest, pk: int) -> HttpResponse:
         request,
         "datasets/report.html",
         {**context, "tab": "report", "report": report, "uploads": uploads},
+    )
+
+
+@require_safe
+def dataset_problems(request: HttpRequest, pk: int, number: int) -> HttpResponse:
+    """The lines that were left out, one object a line, to mend them in the file."""
+    text = StringIO()
+    with jsonlines.Writer(text) as writer:
+        writer.write_all(get_version(pk, number).problems)
+    return HttpResponse(
+        text.getvalue(),
+        content_type="application/jsonl; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="left-out.jsonl"'},
     )
 
 
