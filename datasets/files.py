@@ -14,7 +14,7 @@ from types import TracebackType
 import numpy as np
 
 from jobs.trainer.examples import Segment, load_line
-from jobs.trainer.runfolder import sync_folder
+from jobs.trainer.runfolder import sync_path
 
 OFFSET = np.dtype("<u8")
 PART_MARK = ".part-"
@@ -85,7 +85,7 @@ class ExamplesWriter:
         self._sync()
         for part, target in zip(self._parts, self._targets, strict=True):
             part.rename(target)
-        sync_folder(self.path.parent)
+        sync_path(self.path.parent)
 
     def _sync(self) -> None:
         for file in (self._lines, self._index):

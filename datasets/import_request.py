@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from datasets.plain_text import TextSplit
-from jobs.trainer.runfolder import sync_folder
+from jobs.trainer.runfolder import sync_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class ImportRequest:
             file.write(orjson.dumps(asdict(self)))
             file.flush()
             os.fsync(file.fileno())
-        sync_folder(folder)
+        sync_path(folder)
 
     @classmethod
     def read(cls, folder: Path) -> "ImportRequest":

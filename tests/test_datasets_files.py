@@ -8,7 +8,7 @@ from datasets.files import ExamplesWriter
 
 def test_never_much_waits_for_the_disk_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "SYNC_BYTES", 1000)
-    monkeypatch.setattr(files, "sync_folder", lambda folder: None)
+    monkeypatch.setattr(files, "sync_path", lambda folder: None)
     synced = [0]
     monkeypatch.setattr(
         files.os, "fsync", lambda number: synced.append(os.fstat(number).st_size)

@@ -18,7 +18,7 @@ from finetune_site.errors import UserError
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
 from finetune_site.wording import num_bytes
-from jobs.trainer.runfolder import sync_folder
+from jobs.trainer.runfolder import sync_path
 
 KINDS = {".jsonl": "jsonl", ".txt": "txt"}
 UPLOAD_NAME = "upload.bin"
@@ -171,5 +171,5 @@ def _take_in(upload: UploadedFile | Path | str, folder: Path) -> None:
         shutil.copyfile(upload, target)
     with target.open("rb+") as file:
         os.fsync(file.fileno())
-    sync_folder(folder)
-    sync_folder(folder.parent)
+    sync_path(folder)
+    sync_path(folder.parent)
