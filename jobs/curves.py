@@ -12,7 +12,6 @@ from jobs.models import Job
 MAX_POINTS = 1500
 # The share of the past in a smoothed line; what is older than this hardly counts.
 SMOOTHING = 0.8
-LATEST_STEPS = 30
 MEASURES = ("loss", "learned_loss", "lr", "tokens_per_second", "memory_bytes")
 
 
@@ -79,11 +78,12 @@ def smoothed(points: Sequence[Point]) -> Iterator[Point]:
         yield Point(point.step, total / weight)
 
 
-def latest_loss(job: Job) -> float | None:
-    """Train loss as the smoothed line ends: single steps jump too much to be read."""
-    rows = job.events.filter(type="step").order_by("-seq").values_list("step", "data")
-    points = _points(list(rows[:LATEST_STEPS])[::-1], "loss")
-    return list(smoothed(points))[-1].value if points else None
+def smoothed_on(last: float | None, value: float | None, num: int) -> float | None:
+    """The next point of `smoothed`, its number `num`, from the last one."""
+    if last is None or value is None:
+        return last if value is None else value
+    weight = (1 - SMOOTHING**num) / (1 - SMOOTHING)
+    return (last * (weight - 1) + value) / weight
 
 
 def _points(rows: list[tuple[int, dict[str, Any]]], name: str) -> list[Point]:

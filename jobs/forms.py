@@ -6,6 +6,7 @@ from django import forms
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from datasets.models import DatasetVersion
+from finetune_site import wording
 from finetune_site.errors import UserError
 from finetune_site.parsing import small_int
 from jobs.base_models.catalogue import CATALOGUE
@@ -49,7 +50,7 @@ def whole(label: str, low: int, high: int, help_text: str = "") -> forms.Integer
 
 class VersionField(forms.ModelChoiceField):
     def label_from_instance(self, obj: DatasetVersion) -> str:
-        return f"{obj} ({obj.num_examples:,} examples)"
+        return f"{obj} ({wording.counted(obj.num_examples, 'example')})"
 
 
 class SnapshotField(forms.ModelChoiceField):

@@ -53,6 +53,8 @@ def from_link(query: QueryDict) -> dict[str, Any]:
     }
     if snapshot:
         values["method"] = snapshot.method
+        # Another order of rows than the parent's, which it knows by heart.
+        values["seed"] = snapshot.job.seed + 1
         values["validation_version"] = snapshot.job.validation_version
         values["prompts"] = snapshot.job.prompts
     return values

@@ -13,7 +13,6 @@ from finetune_site.wording import count
 from jobs.curves import (
     Point,
     best_point,
-    latest_loss,
     read_points,
     read_validation,
     stride_of,
@@ -249,7 +248,7 @@ def _readings(job: Job) -> dict[str, Any]:
     validation = read_validation(job)
     train = points["loss"]
     first = train[0].value if train else None
-    latest = latest_loss(job)
+    latest = job.train_loss
     return {
         "advice": _advice(job, validation),
         "train_loss": latest,

@@ -143,9 +143,11 @@ def _warnings(plan: dict[str, Any], memory_total: int) -> Iterator[str]:
             "nothing to learn: all their loss weights are 0."
         )
     if plan["pieces_cut"]:
+        cut = plan["pieces_cut"]
+        are, too = ("is", "is") if cut == 1 else ("are", "are")
         yield (
-            f"{plan['pieces_cut']:,} examples are longer than max tokens and are cut "
-            "into pieces."
+            f"{wording.counted(cut, 'example')} {are} longer than max tokens and {too} "
+            "cut into pieces."
         )
     if (steps := plan["steps_per_epoch"]) < FEW_STEPS:
         few = "1 step an epoch is" if steps == 1 else f"{steps} steps an epoch are"

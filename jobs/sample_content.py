@@ -20,7 +20,9 @@ SAMPLES = {
     "Short stories": "stories.txt",
     "Short stories, validation": "stories-validation.txt",
 }
-JOB_NAME = "Sample: jokes"
+JOB_NAME = "Sample: capitals"
+# About a minute on a laptop, so that there is something to watch.
+EPOCHS = 40
 
 
 def create_sample_content(member: Member) -> None:
@@ -40,7 +42,7 @@ def create_sample_job(member: Member) -> None:
         DatasetVersion.objects.filter(
             dataset__name__iexact=name, status=DatasetVersion.Status.READY
         ).first()
-        for name in ("Jokes", "Jokes, validation")
+        for name in ("Capitals", "Capitals, validation")
     )
     if training is None:
         return
@@ -50,5 +52,5 @@ def create_sample_job(member: Member) -> None:
         dataset_version=training,
         validation_version=validation,
         base_model="tiny",
-        epochs=3,
+        epochs=EPOCHS,
     )

@@ -158,7 +158,7 @@ def _divergence_advice(job: Job) -> Advice | None:
     if first is None or last is None or job.step < 20 or last < first * 1.3:
         return None
     return Advice(
-        f"Train loss is {last:.2f} at step {job.step}, above {first:.2f} at the "
+        f"Learned loss is {last:.2f} at step {job.step}, above {first:.2f} at the "
         f"beginning. Try a learning-rate scale of {job.learning_rate_scale / 4:g}.",
         job.step,
     )

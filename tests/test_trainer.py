@@ -145,6 +145,20 @@ def test_stop_keeps_a_last_snapshot(tmp_path):
     assert (run.snapshots / str(step) / "model.safetensors").is_file()
 
 
+def test_a_stop_after_a_death_keeps_what_was_learned(tmp_path):
+    """No checkpoint yet: the steps are done again before the last snapshot."""
+    run = make_run(tmp_path / "run", **LONG | {"checkpoint_seconds": 1000})
+    trainer = start_trainer(run)
+    wait_for_step(run, 6)
+    os.kill(trainer.pid, signal.SIGKILL)
+    trainer.wait()
+    last = of_type(read_events(run.events)[0], "step")[-1]["step"]
+    run.write_control(Control(want="stop"))
+    events = train(run)
+    assert of_type(events, "status")[-1]["status"] == "cancelled"
+    assert [event["step"] for event in of_type(events, "snapshot")] == [last]
+
+
 def test_takes_a_snapshot_when_asked(tmp_path):
     run = make_run(tmp_path / "run", **LONG)
     run.write_control(Control(want="run", snapshot_request=1))

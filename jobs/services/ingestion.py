@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import transaction
 
+from jobs.curves import smoothed_on
 from jobs.engines.base import Report
 from jobs.models import Event, Job, Snapshot
 from jobs.trainer.events import Event as Line
@@ -108,8 +109,9 @@ def apply_step(job: Job, line: Line, last_step_at: datetime | None) -> None:
     job.status_message = ""
     job.step = line["step"]
     job.epoch = line["epoch"]
-    job.train_loss = line["loss"]
-    job.learned_loss = line["learned_loss"]
+    # Single steps jump too much to be read: these end as the chart's lines do.
+    job.train_loss = smoothed_on(job.train_loss, line["loss"], job.step)
+    job.learned_loss = smoothed_on(job.learned_loss, line["learned_loss"], job.step)
     if job.first_learned_loss is None:
         job.first_learned_loss = line["learned_loss"]
     job.tokens_per_second = line["tokens_per_second"]
@@ -149,7 +151,7 @@ def apply_snapshot(job: Job, line: Line) -> None:
         relative_path=line["path"],
         sha256=line["sha256"],
         num_bytes=line["num_bytes"],
-        learned_loss=line.get("learned_loss"),
+        learned_loss=job.learned_loss,
         validation_loss=line.get("validation_loss"),
         best=line["best"],
         created_at=time_of(line),

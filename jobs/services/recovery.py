@@ -17,28 +17,31 @@ def recover(job: Job, *, launched: bool) -> bool:
     """
     if job.status == Status.STARTING and not launched:
         return wait_for_launch(job)
-    if job.want != Job.Want.RUN:
+    if may_leave(job):
         leave(job)
         return False
     return resume(job)
 
 
 def wait_for_launch(job: Job) -> bool:
-    """Its launcher is still at work, unless too much time has passed.
-
-    A job to be stopped is launched too: for the last snapshot of what it learned.
-    """
-    if job.want == Job.Want.PAUSE or (job.want == Job.Want.STOP and not job.step):
+    """Its launcher is still at work, unless too much time has passed."""
+    if may_leave(job):
         leave(job)
         return False
     return claim_is_stale(job) and reclaim(job)
 
 
-def leave(job: Job) -> None:
-    """People wanted it to pause or stop, and no trainer is there to say so."""
+def may_leave(job: Job) -> bool:
+    """A job to be stopped is started again, for a last snapshot of what it learned."""
     if job.want == Job.Want.STOP:
-        message = "Stopped. The trainer had ended before it took a last snapshot."
-        end_job(job, Status.CANCELLED, message if job.step else "", was={job.status})
+        return job.step == 0
+    return job.want == Job.Want.PAUSE
+
+
+def leave(job: Job) -> None:
+    """People wanted it to pause or stop, and no trainer is needed for that."""
+    if job.want == Job.Want.STOP:
+        end_job(job, Status.CANCELLED, "", was={job.status})
         return
     live = Job.objects.filter(pk=job.pk, status=job.status, want=Job.Want.PAUSE)
     live.update(status=Status.PAUSED, claimed_at=None)
@@ -48,7 +51,8 @@ def resume(job: Job) -> bool:
     """Go on from the checkpoint; a job that dies again and again ends as failed."""
     deaths = 1 if job.step > job.deaths_at_step else job.deaths + 1
     if deaths >= MAX_DEATHS:
-        end_job(job, Status.FAILED, last_words(job, deaths), was={job.status})
+        end = Status.CANCELLED if job.want == Job.Want.STOP else Status.FAILED
+        end_job(job, end, last_words(job, deaths), was={job.status})
         return False
     # The first death may have any reason; the same again is most often memory.
     eased = get_engine(job.engine).ease(job) if deaths > 1 else ""

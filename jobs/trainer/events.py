@@ -51,6 +51,8 @@ class EventWriter:
         self.seq = 0
         self.recorded: set[Identity] = set()
         self.last_status: str | None = None
+        # The last step on record: up to it a resumed run repeats what stands here.
+        self.last_step = 0
         # Snapshot requests met so far; see Control.snapshot_request.
         self.snapshot_requests = 0
         # The lowest among the snapshots; the best one has it.
@@ -77,6 +79,8 @@ class EventWriter:
         self.seq = event["seq"]
         if (key := identity(event)) is not None:
             self.recorded.add(key)
+        if event["type"] == "step":
+            self.last_step = event["step"]
         if event["type"] == "status":
             self.last_status = event["status"]
         self.snapshot_requests = max(self.snapshot_requests, event.get("requests", 0))

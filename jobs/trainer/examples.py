@@ -139,8 +139,10 @@ def _weights(value: dict[str, Any], num_texts: int) -> list[float]:
     if not isinstance(weights, list):
         raise ExampleError(f'"loss_weights" is no list; write {LONG_FORM}')
     if len(weights) != num_texts:
+        texts = "1 text" if num_texts == 1 else f"{num_texts} texts"
+        kind = "loss weight" if len(weights) == 1 else "loss weights"
         raise ExampleError(
-            f"{num_texts} texts but {len(weights)} loss weights; give each text one"
+            f"{texts} but {len(weights)} {kind}; give each text one"
         )
     return [_weight(weight, number) for number, weight in enumerate(weights, start=1)]
 

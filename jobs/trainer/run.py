@@ -298,7 +298,9 @@ class Trainer:
     def _is_to_end_now(self) -> bool:
         """Look at control.json: meet a request; when told to go, leave all in order."""
         control = self.folder.read_control()
-        if control.want == "stop":
+        # Until it has repeated what is on record, a resumed job would stop short of it.
+        caught_up = self.step >= self.events.last_step
+        if control.want == "stop" and caught_up:
             if self.step:
                 self._snapshot(self.step)
             self._end("cancelled")
@@ -308,11 +310,12 @@ class Trainer:
             self.events.write("status", status="paused", message="")
             self.events.sync()
             return True
-        if self.told_to_leave.is_set():
+        # A job to be stopped leaves once it has caught up, with its last snapshot.
+        if self.told_to_leave.is_set() and control.want != "stop":
             self._checkpoint()
             return True
         asked = control.snapshot_request > self.events.snapshot_requests
-        if asked and self.step:
+        if asked and self.step and caught_up:
             self._snapshot(self.step, requests=control.snapshot_request)
         return False
 

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as AnyDatabaseError
 from django.db import connections
 
+from finetune_site import wording
 from finetune_site.env import env_int
 from finetune_site.errors import UserError
 from finetune_site.health import newest_heartbeats
@@ -21,6 +22,7 @@ from finetune_site.processes.supervisor import Supervisor
 from finetune_site.team import services as team
 from finetune_site.team.models import Member
 from jobs.models import Job
+from jobs.services.heartbeats import forget_heartbeats
 
 
 class Command(BaseCommand):
@@ -51,10 +53,12 @@ class Command(BaseCommand):
         # Held until this process ends.
         prepare.take_site_lock(run_dir)
         if num_left := groups.kill_recorded(run_dir):
-            self.say(f"Ended {num_left} processes that an earlier start left behind.")
+            processes = wording.counted(num_left, "process", "processes")
+            self.say(f"Ended {processes} that an earlier start left behind.")
         prepare.remove_broken_uploads(Path(settings.FILE_UPLOAD_TEMP_DIR))
         listener = addresses.listen(host, port)
         prepare.migrate()
+        forget_heartbeats()
         prepare.collect_static(run_dir)
         url = addresses.site_url(host, listener.getsockname()[1])
         addresses.remember_url(data_dir, url)
