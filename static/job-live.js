@@ -8,6 +8,8 @@ const RETRY_MS = 1000;
 const MAX_FAILURES = 2;
 // Then a stream is tried again: what held it up may be gone.
 const MAX_POLLS = 15;
+// How long buttons wait at most for the page to show what they did.
+const HOLD_MS = 1500;
 const PHONE_PIXELS = 640;
 
 const page = document.querySelector("[data-live]");
@@ -19,6 +21,10 @@ let failures = 0;
 // Which run of polling may go on; those before it were ended while they fetched.
 let run = 0;
 let final = "final" in urls;
+// An action is under way; the page then waits until its buttons change.
+let acting = false;
+let release = null;
+let messageBox = null;
 
 function fragment(html) {
   const template = document.createElement("template");
@@ -120,15 +126,22 @@ document.querySelector("[data-log-level]")?.addEventListener("change", (event) =
 
 // ---- Updates
 
+function bringPart(name, html) {
+  const part = document.querySelector(`[data-part="${name}"]`);
+  if (!part) return;
+  const before = part.textContent;
+  fill(part, html);
+  if (part.textContent === before) return;
+  if (name === "status") clearMessage();
+  if (name === "actions") release?.();
+}
+
 function apply(update) {
   if (update.seq < seq) return;
   seq = update.seq;
   final = update.final;
   document.title = `${update.title} · Finetune`;
-  for (const [name, html] of Object.entries(update.parts)) {
-    const part = document.querySelector(`[data-part="${name}"]`);
-    if (part) fill(part, html);
-  }
+  for (const [name, html] of Object.entries(update.parts)) bringPart(name, html);
   updateFilm(update.film);
   updateNext(update.next);
   if (update.log) waiting.push(update.log);
@@ -201,32 +214,52 @@ function onVisibility() {
 
 // ---- Buttons: the page stays where it is
 
+function clearMessage() {
+  messageBox?.remove();
+  messageBox = null;
+}
+
 function show(message, isError) {
+  clearMessage();
   document.querySelector("[data-say]")?.replaceChildren(message);
   if (!isError) return;
-  const box = document.createElement("p");
-  box.className = "flash danger";
-  box.role = "alert";
-  box.textContent = message;
-  page.after(box);
+  messageBox = document.createElement("p");
+  messageBox.className = "flash danger";
+  messageBox.role = "alert";
+  messageBox.textContent = message;
+  page.after(messageBox);
+}
+
+// The buttons of before would ask again for what was done.
+function buttonsChange() {
+  return new Promise((resolve) => {
+    release = resolve;
+    setTimeout(resolve, HOLD_MS);
+  });
 }
 
 async function act(event) {
   event.preventDefault();
+  if (acting) return;
+  acting = true;
+  clearMessage();
   const { target: form, submitter } = event;
   submitter.setAttribute("aria-busy", "true");
   try {
     const answer = await fetch(submitter.formAction, {
       method: "POST", body: new FormData(form), headers: { Accept: "application/json" },
     });
+    const changed = buttonsChange();
     const { ok, message } = await answer.json();
     show(message, !ok);
+    document.querySelector("#stop-job:popover-open")?.hidePopover();
+    if (ok) await changed;
   } catch {
     // Signed out, or the site is away: the browser says so best.
     location.reload();
   }
   submitter.removeAttribute("aria-busy");
-  document.querySelector("#stop-job:popover-open")?.hidePopover();
+  acting = false;
 }
 
 if (page) {
