@@ -2,6 +2,8 @@
 // stylesheet's variables go in, again whenever the theme changes.
 
 const MIN_GAP_MS = 500;
+const RETRY_MS = 1000;
+const MAX_RETRIES = 5;
 const NARROW_PX = 480;
 // The names at the ends of the lines, for which a phone has no room.
 const NAMES = /^(Train|Validation) /;
@@ -15,6 +17,7 @@ let etag = "";
 let series = "loss";
 let loading = false;
 let again = false;
+let retries = 0;
 
 function ink(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name) && resolved(name);
@@ -111,7 +114,8 @@ async function load() {
   const url = new URL(place.dataset.chart, location.href);
   url.searchParams.set("series", series);
   const response = await fetch(url, { headers: etag ? { "If-None-Match": etag } : {} });
-  if (response.status !== 200) return;
+  if (response.status === 304) return;
+  if (!response.ok || response.redirected) throw new Error(`The figure came with ${response.status}`);
   etag = response.headers.get("ETag") ?? "";
   answer = await response.json();
   draw();
@@ -127,9 +131,12 @@ async function refresh() {
   again = false;
   try {
     await load();
+    retries = 0;
     await new Promise((resolve) => setTimeout(resolve, MIN_GAP_MS));
   } catch {
-    // The next update asks again.
+    // After the last update no other asks again.
+    if (retries < MAX_RETRIES) setTimeout(refresh, RETRY_MS * 2 ** retries);
+    retries += 1;
   }
   loading = false;
   if (again) refresh();
