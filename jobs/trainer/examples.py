@@ -141,9 +141,7 @@ def _weights(value: dict[str, Any], num_texts: int) -> list[float]:
     if len(weights) != num_texts:
         texts = "1 text" if num_texts == 1 else f"{num_texts} texts"
         kind = "loss weight" if len(weights) == 1 else "loss weights"
-        raise ExampleError(
-            f"{texts} but {len(weights)} {kind}; give each text one"
-        )
+        raise ExampleError(f"{texts} but {len(weights)} {kind}; give each text one")
     return [_weight(weight, number) for number, weight in enumerate(weights, start=1)]
 
 

@@ -39,6 +39,13 @@ def validation_batches(
     ]
 
 
+def autocast(numerics: Numerics, device: torch.device) -> torch.autocast:
+    """The precision of products; weights stay in float32."""
+    return torch.autocast(
+        device.type, dtype=torch.bfloat16, enabled=numerics.dtype == "bfloat16"
+    )
+
+
 def model_to_train(spec: Spec) -> nn.Module:
     """Full: all weights, with an adapter merged in. LoRA: an adapter, old or new."""
     wants_lora = spec.method == "lora"

@@ -28,23 +28,20 @@ from jobs.trainer.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from jobs.trainer.encoding import end_of_text_id, load_tokenizer
 from jobs.trainer.events import EventWriter
 from jobs.trainer.model import ModelError, trained_parameters
-from jobs.trainer.objective import Losses, count_learned, losses_of, sums_of
+from jobs.trainer.objective import count_learned, losses_of, sums_of
 from jobs.trainer.optimizer import make_optimizer, rate_at, set_rate
 from jobs.trainer.packing import row_order
-from jobs.trainer.plan import is_due
 from jobs.trainer.prepare import (
+    autocast,
     choose_numerics,
     model_to_train,
     open_data,
-    validation_batches,
 )
 from jobs.trainer.runfolder import RunFolder
-from jobs.trainer.snapshot import save_snapshot, snapshot_bytes
 from jobs.trainer.spec import Spec, SpecError
-from jobs.trainer.watch import validation_losses, write_completions
+from jobs.trainer.watch import Watch
 
 # A checkpoint may take at most this share of the time.
 CHECKPOINT_SHARE = 1 / 20
@@ -112,15 +109,15 @@ class Trainer:
         self.model = model_to_train(spec).to(self.device)
         self.model.train()
         self.optimizer = make_optimizer(self.model, spec.weight_decay)
-        self.tokenizer = load_tokenizer(spec.model.path)
-        self.end_id = end_of_text_id(spec.model.path)
-        self.validation = validation_batches(spec, self.numerics, self.device)
+        self.watch = Watch(
+            folder, events, spec, self.numerics, self.model, self.total_steps
+        )
 
         # ----- where the job stands
         # Steps done.
         self.step = 0
-        self.validated: tuple[int, Losses] | None = None
-        self.last_losses: Losses | None = None
+        # Of the step done last by this process.
+        self.learned_loss: float | None = None
         self.checkpoint_at = time.monotonic() + spec.checkpoint_seconds
 
     def train(self) -> None:
@@ -131,10 +128,10 @@ class Trainer:
             if self._is_to_end_now():
                 return
             if self.step == 0:
-                self._watch(0)
+                self.watch.look(0, None)
             self._step_safely(self.step + 1)
             self.step += 1
-            self._watch(self.step)
+            self.watch.look(self.step, self.learned_loss)
             self._checkpoint_if_time()
         self._end("succeeded")
 
@@ -163,7 +160,7 @@ class Trainer:
         total = None
         self.optimizer.zero_grad(set_to_none=True)
         for batch in batches:
-            with self._autocast():
+            with autocast(self.numerics, self.device):
                 sums = sums_of(self.model, batch.to(self.device))
             if sums is None:
                 continue
@@ -179,7 +176,7 @@ class Trainer:
         if total is not None:
             set_rate(self.optimizer, rate)
             self.optimizer.step()
-        self.last_losses = losses
+        self.learned_loss = losses.learned_loss
         num_tokens = sum(batch.num_tokens for batch in batches)
         self.events.write(
             "step",
@@ -215,84 +212,6 @@ class Trainer:
             schedule=self.spec.schedule,
         )
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self.device.type,
-            dtype=torch.bfloat16,
-            enabled=self.numerics.dtype == "bfloat16",
-        )
-
-    # ----- what people watch
-
-    def _watch(self, step: int) -> None:
-        """Validation, completions and the snapshot that are due after a step."""
-        spec = self.spec
-        every = spec.validation_every or spec.completions_every or spec.snapshots_every
-        snapshot_due = step > 0 and is_due(step, self.total_steps, spec.snapshots_every)
-        if snapshot_due or step == 0 or is_due(step, self.total_steps, every):
-            self._validate(step)
-        if spec.completions_every and (
-            step == 0 or is_due(step, self.total_steps, spec.completions_every)
-        ):
-            write_completions(
-                self.events, self.model, self.tokenizer, self.end_id, spec, step
-            )
-        if snapshot_due:
-            self._snapshot(step)
-
-    def _validate(self, step: int) -> None:
-        if not self.validation:
-            return
-        with self._autocast():
-            losses = validation_losses(self.model, self.validation)
-        self.validated = (step, losses)
-        self.events.write(
-            "validation",
-            step=step,
-            loss=losses.loss,
-            learned_loss=losses.learned_loss,
-            accuracy=losses.accuracy,
-        )
-
-    def _snapshot(self, step: int, requests: int = 0) -> None:
-        """Save the weights for good; the best so far by validation is marked.
-
-        `requests`: how many of people's requests are met with it.
-        """
-        if self.validation and (self.validated is None or self.validated[0] != step):
-            self._validate(step)
-        validation_loss = self.validated[1].loss if self.validated else None
-        best = self.events.best_validation_loss
-        is_best = validation_loss is not None and (
-            best is None or validation_loss < best
-        )
-        learned_loss = self.last_losses.learned_loss if self.last_losses else None
-        if not (self.folder.snapshots / str(step)).exists():
-            check_disk(self.folder.path, snapshot_bytes(self.model), "snapshot")
-        facts = save_snapshot(
-            self.folder.snapshots,
-            self.model,
-            self.spec,
-            step,
-            learned_loss=learned_loss,
-            validation_loss=validation_loss,
-            best=is_best,
-        )
-        self.events.write(
-            "snapshot",
-            step=step,
-            id=facts["id"],
-            path=f"snapshots/{step}",
-            sha256=facts["sha256"],
-            num_bytes=facts["num_bytes"],
-            best=is_best,
-            learned_loss=learned_loss,
-            validation_loss=validation_loss,
-            requests=requests,
-        )
-        # Also when this step had its snapshot already.
-        self.events.snapshot_requests = max(self.events.snapshot_requests, requests)
-
     # ----- what people want
 
     def _is_to_end_now(self) -> bool:
@@ -302,7 +221,7 @@ class Trainer:
         caught_up = self.step >= self.events.last_step
         if control.want == "stop" and caught_up:
             if self.step:
-                self._snapshot(self.step)
+                self.watch.snapshot(self.step, self.learned_loss)
             self._end("cancelled")
             return True
         if control.want == "pause":
@@ -316,7 +235,8 @@ class Trainer:
             return True
         asked = control.snapshot_request > self.events.snapshot_requests
         if asked and self.step and caught_up:
-            self._snapshot(self.step, requests=control.snapshot_request)
+            requests = control.snapshot_request
+            self.watch.snapshot(self.step, self.learned_loss, requests)
         return False
 
     # ----- going on later
