@@ -3,14 +3,20 @@
 import sys
 from pathlib import Path
 
-import dj_database_url
 from csp.constants import NONE, SELF
 
 from finetune_site import secret
-from finetune_site.env import env_bool, env_int, env_list, env_str
+from finetune_site.env import (
+    env_bool,
+    env_database,
+    env_folder,
+    env_int,
+    env_list,
+    env_str,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-DATA_DIR = Path(env_str("FINETUNE_DATA_DIR", str(BASE_DIR / "data"))).resolve()
+DATA_DIR = env_folder("FINETUNE_DATA_DIR", BASE_DIR / "data")
 
 DEBUG = env_bool("DEBUG")
 SECRET_KEY = env_str("SECRET_KEY") or secret.read_or_create(DATA_DIR / "secret_key")
@@ -66,11 +72,8 @@ TEMPLATES = [
 ]
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-# Under ASGI a kept connection stays with a thread that may never serve again.
 DATABASES = {
-    "default": dj_database_url.config(
-        default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}", conn_max_age=0
-    )
+    "default": env_database("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # WAL lets pages read while the watcher writes; IMMEDIATE makes a second writer

@@ -13,11 +13,17 @@ from finetune_site.errors import UserError
 
 LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
 BACKLOG = 512
+LAST_PORT = 65535
 
 
 def listen(host: str, port: int) -> socket.socket:
     """Open the listening socket. `up` keeps it, so that no visitor is refused while
     the web process starts again: connections wait for it instead."""
+    if not 0 <= port <= LAST_PORT:
+        raise UserError(
+            f"There is no port {port}. Choose one from 1 to {LAST_PORT}: --port 8000, "
+            "or PORT=8000 in the environment."
+        )
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -34,9 +40,10 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
+        another = port + 1 if port < LAST_PORT else port - 1
         raise UserError(
             f"Cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}. "
-            f"Another program may use it. Choose another port: --port {port + 1}"
+            f"Another program may use it. Choose another port: --port {another}"
         ) from None
     return listener
 

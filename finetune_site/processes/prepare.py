@@ -18,8 +18,14 @@ def make_folders(data_dir: Path) -> Path:
     """Only this user may look in: it holds the secret key and everybody's data."""
     run_dir = data_dir / "run"
     for folder in (data_dir, run_dir):
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+        except OSError as error:
+            raise UserError(
+                f"The folder {folder} cannot be used: {os.strerror(error.errno or 0)}. "
+                "Set FINETUNE_DATA_DIR to a folder of this user."
+            ) from None
     return run_dir
 
 
