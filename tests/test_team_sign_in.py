@@ -1,5 +1,6 @@
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from finetune_site.team import services, throttle
 from finetune_site.team.models import SignInLink
@@ -72,6 +73,24 @@ def test_a_used_link_says_what_to_do(client, member):
     answer = client.post(url)
     assert answer.status_code == 410
     assert "Ask an admin of the team for a new one" in answer.content.decode()
+
+
+def test_a_used_link_greets_nobody(client, member):
+    token = services.create_sign_in_link(member=member)
+    services.consume_sign_in_link(token=token)
+    answer = client.get(reverse("sign-in-link", args=[token]))
+    assert answer.status_code == 410
+    assert b"<form" not in answer.content
+
+
+def test_an_expired_link_greets_nobody(client, member):
+    token = services.create_sign_in_link(member=member)
+    SignInLink.objects.update(expires_at=timezone.now())
+    assert client.get(reverse("sign-in-link", args=[token])).status_code == 410
+
+
+def test_an_unknown_link_greets_nobody(client, db):
+    assert client.get(reverse("sign-in-link", args=["abc"])).status_code == 410
 
 
 def test_sign_out_needs_a_post(client, member):

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from finetune_site.errors import UserError
@@ -73,20 +74,27 @@ def create_sign_in_link(*, member: Member, by: Member | None = None) -> str:
 @transaction.atomic
 def consume_sign_in_link(*, token: str) -> Member | None:
     """The member whose link it was, for the one caller that comes first."""
-    now = timezone.now()
-    usable = SignInLink.objects.filter(
-        token_hash=hash_secret(token),
-        used_at=None,
-        expires_at__gt=now,
-        member__is_active=True,
-    )
-    if usable.update(used_at=now) != 1:
+    if _usable_links(token).update(used_at=timezone.now()) != 1:
         return None
     link = SignInLink.objects.select_related("member").get(
         token_hash=hash_secret(token)
     )
     record(member=link.member, action="sign_in_link.use", subject=str(link.member))
     return link.member
+
+
+def is_usable_sign_in_link(*, token: str) -> bool:
+    return _usable_links(token).exists()
+
+
+def _usable_links(token: str) -> QuerySet[SignInLink]:
+    """The link of the token, while it lets its member in."""
+    return SignInLink.objects.filter(
+        token_hash=hash_secret(token),
+        used_at=None,
+        expires_at__gt=timezone.now(),
+        member__is_active=True,
+    )
 
 
 @transaction.atomic

@@ -13,7 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from finetune_site.team.forms import SignInForm
-from finetune_site.team.services import consume_sign_in_link
+from finetune_site.team.services import consume_sign_in_link, is_usable_sign_in_link
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
@@ -39,12 +39,19 @@ sign_in = SignIn.as_view()
 def sign_in_link(request: HttpRequest, token: str) -> HttpResponse:
     """Looking at the link does not use it up: mail programs and chats look too."""
     if request.method != "POST":
-        return render(request, "sign_in_link.html")
+        if is_usable_sign_in_link(token=token):
+            return render(request, "sign_in_link.html")
+        return _gone(request)
     member = consume_sign_in_link(token=token)
     if member is None:
-        return render(request, "sign_in_link_gone.html", status=410)
+        return _gone(request)
     login(request, member, backend=BACKEND)
     return redirect("home")
+
+
+def _gone(request: HttpRequest) -> HttpResponse:
+    status = HTTPStatus.GONE
+    return render(request, "sign_in_link_gone.html", status=status)
 
 
 @require_POST
