@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from finetune_site.team import services
+from finetune_site.team import services, throttle
 from finetune_site.team.models import ApiKey, Member, Role
 from tests.factories import make_member
 
@@ -114,6 +114,14 @@ def test_the_audit_trail_is_paged(as_admin, admin):
     second = as_admin.get("/team/audit/?page=2").content.decode()
     assert "note 5\n" in second
     assert "note 59\n" not in second
+
+
+def test_the_audit_trail_says_where_nobody_was_signed_in(as_admin, member):
+    services.create_sign_in_link(member=member)
+    page = as_admin.get("/team/audit/").content.decode()
+    assert "by the command line" in page
+    throttle.note_failure("member", "10.0.0.7")
+    assert "at the sign-in page" in as_admin.get("/team/audit/").content.decode()
 
 
 def test_a_new_password_keeps_this_session(client, member):
