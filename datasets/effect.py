@@ -62,6 +62,11 @@ class Effect:
     # The only kind of segment there is, when there is but one.
     only: str = ""
 
+    @property
+    def named(self) -> list[Share]:
+        """Worth a place in the sentence: 0 % of something tells nobody anything."""
+        return [share for share in self.shares if share.percent]
+
 
 def effect_of(
     parts: list[Part], draft: Draft, example_of: Callable[[int], list[Segment]]

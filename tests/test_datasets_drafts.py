@@ -207,3 +207,10 @@ def test_the_effect_is_exact_with_rules_and_edits(version, change):
     }
     assert effect.read == 3
     assert sum(share.percent for share in effect.shares) == 100
+
+
+def test_the_sentence_leaves_out_what_rounds_to_nothing(version):
+    parts = [Part(1, True, 1.0, 2, 9000), Part(0, False, 0.1, 2, 10)]
+    effect = effect_of(parts, draft_of(version), lambda at: example_of(version, at))
+    assert [share.name for share in effect.named] == ["last segments"]
+    assert len(effect.shares) == 2
