@@ -45,6 +45,11 @@ def count(value: float | None) -> str:
     return MISSING if value is None else f"{round(value):,}"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """1 example, 2,000 examples."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def percent(share: float | None) -> str:
     """Without decimals, but never 0 % for something nor 100 % for less than all."""
     if share is None:

@@ -12,6 +12,7 @@ from django_q.tasks import async_task
 
 from datasets.models import DatasetVersion
 from datasets.services.versions import TASK_SECONDS
+from finetune_site import wording
 from jobs.base_models.catalogue import CATALOGUE
 from jobs.models import Job
 from jobs.selectors import NUM_DEFAULT_PROMPTS, models_dir
@@ -143,12 +144,8 @@ def _warnings(plan: dict[str, Any], memory_total: int) -> Iterator[str]:
             "nothing to learn: all their loss weights are 0."
         )
     if plan["pieces_cut"]:
-        cut = plan["pieces_cut"]
-        are, too = ("is", "is") if cut == 1 else ("are", "are")
-        yield (
-            f"{wording.counted(cut, 'example')} {are} longer than max tokens and {too} "
-            "cut into pieces."
-        )
+        longer = wording.counted(plan["pieces_cut"], "example is", "examples are")
+        yield f"{longer} longer than max tokens, and cut into pieces."
     if (steps := plan["steps_per_epoch"]) < FEW_STEPS:
         few = "1 step an epoch is" if steps == 1 else f"{steps} steps an epoch are"
         yield f"{few} little. Lower max tokens or batch size, or take more epochs."

@@ -61,7 +61,7 @@ def test_every_form_is_read(member, line, segments):
         (b'{"data": {"text_list": ["a", 3]}}', "text 2 of text_list is a number"),
         (b'{"data": {"text_list": []}}', "no text"),
         (b'{"data": {"text_list": ["", ""]}}', "no text"),
-        (b'{"data": {"text_list": ["a"], "loss_weights": [1, 2]}}', "1 texts but 2"),
+        (b'{"data": {"text_list": ["a"], "loss_weights": [1, 2]}}', "1 text but 2"),
         (b'{"data": {"text_list": ["a"], "loss_weights": [-1]}}', "from 1e-06 to 100"),
         (b'{"data": {"text_list": ["a"], "loss_weights": [1e-7]}}', "from 1e-06"),
         (b'{"data": {"text_list": ["a"], "loss_weights": [1e300]}}', "to 100"),

@@ -34,7 +34,7 @@ def test_reads_every_form(line, segments):
         ('{"data": {"text_list": ["x", 3]}}', "text 2"),
         ('{"data": {"text_list": []}}', "no text"),
         ('{"data": {"text_list": ["", ""]}}', "no text"),
-        ('{"data": {"text_list": ["x"], "loss_weights": [1, 0]}}', "1 texts but 2"),
+        ('{"data": {"text_list": ["x"], "loss_weights": [1, 0]}}', "1 text but 2"),
         ('{"data": {"text_list": ["x"], "loss_weights": [-1]}}', "loss weight 1 is -1"),
         ('{"data": {"text_list": ["x"], "loss_weights": ["1"]}}', "is a text"),
         ('{"data": {"text_list": ["x"], "loss_weights": [true]}}', "true or false"),

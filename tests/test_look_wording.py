@@ -109,3 +109,11 @@ def test_time_left_waits_for_a_known_speed():
     assert wording.time_left(job) == "0:42 left"
     job.seconds_per_step = None
     assert wording.time_left(job) == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [(0, "0 examples"), (1, "1 example"), (2000, "2,000 examples")],
+)
+def test_one_of_a_thing_has_no_plural(number, written):
+    assert wording.counted(number, "example") == written

@@ -151,7 +151,9 @@ def _nothing_good(problems: list[Problem], num_bad: int) -> str:
     if not problems:
         return "The file holds no example: there is nothing but white space in it."
     first = problems[0]
+    none = f"None of the {num_bad:,} lines" if num_bad > 1 else "The only line"
+    could = "could" if num_bad > 1 else "cannot"
     return (
-        f"None of the {num_bad:,} lines could be used. Line {first.line}: "
+        f"{none} {could} be used. Line {first.line}: "
         f"{first.message}. Mend the file and upload it again."
     )
