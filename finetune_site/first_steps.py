@@ -30,13 +30,7 @@ def read_first_steps() -> list[FirstStep]:
     num_succeeded = Job.objects.filter(status=Job.Status.SUCCEEDED).count()
     if num_succeeded >= ENOUGH_SUCCEEDED:
         return []
-    ready = DatasetVersion.Status.READY
-    version = (
-        DatasetVersion.objects.filter(status=ready)
-        .select_related("dataset")
-        .order_by("-pk")
-        .first()
-    )
+    version = _newest_version()
     job = Job.objects.order_by("-pk").first()
     snapshot = Snapshot.objects.order_by("-created_at", "-pk").first()
     return [
@@ -47,11 +41,22 @@ def read_first_steps() -> list[FirstStep]:
     ]
 
 
+def _newest_version() -> DatasetVersion | None:
+    """One to train on, rather than one to check with."""
+    ready = (
+        DatasetVersion.objects.filter(status=DatasetVersion.Status.READY)
+        .select_related("dataset")
+        .order_by("-pk")
+    )
+    training = ready.exclude(dataset__name__iendswith="validation")
+    return training.first() or ready.first()
+
+
 def _add_examples(version: DatasetVersion | None) -> FirstStep:
     text = "Upload a text file or a .jsonl file"
     if version:
-        num = wording.count(version.num_examples)
-        text = f"{version.dataset}: {num} examples"
+        examples = wording.counted(version.num_examples, "example")
+        text = f"{version.dataset}: {examples}"
     url = reverse("dataset-new")
     return FirstStep("Add examples", text, bool(version), url, "Upload a dataset")
 
@@ -76,7 +81,7 @@ def _shares_in_words(version: DatasetVersion) -> str:
         return f"Learns only {effect.only}" if effect.read else "Learns all of the text"
     names = (
         f"{share.percent}{wording.NO_BREAK}% from {share.name}"
-        for share in effect.shares[:3]
+        for share in effect.named[:3]
     )
     return "Learns " + ", ".join(names)
 

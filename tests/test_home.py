@@ -184,3 +184,14 @@ def test_home_takes_few_queries(home, django_assert_max_num_queries):
         make_job(status="succeeded", finished_at=timezone.now())
     with django_assert_max_num_queries(20):
         home()
+
+
+def test_first_steps_name_a_training_dataset(home):
+    for name in ("Capitals", "Capitals, validation"):
+        make_dataset(name)
+    assert "Capitals: " in home().content.decode()
+
+
+def test_first_steps_take_a_validation_dataset_for_want_of_another(home):
+    make_dataset("Capitals, validation")
+    assert "Capitals, validation: " in home().content.decode()
