@@ -9,6 +9,7 @@ from django.utils import timezone
 from datasets.models import DatasetVersion
 from finetune_site import health
 from jobs.models import Heartbeat, Job
+from jobs.services.heartbeats import forget_heartbeats
 from tests.factories import make_dataset, make_job
 from tests.running_site import ROOT, environment
 
@@ -53,6 +54,13 @@ def test_an_empty_site_is_starting(client, db, monkeypatch):
     monkeypatch.setattr(health, "STARTING_SECONDS", 10**9)
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json()["status"]) == (503, "starting")
+
+
+def test_a_heartbeat_of_an_earlier_start_does_not_count(client, all_alive):
+    forget_heartbeats()
+    answer = client.get("/healthz")
+    assert answer.status_code == 503
+    assert answer.json()["processes"]["worker"] == {"alive": False, "seconds_ago": None}
 
 
 def test_running_jobs_are_counted(client, all_alive):
