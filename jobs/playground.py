@@ -44,18 +44,18 @@ def of_base_model(name: str) -> Choice:
 
 def of_snapshot(snapshot: Snapshot) -> Choice:
     job = snapshot.job
-    words = [f"Step {count(snapshot.step)}"]
+    step, measured = f"Step {count(snapshot.step)}", ""
     if snapshot.validation_loss is not None:
-        words.append(f"validation loss {loss(snapshot.validation_loss)}")
+        measured = f"validation loss {loss(snapshot.validation_loss)}"
     elif snapshot.learned_loss is not None:
-        words.append(f"learned loss {loss(snapshot.learned_loss)}")
-    if snapshot.best:
-        words.append("best")
+        measured = f"learned loss {loss(snapshot.learned_loss)}"
+    best = "best" if snapshot.best else ""
     prompt = next(iter(job.prompts), "")
     return Choice(
         snapshot.uid,
-        ", ".join(words),
-        job.name,
+        ", ".join(filter(None, (step, measured, best))),
+        # The list shows the beginning of its title only where columns are narrow.
+        " · ".join(filter(None, (measured.capitalize(), best, job.name))),
         reverse("job", args=[job.pk]),
         prompt if len(prompt) <= MAX_SUGGESTION_CHARACTERS else "",
     )

@@ -162,3 +162,37 @@ def test_page_is_clean_under_its_policy(live, job):
     add_step(job, 14)
     expect(live.locator("[data-chart] .main-svg").first).to_be_visible()
     assert errors == []
+
+
+def test_double_click_acts_once_and_shows_no_error(live, job):
+    asked = []
+    live.on("request", lambda request: asked.append(request.method))
+    live.get_by_role("button", name="Pause", exact=True).dblclick()
+    expect(live.locator("[data-part=status]")).to_contain_text("Pausing")
+    assert asked.count("POST") == 1
+    expect(live.locator(".flash.danger")).to_have_count(0)
+
+
+def test_error_goes_when_the_status_changes(live, job):
+    live.route(
+        "**/pause/", lambda route: route.fulfill(json={"ok": False, "message": "No."})
+    )
+    pause = live.get_by_role("button", name="Pause", exact=True)
+    pause.click()
+    pause.click()
+    expect(live.locator(".flash.danger")).to_have_count(1)
+    Job.objects.filter(pk=job.pk).update(status="paused", last_seq=1)
+    expect(live.locator(".flash.danger")).to_have_count(0)
+
+
+def test_figure_is_asked_for_again_when_it_did_not_come(live, job):
+    live.route("**/figure.json*", lambda route: route.abort(), times=2)
+    live.reload()
+    expect(live.locator("[data-chart] .main-svg").first).to_be_visible(timeout=8_000)
+
+
+def test_job_that_did_no_step_has_no_chart(live, job):
+    Job.objects.filter(pk=job.pk).update(status="failed", last_seq=1)
+    expect(live.locator("main")).to_contain_text("No step was done")
+    expect(live.locator("[data-chart]")).to_be_hidden()
+    expect(live.locator(".stats")).to_have_count(0)
