@@ -1,6 +1,7 @@
 // The live page's updates: a stream while the page is seen, polling where none comes
 // through. Only what changed is touched, so focus, selection and open dialogs stay.
 
+import { act, clearMessage, releaseButtons } from "./job-actions.js";
 import { bringInto } from "./refresh.js";
 
 const POLL_MS = 1000;
@@ -8,8 +9,6 @@ const RETRY_MS = 1000;
 const MAX_FAILURES = 2;
 // Then a stream is tried again: what held it up may be gone.
 const MAX_POLLS = 15;
-// How long buttons wait at most for the page to show what they did.
-const HOLD_MS = 1500;
 const PHONE_PIXELS = 640;
 
 const page = document.querySelector("[data-live]");
@@ -21,10 +20,6 @@ let failures = 0;
 // Which run of polling may go on; those before it were ended while they fetched.
 let run = 0;
 let final = "final" in urls;
-// An action is under way; the page then waits until its buttons change.
-let acting = false;
-let release = null;
-let messageBox = null;
 
 function fragment(html) {
   const template = document.createElement("template");
@@ -133,7 +128,7 @@ function bringPart(name, html) {
   fill(part, html);
   if (part.textContent === before) return;
   if (name === "status") clearMessage();
-  if (name === "actions") release?.();
+  if (name === "actions") releaseButtons();
 }
 
 function apply(update) {
@@ -210,56 +205,6 @@ function start() {
 function onVisibility() {
   stop();
   if (!document.hidden) start();
-}
-
-// ---- Buttons: the page stays where it is
-
-function clearMessage() {
-  messageBox?.remove();
-  messageBox = null;
-}
-
-function show(message, isError) {
-  clearMessage();
-  document.querySelector("[data-say]")?.replaceChildren(message);
-  if (!isError) return;
-  messageBox = document.createElement("p");
-  messageBox.className = "flash danger";
-  messageBox.role = "alert";
-  messageBox.textContent = message;
-  page.after(messageBox);
-}
-
-// The buttons of before would ask again for what was done.
-function buttonsChange() {
-  return new Promise((resolve) => {
-    release = resolve;
-    setTimeout(resolve, HOLD_MS);
-  });
-}
-
-async function act(event) {
-  event.preventDefault();
-  if (acting) return;
-  acting = true;
-  clearMessage();
-  const { target: form, submitter } = event;
-  submitter.setAttribute("aria-busy", "true");
-  try {
-    const answer = await fetch(submitter.formAction, {
-      method: "POST", body: new FormData(form), headers: { Accept: "application/json" },
-    });
-    const changed = buttonsChange();
-    const { ok, message } = await answer.json();
-    show(message, !ok);
-    document.querySelector("#stop-job:popover-open")?.hidePopover();
-    if (ok) await changed;
-  } catch {
-    // Signed out, or the site is away: the browser says so best.
-    location.reload();
-  }
-  submitter.removeAttribute("aria-busy");
-  acting = false;
 }
 
 if (page) {
