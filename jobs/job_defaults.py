@@ -96,6 +96,7 @@ def resolve(initial: Mapping[str, Any]) -> dict[str, Any]:
     if values.get("base_model") == SNAPSHOT:
         parent = Snapshot.objects.get(uid=values["parent_snapshot"])
         values["base_model"] = parent.base_model
+        values["parent_snapshot"] = parent
     return values
 
 

@@ -20,7 +20,7 @@ def form(page: Page, client, member, monkeypatch) -> Iterator[Page]:
     """The form with two datasets, whose tokens are counted."""
     monkeypatch.setattr(planning, "async_task", lambda task, *ids, **_: count(*ids))
     planning.cache.clear()
-    factories.make_dataset("Stories")
+    factories.make_dataset("Stories", examples=[[("one more word " * 20, 1.0)]] * 120)
     factories.make_dataset("Capitals")
     client.force_login(member)
     key = client.cookies[settings.SESSION_COOKIE_NAME].value
@@ -46,13 +46,13 @@ def test_plan_follows_the_fields(form):
 def test_another_dataset_brings_its_name_but_keeps_what_was_typed(form):
     form.get_by_label("Seed").evaluate("field => field.closest('details').open = true")
     form.get_by_label("Seed").fill("7")
-    form.get_by_label("Dataset", exact=True).select_option(label=option("Stories"))
+    form.get_by_label("Dataset", exact=True).select_option(
+        label="Stories, version 1 (120 examples)"
+    )
     expect(form.get_by_label("Name")).to_have_value(re.compile("^Stories"))
+    # Enough text for long rows.
+    expect(form.locator("#id_max_tokens")).to_have_value("256")
     expect(form.get_by_label("Seed")).to_have_value("7")
-
-
-def option(name: str) -> str:
-    return f"{name}, version 1 (4 examples)"
 
 
 def test_slider_writes_the_scale(form):

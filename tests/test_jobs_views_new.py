@@ -1,11 +1,13 @@
 """The form of a new job, and its plan."""
 
 import re
+import shutil
 
 import pytest
 from django.urls import reverse
 
 from jobs import planning
+from jobs.base_models.catalogue import HERE
 from jobs.models import Job
 from tests import factories
 
@@ -184,6 +186,18 @@ def test_plan_is_exact_once_tokens_are_counted(signed_in, version):
     assert "1 row of 64" in answer["html"]
     assert "1 step × 3 epochs" in answer["html"]
     assert answer["counting"] is False
+
+
+@pytest.mark.parametrize("link", ["snapshot", "like"])
+def test_links_to_train_further_open_the_form_with_its_plan(signed_in, version, link):
+    planning.count_tokens(version.pk, "tiny")
+    parent = factories.make_snapshot(factories.make_job(version))
+    shutil.copytree(HERE / "tiny", parent.folder, dirs_exist_ok=True)
+    child = factories.make_job(version, parent_snapshot=parent)
+    value = parent.uid if link == "snapshot" else child.pk
+    page = signed_in.get(NEW, {link: value})
+    assert page.status_code == 200
+    assert page.context["view"].state == "ready"
 
 
 def test_plan_counts_the_completions_of_all_prompts(signed_in, version):
