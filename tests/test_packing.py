@@ -17,6 +17,11 @@ def lengths_of(values):
     return np.array(values, dtype=np.uint32)
 
 
+def lengths_that_fit(max_tokens):
+    lengths = st.lists(st.integers(1, max_tokens), max_size=120)
+    return st.tuples(st.just(max_tokens), lengths)
+
+
 @given(LENGTHS, st.integers(1, 40), st.integers(0, 3))
 @settings(deadline=None)
 def test_every_pair_of_every_example_stands_in_one_row(lengths, max_tokens, seed):
@@ -38,6 +43,37 @@ def test_no_row_is_overfull(lengths, max_tokens):
         assert 0 < sum(n for _, _, n in packing.row(row)) <= max_tokens
 
 
+def fills_by_plain_best_fit(lengths, max_tokens):
+    """How full each row gets when every piece looks at every row."""
+    fills = []
+    for length in sorted(lengths, reverse=True):
+        fitting = [row for row, fill in enumerate(fills) if fill + length <= max_tokens]
+        if fitting:
+            fills[max(fitting, key=fills.__getitem__)] += length
+        else:
+            fills.append(length)
+    return sorted(fills)
+
+
+def fills_of(packing):
+    rows = map(packing.row, range(packing.num_rows))
+    return sorted(sum(length for _, _, length in row) for row in rows)
+
+
+@given(st.integers(1, 40).flatmap(lengths_that_fit))
+@settings(deadline=None)
+def test_rows_get_as_full_as_by_looking_at_every_row(case):
+    max_tokens, lengths = case
+    packing = pack(lengths_of(lengths) + 1, max_tokens, seed=1)
+    assert fills_of(packing) == fills_by_plain_best_fit(lengths, max_tokens)
+
+
+def test_many_pieces_of_few_lengths_are_packed_the_same_way():
+    lengths = np.random.default_rng(1).integers(22, 41, size=3000).tolist()
+    packing = pack(lengths_of(lengths) + 1, 256, seed=1)
+    assert fills_of(packing) == fills_by_plain_best_fit(lengths, 256)
+
+
 @pytest.mark.parametrize(("batch_size", "steps"), [(1, 8), (2, 4)])
 def test_16384_tokens_make_8_rows_of_2048(batch_size, steps):
     packing = pack(lengths_of([16384 + 1]), 2048, seed=1)
@@ -54,6 +90,12 @@ def test_the_same_seed_packs_the_same():
     lengths = lengths_of([9, 9, 9, 5, 5, 3, 3, 2])
     first, second = pack(lengths, 10, seed=3), pack(lengths, 10, seed=3)
     assert first.examples.tolist() == second.examples.tolist()
+
+
+def test_another_seed_puts_other_examples_together():
+    lengths = lengths_of([9] * 50)
+    first, second = pack(lengths, 16, seed=3), pack(lengths, 16, seed=4)
+    assert first.examples.tolist() != second.examples.tolist()
 
 
 def test_unpacked_rows_hold_one_piece_each():
