@@ -1,7 +1,12 @@
 """[contract] The base models: what training starts from, and where their files lie."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+
+from jobs.base_models.model_folder import fault_of
 
 HERE = Path(__file__).parent
 
@@ -29,10 +34,7 @@ class BaseModel:
         return shipped if shipped.is_dir() and not added.is_dir() else added
 
     def is_ready(self, models_dir: Path) -> bool:
-        folder = self.folder(models_dir)
-        return all(
-            (folder / name).is_file() for name in ("config.json", "tokenizer.json")
-        ) and any(folder.glob("*.safetensors"))
+        return not fault_of(self.folder(models_dir))
 
 
 def _qwen3(
@@ -84,3 +86,21 @@ CATALOGUE = {
         ),
     )
 }
+
+
+def default_rates(parameters: int) -> tuple[float, float]:
+    """Learning rates of a model that is not in the catalogue: full, LoRA.
+
+    Larger models want smaller steps. Between the catalogue's models a rate follows the
+    straight line of logarithms, beyond them it is that of the nearest.
+    """
+    known = sorted(CATALOGUE.values(), key=lambda model: model.parameters)
+    sizes = [math.log(model.parameters) for model in known]
+    rates = [
+        [math.log(model.full_learning_rate) for model in known],
+        [math.log(model.lora_learning_rate) for model in known],
+    ]
+    full, lora = (
+        math.exp(np.interp(math.log(max(1, parameters)), sizes, y)) for y in rates
+    )
+    return float(f"{full:.1g}"), float(f"{lora:.1g}")

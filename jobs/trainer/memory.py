@@ -33,14 +33,15 @@ def memory_parts(
     config = config.get("text_config", config)
     parameters = num_parameters(model_folder)
     trained = int(parameters * LORA_SHARE) if method == "lora" else parameters
-    hidden = config["hidden_size"]
+    hidden = config.get("hidden_size") or config["n_embd"]
+    layers = config.get("num_hidden_layers") or config["n_layer"]
     feed_forward = config.get("intermediate_size") or 4 * hidden
     kept = KEPT_HIDDEN * hidden + KEPT_FEED_FORWARD * feed_forward
     numbers = {
         "weights": parameters,
         "gradients": trained,
         "optimizer": 2 * trained,
-        "activations": tokens_at_once * config["num_hidden_layers"] * kept,
+        "activations": tokens_at_once * layers * kept,
         "logits": int(
             tokens_at_once * learned_share * config["vocab_size"] * KEPT_LOGITS
         ),

@@ -15,10 +15,10 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from jobs.trainer.spec import Lora, ModelSource
+from jobs.trainer.weights_file import PICKLE_ENDINGS
 
 transformers_logging.disable_progress_bar()
 
-WEIGHT_ENDINGS = (".bin", ".pt", ".pth", ".ckpt", ".pickle", ".pkl", ".h5", ".msgpack")
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
@@ -111,7 +111,7 @@ def _check_files(folder: Path) -> None:
     if not folder.is_dir():
         raise ModelError(f"There is no model folder {folder.name}")
     for path in folder.iterdir():
-        if path.suffix in WEIGHT_ENDINGS:
+        if path.suffix in PICKLE_ENDINGS:
             raise ModelError(
                 f"{folder.name} holds {path.name}. Only safetensors files are loaded, "
                 "since other formats can run code; remove it or convert it"

@@ -5,6 +5,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+# Weights in formats that are never loaded: most of them are pickles, which run code.
+PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".ckpt", ".pickle", ".pkl", ".h5", ".msgpack")
+
 
 @dataclass(frozen=True)
 class WeightShape:

@@ -1,0 +1,225 @@
+"""[contract] Whether a model folder can be trained from, and what its files say of it.
+
+Messages name what is wrong and how to mend it: people copy such folders by hand.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from finetune_site.errors import UserError
+from jobs.trainer.encoding import end_of_text_id, load_tokenizer
+from jobs.trainer.weights_file import PICKLE_ENDINGS, num_parameters
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+# How architectures call themselves that continue a text, which is what is trained.
+CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
+# What a plan needs to know of a model, by the names that configurations give it.
+SIZES = (
+    ("hidden_size", "n_embd"),
+    ("num_hidden_layers", "n_layer"),
+    ("vocab_size",),
+)
+CONTEXTS = ("max_position_embeddings", "n_positions", "seq_length")
+# For a model that does not say how much it reads.
+USUAL_CONTEXT = 2048
+MAX_CARD_CHARACTERS = 100_000
+NOT_STATED = "not stated"
+
+Config = dict[str, Any]
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class FolderFacts:
+    parameters: int
+    # Most tokens in a row.
+    context: int
+    licence: str
+    architecture: str
+
+
+def read_facts(folder: Path) -> FolderFacts:
+    """Look into every file but the weights' numbers. Raises UserError."""
+    config = _read_config(folder)
+    check_config(config)
+    _check_endings(folder)
+    _check_weights(folder)
+    _check_tokenizer(folder)
+    return FolderFacts(
+        parameters=num_parameters(folder),
+        context=_context(config),
+        licence=_licence(folder),
+        architecture=config["architectures"][0],
+    )
+
+
+def known_facts(folder: Path) -> FolderFacts | UserError:
+    """The facts, or what is wrong. Looked up again only when a file has changed."""
+    return _facts_at(folder, _stamp(folder))
+
+
+def fault_of(folder: Path) -> str:
+    """What is wrong with a folder; empty: it can be trained from."""
+    found = known_facts(folder)
+    return found.message if isinstance(found, UserError) else ""
+
+
+def check_config(config: Config) -> None:
+    """Refuse what could not be trained, or would run code of its own."""
+    if "auto_map" in config:
+        raise UserError(
+            "Its config.json asks to run code of its own (auto_map), and such models "
+            "are not loaded. Choose one that transformers knows."
+        )
+    if "quantization_config" in config:
+        raise UserError(
+            "Its weights are quantised, and those cannot be trained. Choose the model "
+            "that it was made from."
+        )
+    names = config.get("architectures") or ["none"]
+    if not str(names[0]).endswith(CAUSAL_ENDINGS):
+        raise UserError(
+            f"Its architecture ({names[0]}) does not continue text, so it cannot be "
+            "trained here. Choose a causal language model."
+        )
+    for known_as in SIZES:
+        if not any(isinstance(_text(config).get(name), int) for name in known_as):
+            raise UserError(
+                f"Its config.json does not say {known_as[0]}. Choose another model."
+            )
+
+
+@lru_cache(maxsize=256)
+def _facts_at(folder: Path, stamp: Stamp) -> FolderFacts | UserError:
+    try:
+        return read_facts(folder)
+    except UserError as error:
+        return error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return UserError(f"Its files cannot be read ({error}). Copy them again.")
+
+
+def _stamp(folder: Path) -> Stamp:
+    """Changes with every file of the folder; empty when there is no such folder."""
+    try:
+        files = [(path.name, path.stat()) for path in folder.iterdir()]
+    except OSError:
+        return ()
+    return tuple(sorted((name, at.st_mtime_ns, at.st_size) for name, at in files))
+
+
+def _read_config(folder: Path) -> Config:
+    if not folder.is_dir():
+        raise UserError("It is not on this machine.")
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except FileNotFoundError:
+        raise UserError(
+            "There is no config.json in it. Copy the model's whole folder, its files "
+            "not in a folder further down."
+        ) from None
+    except ValueError:
+        raise UserError("Its config.json is no JSON. Copy the file again.") from None
+    if not isinstance(config, dict):
+        raise UserError("Its config.json is no JSON object. Copy the file again.")
+    return config
+
+
+def _text(config: Config) -> Config:
+    """The part on text, where a configuration has several."""
+    part = config.get("text_config")
+    return part if isinstance(part, dict) else config
+
+
+def _check_endings(folder: Path) -> None:
+    odd = next((p for p in folder.iterdir() if p.suffix in PICKLE_ENDINGS), None)
+    if odd:
+        raise UserError(
+            f"It holds {odd.name}. Only safetensors files are loaded, since others can "
+            "run code. Remove that file; without safetensors beside it, convert it."
+        )
+
+
+def _check_weights(folder: Path) -> None:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(
+            "There are no safetensors weights in it (model.safetensors). Copy them "
+            "too; weights in another format have to be converted."
+        )
+    if missing := _missing_weights(folder):
+        raise UserError(
+            f"{missing} is missing: {INDEX} names it. Copy it from where the others "
+            "came from."
+        )
+    if not any(_names_in(path) for path in files):
+        raise UserError("Its weights files are empty. Copy them again.")
+
+
+def _missing_weights(folder: Path) -> str:
+    if (folder / WEIGHTS).is_file():
+        return ""
+    try:
+        index = json.loads((folder / INDEX).read_bytes())
+    except FileNotFoundError:
+        return WEIGHTS
+    named = sorted(set(index["weight_map"].values()))
+    return next((name for name in named if not (folder / name).is_file()), "")
+
+
+def _names_in(path: Path) -> list[str]:
+    """The names of a file's weights; their places must fill the file exactly."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return list(file.keys())
+    except SafetensorError as error:
+        raise UserError(
+            f"{path.name} is no safetensors file, or was cut off ({error}). If it is "
+            "still being copied, wait; else copy it again."
+        ) from None
+
+
+def _check_tokenizer(folder: Path) -> None:
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(
+            "There is no tokenizer.json in it. Copy it too; a model without one has to "
+            "be saved again with a fast tokenizer."
+        )
+    try:
+        load_tokenizer(folder)
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise UserError(
+            f"Its tokenizer.json cannot be read ({error}). Copy the file again."
+        ) from None
+    try:
+        end_of_text_id(folder)
+    except ValueError:
+        raise UserError(
+            "It does not say which token ends a text. Add eos_token_id to its "
+            "config.json."
+        ) from None
+
+
+def _context(config: Config) -> int:
+    sizes = (_text(config).get(name) for name in CONTEXTS)
+    return next((size for size in sizes if isinstance(size, int)), USUAL_CONTEXT)
+
+
+def _licence(folder: Path) -> str:
+    """What the model card states between its first two lines of dashes."""
+    try:
+        card = (folder / "README.md").read_text(errors="replace")[:MAX_CARD_CHARACTERS]
+    except OSError:
+        return NOT_STATED
+    head = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
+    for name in ("license_name", "license"):
+        line = rf"^{name}:\s*(?:-\s*)?[\"']?([\w.+-]+)"
+        if head and (found := re.search(line, head[1], re.MULTILINE)):
+            return found[1]
+    return NOT_STATED

@@ -1,0 +1,86 @@
+"""[contract] All base models of a site: the catalogue, and folders that people added."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.base_models.catalogue import CATALOGUE, BaseModel, default_rates
+from jobs.base_models.model_folder import FolderFacts, known_facts
+
+# Names are parts of addresses and of snapshots' ids, so they hold no colon or slash.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+# Where the form of a new job means something else by it.
+RESERVED = {"snapshot"}
+# Models of fewer parameters than this want the short rows of small files.
+SMALL_MODEL_PARAMETERS = 100_000_000
+
+
+@dataclass(frozen=True)
+class BrokenFolder:
+    """A folder among the models that nothing can be trained from, and why."""
+
+    name: str
+    fault: str
+
+
+def base_models(models_dir: Path) -> list[BaseModel]:
+    """The catalogue, whether ready or not, and every usable folder beside it."""
+    found = (base_model(name, models_dir) for name in _folder_names(models_dir))
+    return [*CATALOGUE.values(), *filter(None, found)]
+
+
+def base_model(name: str, models_dir: Path) -> BaseModel | None:
+    """None: there is no such model, or its folder cannot be used."""
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    if not is_usable_name(name):
+        return None
+    facts = known_facts(models_dir / name)
+    return _described(name, facts) if isinstance(facts, FolderFacts) else None
+
+
+def broken_folders(models_dir: Path) -> list[BrokenFolder]:
+    """Among them the folders of catalogued models."""
+    return [
+        BrokenFolder(name, fault)
+        for name in _folder_names(models_dir, catalogued=True)
+        if (fault := _fault(name, models_dir))
+    ]
+
+
+def is_usable_name(name: str) -> bool:
+    return bool(NAME.fullmatch(name)) and name.lower() not in RESERVED
+
+
+def _fault(name: str, models_dir: Path) -> str:
+    if not is_usable_name(name):
+        return (
+            "Its name cannot be used. Rename the folder: letters, digits, full stops, "
+            "hyphens and underscores, 80 at most."
+        )
+    facts = known_facts(models_dir / name)
+    return "" if isinstance(facts, FolderFacts) else facts.message
+
+
+def _folder_names(models_dir: Path, *, catalogued: bool = False) -> list[str]:
+    """Not those that begin with a full stop: there models are on their way."""
+    if not models_dir.is_dir():
+        return []
+    folders = (path for path in models_dir.iterdir() if path.is_dir())
+    names = (path.name for path in folders if not path.name.startswith("."))
+    return sorted(name for name in names if catalogued or name not in CATALOGUE)
+
+
+def _described(name: str, facts: FolderFacts) -> BaseModel:
+    full, lora = default_rates(facts.parameters)
+    small = facts.parameters < SMALL_MODEL_PARAMETERS
+    return BaseModel(
+        name=name,
+        title=f"{facts.architecture}, added by the team",
+        parameters=facts.parameters,
+        licence=facts.licence,
+        context=facts.context,
+        default_max_tokens=min(facts.context, 256 if small else 1024),
+        full_learning_rate=full,
+        lora_learning_rate=lora,
+    )
