@@ -16,19 +16,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jobs.trainer.encoding import (
-    Encoded,
-    encode_examples,
-    end_of_text_id,
-    load_tokenizer,
-    tokenizer_sha256,
-)
+from jobs.trainer.bulk_encoding import BulkEncoder, EncodedBatch
+from jobs.trainer.encoding import end_of_text_id, load_tokenizer, tokenizer_sha256
 from jobs.trainer.examples import Segment, iter_examples
 from jobs.trainer.runfolder import complete_folder, write_json
 
-# Encoded at a time: enough to keep all cores busy, little memory.
-EXAMPLES_PER_BATCH = 2_000
-CHARACTERS_PER_BATCH = 4_000_000
+# Encoded at a time: enough for whole arrays to pay, little memory.
+EXAMPLES_PER_BATCH = 4_000
+CHARACTERS_PER_BATCH = 1_000_000
 OLD_DRAFT_SECONDS = 24 * 3600
 
 
@@ -119,44 +114,49 @@ def _write(
     draft: Path,
     progress: Callable[[int], None] | None,
 ) -> CacheFacts:
+    encoder = BulkEncoder(load_tokenizer(model_folder), end_of_text_id(model_folder))
     counts = np.zeros(4, dtype=np.int64)
     with (
         (draft / "ids.bin").open("wb") as ids,
         (draft / "weights.bin").open("wb") as weights,
         (draft / "lengths.bin").open("wb") as lengths,
     ):
-        for batch in _batches(examples, model_folder):
-            for encoded in batch:
-                np.array(encoded.ids, dtype=np.uint32).tofile(ids)
-                np.array(encoded.weights, dtype=np.float32).tofile(weights)
-                counts += _count(encoded)
-            np.array([len(e.ids) for e in batch], dtype=np.uint32).tofile(lengths)
+        for batch in map(encoder.encode, _batches(examples)):
+            batch.ids.tofile(ids)
+            batch.weights.tofile(weights)
+            batch.lengths.astype(np.uint32).tofile(lengths)
+            counts += _count(batch)
             if progress:
                 progress(int(counts[0]))
-    examples_, targets, learned, unlearned = (int(count) for count in counts)
     return CacheFacts(
-        examples=examples_,
-        targets=targets,
-        learned_targets=learned,
-        unlearned_examples=unlearned,
+        examples=int(counts[0]),
+        targets=int(counts[1]),
+        learned_targets=int(counts[2]),
+        unlearned_examples=int(counts[3]),
     )
 
 
-def _batches(examples: Path, model_folder: Path) -> Iterator[list[Encoded]]:
-    tokenizer = load_tokenizer(model_folder)
-    end_id = end_of_text_id(model_folder)
+def _batches(examples: Path) -> Iterator[list[list[Segment]]]:
     batch: list[list[Segment]] = []
     num_characters = 0
     for segments in iter_examples(examples):
         batch.append(segments)
         num_characters += sum(len(text) for text, _ in segments)
         if len(batch) == EXAMPLES_PER_BATCH or num_characters > CHARACTERS_PER_BATCH:
-            yield encode_examples(tokenizer, batch, end_id)
+            yield batch
             batch, num_characters = [], 0
     if batch:
-        yield encode_examples(tokenizer, batch, end_id)
+        yield batch
 
 
-def _count(encoded: Encoded) -> npt.NDArray[np.int64]:
-    learned = sum(weight > 0 for weight in encoded.weights[1:])
-    return np.array([1, len(encoded.ids) - 1, learned, learned == 0], dtype=np.int64)
+def _count(batch: EncodedBatch) -> npt.NDArray[np.int64]:
+    """In the order of CacheFacts."""
+    starts = np.cumsum(batch.lengths) - batch.lengths
+    is_learned = batch.weights > 0
+    # An example's first token is no target.
+    is_learned[starts] = False
+    learned = np.add.reduceat(is_learned, starts, dtype=np.int64)
+    num_examples = len(batch.lengths)
+    num_targets = len(batch.ids) - num_examples
+    num_unlearned = np.count_nonzero(learned == 0)
+    return np.array([num_examples, num_targets, learned.sum(), num_unlearned])
