@@ -195,5 +195,10 @@ LOGGING = {
     },
 }
 
+# Where base models are downloaded from; empty: nowhere. The token shows the hub which
+# licences its owner has accepted.
+HUB_ENDPOINT = env_str("FINETUNE_HUB_ENDPOINT", "https://huggingface.co").rstrip("/")
+HUB_TOKEN = env_str("HF_TOKEN")
+
 # How long after its last sign of life a process counts as dead (see /healthz).
 HEARTBEAT_STALE_SECONDS = 30

@@ -9,10 +9,9 @@ from datasets.models import DatasetVersion
 from finetune_site import wording
 from finetune_site.errors import UserError
 from finetune_site.parsing import small_int
-from jobs.base_models.catalogue import CATALOGUE
 from jobs.engines.registry import TITLES
 from jobs.models import Job, Snapshot
-from jobs.selectors import models_dir
+from jobs.selectors import base_models, models_dir
 
 # What the radio of the base models says when a snapshot is chosen instead.
 SNAPSHOT = "snapshot"
@@ -139,7 +138,7 @@ class JobForm(forms.Form):
         for name in ("dataset_version", "validation_version"):
             self._field(name).queryset = versions
         self._field("parent_snapshot").queryset = Snapshot.objects.select_related("job")
-        choices = [(name, name) for name in CATALOGUE]
+        choices = [(model.name, model.name) for model in base_models()]
         self._field("base_model").choices = [*choices, (SNAPSHOT, "A snapshot")]
 
     def _field(self, name: str) -> Any:
@@ -178,15 +177,12 @@ class JobForm(forms.Form):
 
     @property
     def models(self) -> list[dict[str, Any]]:
-        """The cards of base models; only those whose files are there can be chosen."""
+        """The cards of base models: those whose files are there."""
         chosen = self["base_model"].value()
         return [
-            {
-                "model": model,
-                "ready": model.is_ready(models_dir()),
-                "chosen": model.name == chosen,
-            }
-            for model in CATALOGUE.values()
+            {"model": model, "chosen": model.name == chosen}
+            for model in base_models()
+            if model.is_ready(models_dir())
         ]
 
     @property

@@ -9,11 +9,15 @@ from django.http import QueryDict
 from datasets.models import DatasetVersion
 from finetune_site.parsing import small_int
 from finetune_site.wording import count
-from jobs.base_models.catalogue import CATALOGUE
 from jobs.engines.registry import TITLES
 from jobs.forms import SNAPSHOT, selectable_versions
 from jobs.models import Job, Snapshot
-from jobs.selectors import base_learning_rate, default_name, suggest_settings
+from jobs.selectors import (
+    base_learning_rate,
+    default_name,
+    find_base_model,
+    suggest_settings,
+)
 
 DEFAULT_MODEL = "tiny"
 # Fields that "Train again" takes over.
@@ -63,7 +67,7 @@ def from_link(query: QueryDict) -> dict[str, Any]:
 def suggest(values: dict[str, Any]) -> dict[str, Any]:
     """Settings that suit a dataset and a base model, and a name for the job."""
     version, base_model = values.get("dataset_version"), values.get("base_model")
-    model = CATALOGUE.get(str(base_model))
+    model = find_base_model(str(base_model))
     if not version or not model:
         return dict(PLAIN)
     settings = suggest_settings(version, model.name)
@@ -102,7 +106,7 @@ def resolve(initial: Mapping[str, Any]) -> dict[str, Any]:
 
 def describe(job: Job) -> list[tuple[str, str]]:
     """All settings as facts."""
-    model = CATALOGUE.get(job.base_model)
+    model = find_base_model(job.base_model)
     start = str(job.parent_snapshot) if job.parent_snapshot else job.base_model
     rate = base_learning_rate(model, job.method) if model else None
     scale = f"× {job.learning_rate_scale:g}"

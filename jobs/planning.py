@@ -13,9 +13,8 @@ from django_q.tasks import async_task
 from datasets.models import DatasetVersion
 from datasets.services.versions import TASK_SECONDS
 from finetune_site import wording
-from jobs.base_models.catalogue import CATALOGUE
 from jobs.models import Job
-from jobs.selectors import NUM_DEFAULT_PROMPTS, models_dir
+from jobs.selectors import NUM_DEFAULT_PROMPTS, find_base_model, models_dir
 from jobs.services.specs import build_spec
 from jobs.trainer.architecture import crosses_borders
 from jobs.trainer.packing import Packing, rows_for
@@ -61,7 +60,7 @@ class PlanView:
 def read_plan(values: dict[str, Any]) -> PlanView:
     """`values` by field name, valid ones only."""
     version, base_model = values.get("dataset_version"), values.get("base_model")
-    model = CATALOGUE.get(str(base_model))
+    model = find_base_model(str(base_model))
     known = all(values.get(name) is not None for name in SETTINGS)
     if not version or not known or not model or not model.is_ready(models_dir()):
         return PlanView("incomplete", values=values)
@@ -107,7 +106,7 @@ def start_counting(version: DatasetVersion, base_model: str) -> None:
 def count_tokens(version_id: int, base_model: str) -> None:
     """Make the token cache of a version. It may have gone meanwhile."""
     version = DatasetVersion.objects.filter(pk=version_id).first()
-    model = CATALOGUE.get(base_model)
+    model = find_base_model(base_model)
     if version and model and model.is_ready(models_dir()):
         folder = model.folder(models_dir())
         build_token_cache(

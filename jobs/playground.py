@@ -8,9 +8,8 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 from finetune_site.wording import count, loss
-from jobs.base_models.catalogue import CATALOGUE
 from jobs.models import Job, Snapshot
-from jobs.selectors import models_dir
+from jobs.selectors import base_models, find_base_model, models_dir
 
 MAX_COLUMNS = 4
 NEWEST_SNAPSHOTS = 200
@@ -70,7 +69,7 @@ def read_groups(chosen: Iterable[Choice] = ()) -> list[Group]:
     for snapshot in Snapshot.objects.select_related("job")[:NEWEST_SNAPSHOTS]:
         by_job.setdefault(snapshot.job, []).append(of_snapshot(snapshot))
     groups = [Group(job.name, choices) for job, choices in by_job.items()]
-    ready = [model for model in CATALOGUE.values() if model.is_ready(models_dir())]
+    ready = [model for model in base_models() if model.is_ready(models_dir())]
     if ready:
         groups.append(
             Group("Base models", [of_base_model(model.name) for model in ready])
@@ -88,7 +87,8 @@ def read_chosen(query: QueryDict) -> list[Choice]:
 
 def find(value: str) -> Snapshot | None:
     """The snapshot of that uid; None for a base model that is here. Else 404."""
-    if value in CATALOGUE and CATALOGUE[value].is_ready(models_dir()):
+    model = find_base_model(value)
+    if model and model.is_ready(models_dir()):
         return None
     snapshots = Snapshot.objects.select_related("job__parent_snapshot__job")
     snapshot = snapshots.filter(uid=value).first()
@@ -103,7 +103,7 @@ def choice_of(snapshot: Snapshot | None, value: str) -> Choice:
 
 def address(chosen: Iterable[Choice]) -> str:
     pairs = [
-        ("model" if choice.value in CATALOGUE else "snapshot", choice.value)
+        ("model" if find_base_model(choice.value) else "snapshot", choice.value)
         for choice in chosen
     ]
     return f"{reverse('playground')}?{urlencode(pairs)}"

@@ -11,7 +11,9 @@ from django.conf import settings
 from django.utils import timezone
 
 from datasets.models import DatasetVersion
-from jobs.base_models.catalogue import CATALOGUE, BaseModel
+from finetune_site.errors import UserError
+from jobs.base_models import registry
+from jobs.base_models.catalogue import BaseModel
 from jobs.curves import Point, best_point
 from jobs.models import Job, Snapshot
 from jobs.trainer.encoding import encode_examples, end_of_text_id, load_tokenizer
@@ -38,6 +40,27 @@ def models_dir() -> Path:
     return Path(settings.DATA_DIR) / "models"
 
 
+def base_models() -> list[BaseModel]:
+    """All that are known, whether ready or not."""
+    return registry.base_models(models_dir())
+
+
+def find_base_model(name: str) -> BaseModel | None:
+    return registry.base_model(name, models_dir())
+
+
+def get_base_model(name: str) -> BaseModel:
+    """UserError: it was removed."""
+    model = find_base_model(name)
+    if model is None:
+        raise UserError(
+            f"The base model {name} is no longer on this machine. Add it again, or "
+            "choose another one.",
+            field="base_model",
+        )
+    return model
+
+
 def model_source(base_model: str, snapshot: Snapshot | None) -> ModelSource:
     """The folders a model is loaded from.
 
@@ -45,7 +68,7 @@ def model_source(base_model: str, snapshot: Snapshot | None) -> ModelSource:
     the whole model somewhere up its family.
     """
     if snapshot is None:
-        folder = CATALOGUE[base_model].folder(models_dir())
+        folder = get_base_model(base_model).folder(models_dir())
         return ModelSource(base_model=base_model, path=str(folder))
     if snapshot.method == Job.Method.FULL:
         return ModelSource(base_model=base_model, path=str(snapshot.folder))
@@ -68,7 +91,7 @@ def default_name(version: DatasetVersion) -> str:
 
 def suggest_settings(version: DatasetVersion, base_model: str) -> dict[str, Any]:
     """Settings of a new job that suit this dataset and model, by field."""
-    model = CATALOGUE[base_model]
+    model = get_base_model(base_model)
     lengths, num_targets = _target_lengths(version, model)
     max_tokens = _suggest_max_tokens(model, lengths, num_targets)
     steps = math.ceil(num_targets / max_tokens)

@@ -2,6 +2,7 @@
 
 from jobs import planning
 from jobs.models import Job
+from jobs.services.downloads import download_next, enqueue_download
 from jobs.services.heartbeats import beat
 from jobs.services.launching import launch
 from jobs.services.launching import launch_queued as launch_all
@@ -25,6 +26,12 @@ def launch_job(job_id: int) -> None:
 def count_tokens(version_id: int, base_model: str) -> None:
     """For the plan on the form of a new job."""
     planning.count_tokens(version_id, base_model)
+
+
+def download_model() -> None:
+    """Some seconds of the download that waits longest; the next task goes on."""
+    if download_next():
+        enqueue_download()
 
 
 def beat_worker() -> None:

@@ -26,5 +26,9 @@ urlpatterns = [
         name="playground-answer",
     ),
     path("models/", models.models, name="models"),
+    path("models/add/", models.model_add, name="model-add"),
+    path("models/<str:name>/download/", models.model_download, name="model-download"),
+    path("models/<str:name>/cancel/", models.model_cancel, name="model-cancel"),
+    path("models/<str:name>/remove/", models.model_remove, name="model-remove"),
     path("engines/", engines.engines, name="engines"),
 ]

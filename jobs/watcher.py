@@ -21,6 +21,7 @@ from finetune_site.errors import UserError
 from jobs.engines.base import Engine
 from jobs.engines.registry import ENGINES, get_engine
 from jobs.models import Job
+from jobs.services.downloads import requeue_stale_downloads
 from jobs.services.ending import end_job
 from jobs.services.heartbeats import beat
 from jobs.services.ingestion import ingest
@@ -194,6 +195,7 @@ def sweep() -> None:
     for engine in ENGINES.values():
         engine.end_strays()
     requeue_stale_imports()
+    requeue_stale_downloads()
     young = timezone.now() - timedelta(seconds=PREPARATION_SECONDS)
     lost = Job.objects.filter(
         unclaimed(), status=Status.VALIDATING, created_at__lt=young

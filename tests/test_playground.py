@@ -102,7 +102,7 @@ def test_unknown_snapshot_or_model_is_not_found(client, member, query):
 
 
 def test_nothing_to_ask_says_what_to_do(client, member, monkeypatch):
-    monkeypatch.setattr(play, "CATALOGUE", {})
+    monkeypatch.setattr(play, "base_models", list)
     client.force_login(member)
     assert "There is no model to ask yet" in client.get(PAGE).content.decode()
 

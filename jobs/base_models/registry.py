@@ -1,4 +1,4 @@
-"""[contract] All base models of a site: the catalogue, and folders that people added."""
+"""[contract] All base models of a site: the catalogue, and folders beside it."""
 
 import re
 from dataclasses import dataclass
@@ -25,7 +25,8 @@ class BrokenFolder:
 
 def base_models(models_dir: Path) -> list[BaseModel]:
     """The catalogue, whether ready or not, and every usable folder beside it."""
-    found = (base_model(name, models_dir) for name in _folder_names(models_dir))
+    added = [name for name in folder_names(models_dir) if name not in CATALOGUE]
+    found = (base_model(name, models_dir) for name in added)
     return [*CATALOGUE.values(), *filter(None, found)]
 
 
@@ -43,13 +44,21 @@ def broken_folders(models_dir: Path) -> list[BrokenFolder]:
     """Among them the folders of catalogued models."""
     return [
         BrokenFolder(name, fault)
-        for name in _folder_names(models_dir, catalogued=True)
+        for name in folder_names(models_dir)
         if (fault := _fault(name, models_dir))
     ]
 
 
 def is_usable_name(name: str) -> bool:
     return bool(NAME.fullmatch(name)) and name.lower() not in RESERVED
+
+
+def folder_names(models_dir: Path) -> list[str]:
+    """Not those that begin with a full stop: there models are on their way."""
+    if not models_dir.is_dir():
+        return []
+    names = (path.name for path in models_dir.iterdir() if path.is_dir())
+    return sorted(name for name in names if not name.startswith("."))
 
 
 def _fault(name: str, models_dir: Path) -> str:
@@ -60,15 +69,6 @@ def _fault(name: str, models_dir: Path) -> str:
         )
     facts = known_facts(models_dir / name)
     return "" if isinstance(facts, FolderFacts) else facts.message
-
-
-def _folder_names(models_dir: Path, *, catalogued: bool = False) -> list[str]:
-    """Not those that begin with a full stop: there models are on their way."""
-    if not models_dir.is_dir():
-        return []
-    folders = (path for path in models_dir.iterdir() if path.is_dir())
-    names = (path.name for path in folders if not path.name.startswith("."))
-    return sorted(name for name in names if catalogued or name not in CATALOGUE)
 
 
 def _described(name: str, facts: FolderFacts) -> BaseModel:

@@ -15,10 +15,9 @@ from datasets.services.versions import TASK_SECONDS
 from finetune_site.errors import UserError
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
-from jobs.base_models.catalogue import CATALOGUE
 from jobs.engines.registry import get_engine
 from jobs.models import Job, Snapshot
-from jobs.selectors import default_name, models_dir
+from jobs.selectors import default_name, find_base_model, models_dir
 
 Status = Job.Status
 MAX_PROMPTS = 16
@@ -100,7 +99,7 @@ def clean_prompts(prompts: Sequence[str]) -> list[str]:
 
 
 def check_model(job: Job) -> None:
-    model = CATALOGUE.get(job.base_model)
+    model = find_base_model(job.base_model)
     if model is None:
         raise UserError(
             f"There is no base model {job.base_model}; choose one of the list.",

@@ -13,9 +13,9 @@ from django.utils import timezone
 
 from datasets.models import DatasetVersion
 from finetune_site.errors import UserError
-from jobs.base_models.catalogue import CATALOGUE, BaseModel
+from jobs.base_models.catalogue import BaseModel
 from jobs.models import Job
-from jobs.selectors import NUM_DEFAULT_PROMPTS, models_dir
+from jobs.selectors import NUM_DEFAULT_PROMPTS, get_base_model, models_dir
 from jobs.services.ending import end_job
 from jobs.services.specs import build_spec
 from jobs.trainer.examples import iter_examples
@@ -86,7 +86,7 @@ def fail_checked(job: Job, message: str) -> None:
 
 
 def prepare_claimed(job: Job) -> None:
-    model = CATALOGUE[job.base_model]
+    model = get_base_model(job.base_model)
     cache = count_tokens(job, job.dataset_version, model)
     if job.validation_version:
         count_tokens(job, job.validation_version, model)

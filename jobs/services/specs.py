@@ -3,16 +3,20 @@
 from pathlib import Path
 
 from datasets.models import DatasetVersion
-from jobs.base_models.catalogue import CATALOGUE
 from jobs.models import Job
-from jobs.selectors import base_learning_rate, model_source, models_dir
+from jobs.selectors import (
+    base_learning_rate,
+    get_base_model,
+    model_source,
+    models_dir,
+)
 from jobs.trainer.spec import DataSource, Spec
 from jobs.trainer.token_cache import cache_folder
 
 
 def build_spec(job: Job) -> Spec:
     """The same for the same row, so it does not matter who writes it first."""
-    base_model = CATALOGUE[job.base_model]
+    base_model = get_base_model(job.base_model)
     source = model_source(job.base_model, job.parent_snapshot)
     # Snapshots carry their base model's tokenizer.
     tokenizer_folder = base_model.folder(models_dir())

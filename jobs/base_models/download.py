@@ -1,0 +1,135 @@
+"""[contract] Brings a model's files into a folder, goes on where it was left.
+
+Everything is done again that a kill leaves undone: what has come lies in `*.part`, and
+a file has its name only once its digest is right. Bytes are written to their places,
+not appended, so that of two who fetch the same file neither spoils it.
+"""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from finetune_site.errors import UserError
+from jobs.base_models.hub import Hub, HubFile, HubModel, HubUnreachableError
+from jobs.trainer.runfolder import sync_path
+
+# After a connection that brought nothing; then somebody has to look.
+PAUSES_SECONDS = (1.0, 2.0, 4.0)
+# The disk is needed for jobs too.
+SPARE_BYTES = 1_000_000_000
+HASH_PIECE_BYTES = 1024 * 1024
+
+# Called often with the bytes there are and the name of the file that is being checked,
+# if one is. It may raise to end the download; a check would begin anew.
+Tick = Callable[[int, str], None]
+
+
+class Download:
+    def __init__(self, hub: Hub, model: HubModel, folder: Path, tick: Tick) -> None:
+        self.hub = hub
+        self.model = model
+        self.folder = folder
+        self._tick = tick
+
+    def run(self) -> None:
+        """All files, checked. UserError says what is in the way."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._check_disk()
+        for file in self.model.files:
+            if not (self.folder / file.name).is_file():
+                self._fetch(file)
+                self._check(file)
+        sync_path(self.folder)
+
+    @property
+    def num_bytes(self) -> int:
+        """How many are there, of whole files and of parts."""
+        return sum(self._size(file) for file in self.model.files)
+
+    def _size(self, file: HubFile) -> int:
+        if (self.folder / file.name).is_file():
+            return file.size
+        part = self._part(file)
+        return part.stat().st_size if part.is_file() else 0
+
+    def _part(self, file: HubFile) -> Path:
+        return self.folder / f"{file.name}.part"
+
+    def _check_disk(self) -> None:
+        missing = self.model.num_bytes - self.num_bytes
+        free = shutil.disk_usage(self.folder).free
+        if missing and missing + SPARE_BYTES > free:
+            raise UserError(
+                f"The disk has {gigabytes(free)} free, and {gigabytes(missing)} are to "
+                f"come; {gigabytes(SPARE_BYTES)} are left for jobs. Make room, then "
+                "resume."
+            )
+
+    def _fetch(self, file: HubFile) -> None:
+        """Tries again as long as something comes."""
+        pauses = list(PAUSES_SECONDS)
+        self._part(file).touch()
+        while (before := self._size(file)) < file.size:
+            try:
+                self._fetch_once(file, before)
+            except HubUnreachableError:
+                if self._size(file) > before:
+                    pauses = list(PAUSES_SECONDS)
+                elif not pauses:
+                    raise
+                else:
+                    self._wait(pauses.pop(0))
+
+    def _fetch_once(self, file: HubFile, start: int) -> None:
+        content = self.hub.read(self.model, file, start)
+        done = self.num_bytes - start + content.start
+        with self._part(file).open("r+b") as part:
+            if content.start < start:
+                part.truncate(content.start)
+            part.seek(content.start)
+            for piece in content:
+                self._tick(done, "")
+                part.write(piece)
+                done += len(piece)
+                if part.tell() > file.size:
+                    break
+        self._tick(done, "")
+        if self._size(file) <= start:
+            raise HubUnreachableError(f"The model hub sends nothing of {file.name}.")
+
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._tick(self.num_bytes, "")
+            time.sleep(0.2)
+
+    def _check(self, file: HubFile) -> None:
+        """Give a file its name if it is what the hub promised."""
+        part = self._part(file)
+        if part.stat().st_size != file.size or self._digest(file) != file.digest:
+            part.unlink()
+            raise UserError(
+                f"{file.name} did not arrive as the hub has it, so it was deleted. "
+                "Resume to fetch it again; if that does not help, something on the way "
+                "changes it."
+            )
+        sync_path(part)
+        part.rename(self.folder / file.name)
+
+    def _digest(self, file: HubFile) -> str:
+        if file.algorithm == "sha256":
+            digest = hashlib.sha256()
+        else:
+            digest = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)
+        done = self.num_bytes
+        with self._part(file).open("rb") as part:
+            while piece := part.read(HASH_PIECE_BYTES):
+                digest.update(piece)
+                self._tick(done, file.name)
+        return digest.hexdigest()
+
+
+def gigabytes(number: int) -> str:
+    return f"{number / 1e9:,.1f}\u00a0GB"

@@ -1,0 +1,273 @@
+"""[contract] A model hub that speaks Hugging Face's API: what it has, and its files.
+
+Only the hub's own hosts are asked, also after redirects, and the token goes to the hub
+alone, never to the hosts that its files lie on.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+import requests
+from requests.auth import AuthBase
+
+from finetune_site.errors import UserError
+from jobs.base_models.model_folder import INDEX, NOT_STATED, WEIGHTS, check_config
+
+# Where that hub and its files are; also their subdomains.
+HUB_HOSTS = ("huggingface.co", "hf.co")
+HUB_ID = re.compile(r"(?:[\w-][\w.-]{0,95}/)?[\w-][\w.-]{0,95}", re.ASCII)
+# To connect, and to wait for the next bytes, in seconds.
+TIMEOUT = (4.0, 10.0)
+MAX_REDIRECTS = 5
+MAX_ANSWER_BYTES = 16_000_000
+PIECE_BYTES = 64 * 1024
+
+SMALL_FILES = re.compile(
+    r"config\.json|generation_config\.json|tokenizer\.json|tokenizer_config\.json"
+    r"|special_tokens_map\.json|chat_template\.jinja|README\.md|LICENSE[\w.-]{0,40}"
+)
+SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+DIGEST = {"sha256": re.compile("[0-9a-f]{64}"), "git-sha1": re.compile("[0-9a-f]{40}")}
+
+
+class HubUnreachableError(UserError):
+    """No answer, or one that a later try may better: the connection broke off."""
+
+
+@dataclass(frozen=True)
+class HubFile:
+    name: str
+    size: int
+    # Of the content: `sha256`, or `git-sha1` as git counts it, for small files.
+    algorithm: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """What is to be fetched of a model, at one commit."""
+
+    hub_id: str
+    revision: str
+    licence: str
+    files: tuple[HubFile, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(file.size for file in self.files)
+
+
+class Hub:
+    def __init__(self, endpoint: str, token: str = "") -> None:
+        self.endpoint = endpoint.rstrip("/")
+        self.session = requests.Session()
+        self.session.auth = HubToken(self.endpoint, token)
+        # Ranges are of the file as it is, not of a compressed one.
+        self.session.headers["Accept-Encoding"] = "identity"
+
+    def look_up(self, hub_id: str) -> HubModel:
+        """The newest commit of a model that can be trained. UserError says why not."""
+        url = f"{self.endpoint}/api/models/{quote(hub_id)}/revision/main?blobs=true"
+        about = self._json(url, hub_id)
+        revision = str(about.get("sha", ""))
+        if not re.fullmatch("[0-9a-f]{7,64}", revision):
+            raise UserError(self._odd_answer())
+        files = choose_files(about.get("siblings") or [])
+        check_config(self._json(self.address(hub_id, revision, "config.json"), hub_id))
+        return HubModel(hub_id, revision, licence_of(about), tuple(files))
+
+    def read(self, model: HubModel, file: HubFile, start: int) -> "Content":
+        """The file's bytes from `start` on, if the hub gives ranges; else all."""
+        url = self.address(model.hub_id, model.revision, file.name)
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        response = self._get(url, model.hub_id, headers)
+        return Content(response, start if response.status_code == 206 else 0)
+
+    def address(self, hub_id: str, revision: str, name: str) -> str:
+        return f"{self.endpoint}/{quote(hub_id)}/resolve/{revision}/{quote(name)}"
+
+    def page(self, hub_id: str) -> str:
+        """Where people read about a model and accept its licence."""
+        return f"{self.endpoint}/{quote(hub_id)}"
+
+    def _json(self, url: str, hub_id: str) -> dict[str, Any]:
+        content = bytearray()
+        for piece in Content(self._get(url, hub_id, {}), 0):
+            content += piece
+            if len(content) > MAX_ANSWER_BYTES:
+                raise UserError(self._odd_answer())
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise UserError(self._odd_answer())
+        return answer
+
+    def _get(self, url: str, hub_id: str, headers: dict[str, str]) -> requests.Response:
+        for _ in range(MAX_REDIRECTS):
+            response = self._get_once(url, headers)
+            if not response.is_redirect:
+                self._check_answer(response, hub_id)
+                return response
+            url = urljoin(url, response.headers["location"])
+            response.close()
+            if not is_hub_address(url, self.endpoint):
+                raise UserError(
+                    f"The model hub sent this site on to {urlsplit(url).hostname}, "
+                    "which is no host of the hub, so nothing was fetched from there. "
+                    "Check FINETUNE_HUB_ENDPOINT."
+                )
+        raise UserError("The model hub sent this site around in circles. Try again.")
+
+    def _get_once(self, url: str, headers: dict[str, str]) -> requests.Response:
+        try:
+            return self.session.get(
+                url,
+                headers=headers,
+                stream=True,
+                timeout=TIMEOUT,
+                allow_redirects=False,
+            )
+        except (requests.ConnectionError, requests.Timeout):
+            raise HubUnreachableError(
+                "The model hub could not be reached from this machine "
+                f"({urlsplit(url).hostname} gives no answer). Check its connection to "
+                "the internet."
+            ) from None
+        except requests.RequestException as error:
+            raise UserError(
+                f"The model hub cannot be asked ({error}). Check FINETUNE_HUB_ENDPOINT."
+            ) from None
+
+    def _check_answer(self, response: requests.Response, hub_id: str) -> None:
+        status, code = response.status_code, response.headers.get("X-Error-Code", "")
+        if status in (200, 206):
+            return
+        response.close()
+        if code == "GatedRepo" or status == 403:
+            raise UserError(
+                f"{hub_id} is only given to people who accepted its licence. Accept it "
+                f"at {self.page(hub_id)}, then start the site with HF_TOKEN set to "
+                "your token of the hub."
+            )
+        if status == 401:
+            raise UserError(
+                f"The hub shows this site no {hub_id}: there is none, or it is "
+                f"private. Check the id; for a private model, accept its licence at "
+                f"{self.page(hub_id)} and start the site with HF_TOKEN set to your "
+                "token of the hub."
+            )
+        if status == 404:
+            raise UserError(
+                f"The hub has no {hub_id}, or no longer this version of it. Check the "
+                "id; remove the model and add it again."
+            )
+        if status == 429 or status >= 500:
+            raise HubUnreachableError(
+                f"The model hub is not able to answer now ({status}). Try again in a "
+                "few minutes."
+            )
+        raise UserError(self._odd_answer(status))
+
+    def _odd_answer(self, status: int = 200) -> str:
+        return (
+            f"{urlsplit(self.endpoint).hostname} does not answer as a model hub does "
+            f"({status}). Check FINETUNE_HUB_ENDPOINT, and whether a proxy answers "
+            "instead."
+        )
+
+
+class HubToken(AuthBase):
+    """The token, for the hub's own address alone.
+
+    Being there it also keeps requests from sending what a .netrc file holds.
+    """
+
+    def __init__(self, endpoint: str, token: str) -> None:
+        self.origin = urlsplit(endpoint)[:2]
+        self.token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self.token and urlsplit(request.url or "")[:2] == self.origin:
+            request.headers["Authorization"] = f"Bearer {self.token}"
+        return request
+
+
+class Content:
+    """A file's bytes as they come, from `start` on."""
+
+    def __init__(self, response: requests.Response, start: int) -> None:
+        self.response = response
+        self.start = start
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Raises HubUnreachableError when the connection breaks off."""
+        try:
+            with self.response:
+                yield from self.response.iter_content(PIECE_BYTES)
+        except requests.RequestException:
+            raise HubUnreachableError(
+                "The connection to the model hub broke off. What has come is kept: "
+                "resume the download."
+            ) from None
+
+
+def is_hub_address(url: str, endpoint: str) -> bool:
+    """Whether a redirect may lead there: the endpoint's host, or the known hub's."""
+    to, own = urlsplit(url), urlsplit(endpoint)
+    host = to.hostname or ""
+    if (to.scheme, host) == (own.scheme, own.hostname):
+        return True
+    of_hub = host in HUB_HOSTS or host.endswith(tuple(f".{one}" for one in HUB_HOSTS))
+    return to.scheme == "https" and of_hub
+
+
+def choose_files(siblings: list[dict[str, Any]]) -> list[HubFile]:
+    """What a model is loaded from, and nothing else of a repository.
+
+    Names are matched as a whole, so none leads out of the model's folder.
+    """
+    by_name = {str(one.get("rfilename")): one for one in siblings}
+    names = [name for name in by_name if SMALL_FILES.fullmatch(name)]
+    shards = [name for name in by_name if SHARD.fullmatch(name)]
+    if WEIGHTS in by_name:
+        names.append(WEIGHTS)
+    elif shards and INDEX in by_name:
+        names += [INDEX, *shards]
+    else:
+        raise UserError(
+            "It has no safetensors weights (model.safetensors), and others are not "
+            "loaded, since they can run code. Choose a model that has them."
+        )
+    for needed in ("tokenizer.json", "config.json"):
+        if needed not in names:
+            raise UserError(f"It has no {needed}. Choose a model that has one.")
+    files = [_hub_file(name, by_name[name]) for name in names]
+    # What can be wrong with a model shows in the small ones.
+    return sorted(files, key=lambda file: (file.size, file.name))
+
+
+def _hub_file(name: str, about: dict[str, Any]) -> HubFile:
+    lfs = about.get("lfs")
+    algorithm = "sha256" if lfs else "git-sha1"
+    digest = str(lfs["sha256"] if lfs else about.get("blobId"))
+    size = (lfs or about).get("size")
+    if not DIGEST[algorithm].fullmatch(digest) or not isinstance(size, int) or size < 0:
+        raise UserError(
+            f"The hub does not say how {name} can be checked, so it is not fetched. "
+            "Check FINETUNE_HUB_ENDPOINT."
+        )
+    return HubFile(name, size, algorithm, digest)
+
+
+def licence_of(about: dict[str, Any]) -> str:
+    card = about.get("cardData") or {}
+    licence = card.get("license_name") or card.get("license") or NOT_STATED
+    if isinstance(licence, list):
+        licence = ", ".join(map(str, licence))
+    return str(licence)[:200]

@@ -1,0 +1,215 @@
+"""What admins do with base models: add, download, cancel, remove."""
+
+import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from finetune_site.errors import UserError
+from finetune_site.ids import random_id
+from finetune_site.team.models import Member
+from finetune_site.team.services import record
+from jobs.base_models.catalogue import CATALOGUE
+from jobs.base_models.hub import HUB_ID
+from jobs.base_models.registry import folder_names, is_usable_name
+from jobs.models import Job, ModelDownload, Snapshot
+from jobs.selectors import find_base_model, model_source, models_dir
+from jobs.services.downloads import (
+    advised,
+    draft_folder,
+    enqueue_download,
+    open_hub,
+    pinned_fields,
+)
+
+Status = ModelDownload.Status
+
+
+def add_model(*, member: Member | None, hub_id: str, name: str = "") -> ModelDownload:
+    """Look a model up at the hub, so that its licence is known before it is fetched.
+
+    UserError names the field at fault.
+    """
+    hub_id = clean_hub_id(hub_id)
+    name = name.strip() or hub_id.rpartition("/")[2]
+    check_name(name)
+    try:
+        model = open_hub().look_up(hub_id)
+    except UserError as error:
+        raise UserError(advised(error, name), field="hub_id") from None
+    download = ModelDownload(
+        name=name,
+        hub_id=hub_id,
+        asked_by=member,
+        asked_at=timezone.now(),
+        **pinned_fields(model),
+    )
+    try:
+        with transaction.atomic():
+            download.save()
+            record(member=member, action="model.add", subject=name, hub_id=hub_id)
+    except IntegrityError:
+        raise name_taken(name) from None
+    return download
+
+
+def start_download(*, member: Member | None, name: str) -> ModelDownload:
+    """Fetch a model, or go on with one that was cancelled or failed."""
+    open_hub()
+    check_absent(name)
+    with transaction.atomic():
+        download = row_of(name)
+        waiting = ModelDownload.objects.filter(pk=download.pk)
+        if not waiting.exclude(status=Status.DOWNLOADING).update(
+            status=Status.DOWNLOADING,
+            message="",
+            asked_by=member,
+            asked_at=timezone.now(),
+            claimed_at=None,
+        ):
+            raise UserError(f"{name} is being downloaded already.")
+        record(
+            member=member, action="model.download", subject=name, hub_id=download.hub_id
+        )
+        # Robust: the row says what is wanted, and the watcher enqueues it again.
+        transaction.on_commit(enqueue_download, robust=True)
+    download.refresh_from_db()
+    return download
+
+
+def cancel_download(*, member: Member | None, name: str) -> None:
+    """What has come is kept, so that a resume goes on from there."""
+    with transaction.atomic():
+        loading = ModelDownload.objects.filter(name=name, status=Status.DOWNLOADING)
+        if not loading.update(
+            status=Status.CANCELLED,
+            message="",
+            claimed_at=None,
+            bytes_per_second=None,
+        ):
+            raise UserError(f"{name} is not being downloaded.")
+        record(member=member, action="model.cancel", subject=name)
+
+
+def remove_model(*, member: Member | None, name: str) -> None:
+    """A model's files, or what has come of them. What ships inside stays."""
+    if name in CATALOGUE and not CATALOGUE[name].hub_id:
+        raise UserError(f"{name} ships inside and stays.")
+    # Whether there is such a folder, never whether a name leads to one.
+    has_folder = name in folder_names(models_dir())
+    check_unneeded(name)
+    with transaction.atomic():
+        rows = ModelDownload.objects.select_for_update().filter(name=name)
+        if rows.filter(status=Status.DOWNLOADING).exists():
+            raise UserError(f"{name} is being downloaded. Cancel that first.")
+        num_deleted, _ = rows.delete()
+        if not num_deleted and not has_folder:
+            raise UserError(f"There is no base model {name} to remove.")
+        record(member=member, action="model.remove", subject=name)
+    # After the row: a folder without a row is a model all the same.
+    if num_deleted:
+        shutil.rmtree(draft_folder(name), ignore_errors=True)
+    if has_folder:
+        remove_folder(models_dir() / name)
+
+
+def remove_folder(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    # Out of the way at once: half a folder is no model. A kill leaves it among the
+    # drafts, which the next download clears.
+    leaving = draft_folder(random_id("removed"))
+    leaving.parent.mkdir(mode=0o700, exist_ok=True)
+    folder.rename(leaving)
+    shutil.rmtree(leaving, ignore_errors=True)
+
+
+def clean_hub_id(text: str) -> str:
+    """`Qwen/Qwen3-0.6B-Base`, also from the address of its page."""
+    text = text.strip().rstrip("/")
+    if text.startswith("https://"):
+        text = urlsplit(text).path.strip("/")
+    if not HUB_ID.fullmatch(text) or ".." in text:
+        raise UserError(
+            "An id on the hub is written owner/model, for example "
+            "Qwen/Qwen3-0.6B-Base. Copy it from the model's page.",
+            field="hub_id",
+        )
+    known = next((one for one in CATALOGUE.values() if one.hub_id == text), None)
+    if known:
+        raise UserError(
+            f"{text} is in the list already: it is {known.name}.", field="hub_id"
+        )
+    return text
+
+
+def check_name(name: str) -> None:
+    if not is_usable_name(name):
+        raise UserError(
+            f"{name[:80]} cannot be a model's name. Write up to 80 letters, digits, "
+            "full stops, hyphens and underscores.",
+            field="name",
+        )
+    taken = ModelDownload.objects.filter(name__iexact=name).exists()
+    if taken or name.lower() in CATALOGUE or (models_dir() / name).exists():
+        raise name_taken(name)
+
+
+def name_taken(name: str) -> UserError:
+    return UserError(
+        f"There is a base model named {name} already. Give this one another name.",
+        field="name",
+    )
+
+
+def check_absent(name: str) -> None:
+    if not (models_dir() / name).is_dir():
+        return
+    model = find_base_model(name)
+    if model and model.is_ready(models_dir()):
+        raise UserError(f"{name} is ready already.")
+    raise UserError(
+        f"There is a folder DATA_DIR/models/{name} that cannot be used. Remove it "
+        "first, then download the model."
+    )
+
+
+def check_unneeded(name: str) -> None:
+    """Refuse for jobs that have not ended, and adapters that lie over the model."""
+    jobs = Job.objects.filter(base_model=name)
+    if job := jobs.exclude(status__in=Job.FINAL).first():
+        raise UserError(
+            f"{name} stays: the job {job} needs it. Wait until it has ended, or stop "
+            "it."
+        )
+    adapters = Snapshot.objects.filter(base_model=name, method=Job.Method.LORA)
+    folder = str(models_dir() / name)
+    for snapshot in adapters.select_related("job__parent_snapshot__job"):
+        if model_source(name, snapshot).path == folder:
+            raise UserError(
+                f"{name} stays: snapshots of the job {snapshot.job} are additions to "
+                "it (LoRA) and answer with it. Delete that job first."
+            )
+
+
+def row_of(name: str) -> ModelDownload:
+    """The row of a model; one of the catalogue gets its row now."""
+    if name in CATALOGUE and CATALOGUE[name].hub_id:
+        model = CATALOGUE[name]
+        download, _ = ModelDownload.objects.get_or_create(
+            name=name,
+            defaults={
+                "hub_id": model.hub_id,
+                "licence": model.licence,
+                "bytes_total": model.download_bytes,
+                "asked_at": timezone.now(),
+            },
+        )
+        return download
+    download_or_none = ModelDownload.objects.filter(name=name).first()
+    if download_or_none is None:
+        raise UserError(f"There is no base model {name} to download. Add it first.")
+    return download_or_none

@@ -1,0 +1,91 @@
+"""The right to download a model, so that at any time only one task does, one model."""
+
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from jobs.models import ModelDownload
+
+# Longer than a connection may be silent.
+CLAIM_SECONDS = 30
+REPORT_SECONDS = 0.7
+# Share of the newest measurement in the speed that is shown.
+NEWEST_SPEED = 0.3
+
+Status = ModelDownload.Status
+
+
+class ClaimLostError(Exception):
+    """Cancelled or removed, or somebody else downloads this model now."""
+
+
+class Claim:
+    """The right to download a model, kept by renewing it.
+
+    `claimed_at` is the token: an update that finds another value has lost the claim.
+    """
+
+    def __init__(self, pk: int, at: datetime) -> None:
+        self.pk = pk
+        self.at = at
+        self._reported = time.monotonic()
+        self._bytes_done: int | None = None
+        self._speed: float | None = None
+
+    @classmethod
+    def take_next(cls) -> "Claim | None":
+        """Of the model that waits longest; None: there is none, or one is on its way.
+
+        The rows are locked, so that of two who claim at a time one sees the other's.
+        """
+        now = timezone.now()
+        with transaction.atomic():
+            wanted = list(wanted_downloads().select_for_update())
+            if not wanted or any(is_claimed(download, now) for download in wanted):
+                return None
+            claim = cls(wanted[0].pk, now)
+            claim._speed = wanted[0].bytes_per_second
+            wanted_downloads().filter(pk=claim.pk).update(claimed_at=now)
+            return claim
+
+    def report(self, bytes_done: int, message: str = "") -> None:
+        """About once a second; in between it costs nothing."""
+        seconds = time.monotonic() - self._reported
+        if seconds < REPORT_SECONDS:
+            return
+        self._measure(bytes_done, seconds)
+        now = timezone.now()
+        self.update(
+            claimed_at=now,
+            bytes_done=bytes_done,
+            bytes_per_second=self._speed,
+            message=message,
+        )
+        self.at, self._reported = now, time.monotonic()
+
+    def update(self, **fields: Any) -> None:
+        mine = wanted_downloads().filter(pk=self.pk, claimed_at=self.at)
+        if mine.update(**fields) != 1:
+            raise ClaimLostError
+
+    def _measure(self, bytes_done: int, seconds: float) -> None:
+        before, self._bytes_done = self._bytes_done, bytes_done
+        if before is None or bytes_done <= before:
+            return
+        newest = (bytes_done - before) / seconds
+        known = newest if self._speed is None else self._speed
+        self._speed = (1 - NEWEST_SPEED) * known + NEWEST_SPEED * newest
+
+
+def wanted_downloads() -> QuerySet[ModelDownload]:
+    wanted = ModelDownload.objects.filter(status=Status.DOWNLOADING)
+    return wanted.order_by("asked_at", "pk")
+
+
+def is_claimed(download: ModelDownload, now: datetime) -> bool:
+    at = download.claimed_at
+    return at is not None and now - at < timedelta(seconds=CLAIM_SECONDS)
