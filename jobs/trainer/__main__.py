@@ -36,7 +36,8 @@ def train(folder: Path) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    os.nice(NICENESS)
+    # Whoever started this process may have made it so already.
+    os.nice(max(0, NICENESS - os.nice(0)))
     from jobs.trainer.run import run
 
     return run(folder)

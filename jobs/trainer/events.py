@@ -57,12 +57,16 @@ class EventWriter:
         self.snapshot_requests = 0
         # The lowest among the snapshots; the best one has it.
         self.best_validation_loss: float | None = None
-        # Rows at a time, as the events have it; see Numerics.micro_batch.
+        # Validation losses of the snapshots, by step.
+        self.snapshot_losses: dict[int, float] = {}
+        # What the events have of Numerics: rows at a time, and by how many processes.
         self.micro_batch: int | None = None
+        self.processes: int | None = None
         for event in events:
             self._note(event)
         self.file = path.open("ab")
-        self.file.truncate(end)
+        if self.file.tell() > end:
+            self.file.truncate(end)
 
     def write(self, type_: str, **data: Any) -> bool:
         """Append one event and flush it. False when it had been written before."""
@@ -85,6 +89,9 @@ class EventWriter:
             self.last_status = event["status"]
         self.snapshot_requests = max(self.snapshot_requests, event.get("requests", 0))
         self.micro_batch = event.get("micro_batch", self.micro_batch)
+        self.processes = event.get("processes", self.processes)
+        if event["type"] == "snapshot" and event.get("validation_loss") is not None:
+            self.snapshot_losses[event["step"]] = event["validation_loss"]
         if event.get("best"):
             self.best_validation_loss = event["validation_loss"]
 

@@ -1,16 +1,22 @@
 """[torch] What a job starts from: its data, its model, its numerics."""
 
+import math
 import os
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from jobs.trainer.batches import MicroBatch, micro_batches
+from jobs.trainer.launch import is_sharded
 from jobs.trainer.memory import micro_batch_rows
 from jobs.trainer.model import add_lora, is_adapted, load_model, merge_adapter
 from jobs.trainer.packing import Packing, row_order
 from jobs.trainer.plan import open_tokens, pack_rows
+from jobs.trainer.ranks import Ranks
 from jobs.trainer.runfolder import MICRO_BATCH_TOKENS, Numerics, RunFolder
+from jobs.trainer.sharding import Learner, evenly_many, mesh_of, sharded, warm_up
 from jobs.trainer.spec import DataSource, Spec
 from jobs.trainer.token_cache import TokenCache
 
@@ -18,25 +24,43 @@ from jobs.trainer.token_cache import TokenCache
 MAX_VALIDATION_ROWS = 64
 
 
-def open_data(source: DataSource, spec: Spec) -> tuple[TokenCache, Packing]:
+def open_data(
+    source: DataSource, spec: Spec, ranks: Ranks
+) -> tuple[TokenCache, Packing]:
     """A version's tokens and its rows, the same for a spec everywhere."""
+    # One makes the cache if there is none, then all open it.
+    ranks.first(lambda: bool(open_tokens(source, spec)))
     cache = open_tokens(source, spec)
     return cache, pack_rows(spec, cache)
 
 
 def validation_batches(
-    spec: Spec, numerics: Numerics, device: torch.device
+    spec: Spec, numerics: Numerics, ranks: Ranks
 ) -> list[MicroBatch]:
     """The same rows every time: the first in an order drawn from the job's seed."""
     if spec.validation is None:
         return []
-    cache, packing = open_data(spec.validation, spec)
+    cache, packing = open_data(spec.validation, spec, ranks)
     order = row_order(packing.num_rows, spec.seed, epoch=0)
     rows = order[:MAX_VALIDATION_ROWS].tolist()
-    return [
-        batch.to(device)
-        for batch in micro_batches(cache, packing, rows, numerics.micro_batch)
-    ]
+    batches = batches_for(ranks, numerics, cache, packing, rows)
+    return [batch.to(ranks.device) for batch in batches]
+
+
+def batches_for(
+    ranks: Ranks,
+    numerics: Numerics,
+    cache: TokenCache,
+    packing: Packing,
+    rows: list[int],
+) -> list[MicroBatch]:
+    """This process's share of some rows, in as many runs as it has to make."""
+    share = ranks.share(rows)
+    batches = micro_batches(cache, packing, share, numerics.micro_batch)
+    if not numerics.sharded:
+        return batches
+    largest = ranks.largest_share(len(rows))
+    return evenly_many(batches, math.ceil(largest / numerics.micro_batch))
 
 
 def autocast(numerics: Numerics, device: torch.device) -> torch.autocast:
@@ -55,6 +79,17 @@ def model_to_train(spec: Spec) -> nn.Module:
     return merge_adapter(model) if is_adapted(model) else model
 
 
+def learner_of(spec: Spec, numerics: Numerics, ranks: Ranks) -> Learner:
+    """The model on this process's device, whole or its part of it."""
+    if not numerics.sharded:
+        return Learner(model_to_train(spec).to(ranks.device))
+    # One after the other: each has the whole model in memory for a while.
+    mesh = mesh_of(ranks)
+    learner = ranks.in_turn(lambda: sharded(model_to_train(spec), mesh, numerics.dtype))
+    warm_up(learner, ranks.device)
+    return learner
+
+
 def num_cores() -> int:
     """Those this process may use, which in a container are fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
@@ -62,13 +97,25 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def choose_numerics(folder: RunFolder, spec: Spec) -> Numerics:
-    """Those of the first start; a resume must round the same way."""
+def choose_numerics(folder: RunFolder, spec: Spec, size: int = 1) -> Numerics:
+    """Those of the first start; a resume must round the same way.
+
+    But by as many processes as there are now: a step's rows may be shared anew.
+    """
+    shared: dict[str, Any] = {
+        "threads": max(1, (spec.threads or num_cores()) // size),
+        "processes": size,
+        "sharded": is_sharded(spec, size),
+    }
     if (numerics := folder.read_numerics()) is not None:
+        if numerics.processes == size and numerics.sharded == shared["sharded"]:
+            return numerics
+        numerics = replace(numerics, **shared)
+        folder.write_numerics(numerics)
         return numerics
     rows = micro_batch_rows(spec.batch_size, spec.max_tokens, MICRO_BATCH_TOKENS)
     numerics = Numerics(
-        threads=spec.threads or num_cores(),
+        **shared,
         dtype="bfloat16" if torch.cuda.is_available() else "float32",
         compile=False,
         micro_batch=rows,

@@ -36,6 +36,19 @@ class Numerics:
     micro_batch: int
     # Share of the learning rate, lowered when the loss became no number.
     rate_share: float = 1.0
+    # How many share a step's rows; `threads` are those of one.
+    processes: int = 1
+    # Whether each of them keeps a part of the weights only.
+    sharded: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryFull:
+    """One of several processes ran out of memory: the next start needs less."""
+
+    step: int
+    # That it had at once.
+    rows: int
 
 
 class RunFolder:
@@ -51,6 +64,8 @@ class RunFolder:
         self.snapshots = self.path / "snapshots"
         self.lock = self.path / "trainer.lock"
         self.log = self.path / "trainer.log"
+        # Left by one of several processes that ran out of memory: see MemoryFull.
+        self.full = self.path / "full.json"
 
     def read_control(self) -> Control:
         """Missing means: run."""
@@ -70,6 +85,15 @@ class RunFolder:
 
     def write_numerics(self, numerics: Numerics) -> None:
         write_json(self.numerics, asdict(numerics))
+
+    def read_full(self) -> MemoryFull | None:
+        try:
+            return MemoryFull(**json.loads(self.full.read_bytes()))
+        except FileNotFoundError:
+            return None
+
+    def write_full(self, full: MemoryFull) -> None:
+        write_json(self.full, asdict(full))
 
     def take_lock(self) -> int | None:
         """An open descriptor that holds the lock, or None while a trainer lives.

@@ -13,6 +13,7 @@ from torch import nn
 
 from jobs.trainer.model import is_adapted, trained_parameters
 from jobs.trainer.runfolder import complete_folder, remove_drafts, write_json
+from jobs.trainer.sharding import whole
 from jobs.trainer.spec import Spec
 
 # Above this a snapshot is saved in bfloat16: the disk matters more than the last bits.
@@ -42,8 +43,45 @@ def snapshot_id(spec: Spec, step: int) -> str:
     return f"{spec.model.base_model}:{datetime.now(UTC):%Y-%m-%d}.snap-{letters}"
 
 
+def snapshot_state(model: nn.Module, *, keep: bool = True) -> dict[str, torch.Tensor]:
+    """Whole weights in the precision of a snapshot, by name.
+
+    All processes of a job call it, for each may have a part of them; those that do not
+    `keep` them get none.
+    """
+    # Of an adapter's model only the adapter: the rest would come together for nothing.
+    names = trained_parameters(model) if is_adapted(model) else None
+    is_large = _is_large(model)
+    # Weights that share their memory go on sharing it, so that they are saved once.
+    done: dict[int, torch.Tensor] = {}
+    state: dict[str, torch.Tensor] = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if names is not None and name not in names:
+            continue
+        if id(value) not in done:
+            done[id(value)] = _as_saved(value.detach(), is_large, keep)
+        if keep:
+            state[name] = done[id(value)]
+    return state
+
+
+def _as_saved(value: torch.Tensor, is_large: bool, keep: bool) -> torch.Tensor:
+    """Sharded weights are kept off the device, which is too small for all of them."""
+    full = whole(value)
+    if not keep:
+        return full.new_empty(0)
+    if full is not value:
+        full = full.cpu()
+    return full.to(torch.bfloat16) if is_large else full
+
+
 def save_snapshot(
-    folder: Path, model: nn.Module, spec: Spec, step: int, **losses: float | bool | None
+    folder: Path,
+    model: nn.Module,
+    state: dict[str, torch.Tensor],
+    spec: Spec,
+    step: int,
+    **losses: float | bool | None,
 ) -> dict[str, Any]:
     """Write `folder/<step>` and return its facts; one that is there already is kept."""
     final = folder / str(step)
@@ -51,7 +89,7 @@ def save_snapshot(
         folder.mkdir(exist_ok=True)
         remove_drafts(folder)
         with complete_folder(final) as draft:
-            _write_model(draft, model, spec)
+            _write_model(draft, model, state, spec)
             write_json(draft / "facts.json", _facts(draft, spec, step) | losses)
     facts: dict[str, Any] = json.loads((final / "facts.json").read_bytes())
     return facts
@@ -67,8 +105,9 @@ def _is_large(model: nn.Module) -> bool:
     return sum(p.numel() for p in model.parameters()) > LARGE_MODEL_PARAMETERS
 
 
-def _write_model(draft: Path, model: Any, spec: Spec) -> None:
-    state = _in_bfloat16(model.state_dict()) if _is_large(model) else model.state_dict()
+def _write_model(
+    draft: Path, model: Any, state: dict[str, torch.Tensor], spec: Spec
+) -> None:
     if is_adapted(model):
         model.save_pretrained(draft, state_dict=state, save_embedding_layers=False)
         _forget_path(draft / "adapter_config.json", spec)
@@ -78,15 +117,6 @@ def _write_model(draft: Path, model: Any, spec: Spec) -> None:
         source = Path(spec.model.path) / name
         if source.is_file():
             shutil.copyfile(source, draft / name)
-
-
-def _in_bfloat16(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights that share their memory go on sharing it, so that they are saved once."""
-    cast: dict[int, torch.Tensor] = {}
-    return {
-        name: cast.setdefault(value.data_ptr(), value.to(torch.bfloat16))
-        for name, value in state.items()
-    }
 
 
 def _forget_path(config: Path, spec: Spec) -> None:

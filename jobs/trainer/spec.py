@@ -9,6 +9,12 @@ from typing import Any, Literal, Self
 from jobs.trainer.runfolder import write_json
 
 FORMAT = 1
+NEVER_AT_ZERO = (
+    "completions_every",
+    "snapshots_every",
+    "validation_every",
+    "early_stop",
+)
 
 
 class SpecError(ValueError):
@@ -84,10 +90,16 @@ class Spec:
     snapshots_every: int = 20
     # 0 = whenever completions are made.
     validation_every: int = 0
+    # End after so many snapshots in a row without a better validation loss; 0 = never.
+    early_stop: int = 0
 
     checkpoint_seconds: float = 30.0
     # Cores the trainer may use; 0 = all.
     threads: int = 0
+    # Processes that share a step's rows; 0 = one a CUDA device, else 1.
+    processes: int = 0
+    # Whether each keeps a part of the weights only; auto: when one device is too small.
+    sharding: Literal["auto", "never", "always"] = "auto"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "max_tokens", "num_completions"):
@@ -95,7 +107,7 @@ class Spec:
                 raise SpecError(
                     f"{name} is {getattr(self, name)}; it must be 1 or more"
                 )
-        for name in ("completions_every", "snapshots_every", "validation_every"):
+        for name in NEVER_AT_ZERO:
             if getattr(self, name) < 0:
                 raise SpecError(f"{name} is {getattr(self, name)}; 0 means never")
         if not 0 < self.learning_rate_scale <= 100:

@@ -1,20 +1,23 @@
 """[torch] What people watch while a job runs: validation, completions, snapshots."""
 
 import hashlib
+from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
 
 from jobs.trainer.autopilot import check_disk
 from jobs.trainer.batches import MicroBatch
 from jobs.trainer.encoding import encode_prompt, end_of_text_id, load_tokenizer
 from jobs.trainer.events import EventWriter
 from jobs.trainer.generation import Sampling, complete
-from jobs.trainer.objective import Losses, count_learned, losses_of, sums_of
+from jobs.trainer.objective import Losses, losses_of, sums_of
 from jobs.trainer.plan import is_due
 from jobs.trainer.prepare import autocast, validation_batches
+from jobs.trainer.ranks import Ranks
 from jobs.trainer.runfolder import Numerics, RunFolder
-from jobs.trainer.snapshot import save_snapshot, snapshot_bytes
+from jobs.trainer.sharding import Learner, lead, num_learned
+from jobs.trainer.snapshot import save_snapshot, snapshot_bytes, snapshot_state
 from jobs.trainer.spec import Spec
 
 
@@ -27,19 +30,21 @@ class Watch:
         events: EventWriter,
         spec: Spec,
         numerics: Numerics,
-        model: nn.Module,
+        learner: Learner,
+        ranks: Ranks,
         total_steps: int,
     ) -> None:
         self.folder = folder
         self.events = events
         self.spec = spec
         self.numerics = numerics
-        self.model = model
+        self.learner = learner
+        self.model = learner.model
+        self.ranks = ranks
         self.total_steps = total_steps
-        self.device = next(model.parameters()).device
         self.tokenizer = load_tokenizer(spec.model.path)
         self.end_id = end_of_text_id(spec.model.path)
-        self.validation = validation_batches(spec, numerics, self.device)
+        self.validation = validation_batches(spec, numerics, ranks)
         # The last step that was validated, and its losses.
         self.validated: tuple[int, Losses] | None = None
 
@@ -49,7 +54,7 @@ class Watch:
         `learned_loss` is the step's own, for its snapshot.
         """
         spec = self.spec
-        snapshot_due = step > 0 and is_due(step, self.total_steps, spec.snapshots_every)
+        snapshot_due = self._snapshot_is_due(step)
         every = spec.validation_every or spec.completions_every or spec.snapshots_every
         if snapshot_due or self._is_due(step, every):
             self._validate(step)
@@ -66,7 +71,7 @@ class Watch:
         `requests`: how many of people's requests are met with it. Raises OSError when
         the disk has too little room.
         """
-        if self.validation and (self.validated is None or self.validated[0] != step):
+        if self.validated is None or self.validated[0] != step:
             self._validate(step)
         validation_loss = self.validated[1].loss if self.validated else None
         facts = {
@@ -74,10 +79,27 @@ class Watch:
             "validation_loss": validation_loss,
             "best": self._is_best(validation_loss),
         }
-        if not (self.folder.snapshots / str(step)).exists():
-            check_disk(self.folder.path, snapshot_bytes(self.model), "snapshot")
+        state = {}
+        if self.ranks.first(lambda: self._has_to_save(step)):
+            state = snapshot_state(self.model, keep=self.ranks.is_first)
+        self.ranks.first(lambda: self._save(step, state, facts, requests))
+
+    def _has_to_save(self, step: int) -> bool:
+        """False when the snapshot is there already."""
+        if (self.folder.snapshots / str(step)).exists():
+            return False
+        check_disk(self.folder.path, snapshot_bytes(self.model), "snapshot")
+        return True
+
+    def _save(
+        self,
+        step: int,
+        state: dict[str, torch.Tensor],
+        facts: dict[str, Any],
+        requests: int,
+    ) -> None:
         saved = save_snapshot(
-            self.folder.snapshots, self.model, self.spec, step, **facts
+            self.folder.snapshots, self.model, state, self.spec, step, **facts
         )
         self.events.write(
             "snapshot",
@@ -99,11 +121,42 @@ class Watch:
         best = self.events.best_validation_loss
         return validation_loss is not None and (best is None or validation_loss < best)
 
+    def has_stalled(self, step: int) -> bool:
+        """Whether the validation loss has not become better for long enough.
+
+        Only snapshots that come every so many steps count: so the best is always kept,
+        and a job that was killed ends at the same step.
+        """
+        if not self.spec.early_stop or not self._snapshot_is_due(step):
+            return False
+        return self.ranks.first(
+            lambda: is_stalled(self._snapshot_losses(step), self.spec.early_stop)
+        )
+
+    def stall_words(self, step: int) -> str:
+        losses = self._snapshot_losses(step)
+        patience = self.spec.early_stop
+        best = min(losses)
+        return (
+            f"Ended early at step {step:,} of {self.total_steps:,}: the validation "
+            f"loss did not fall below {best:.4f} at the last {patience:,} snapshots. "
+            "The snapshot that reached it is marked as the best."
+        )
+
+    def _snapshot_losses(self, step: int) -> list[float]:
+        """Of the snapshots up to a step that were due."""
+        losses = sorted(self.events.snapshot_losses.items())
+        return [loss for at, loss in losses if at <= step and self._snapshot_is_due(at)]
+
+    def _snapshot_is_due(self, step: int) -> bool:
+        every = self.spec.snapshots_every
+        return step > 0 and is_due(step, self.total_steps, every)
+
     def _validate(self, step: int) -> None:
-        if not self.validation:
+        if self.spec.validation is None:
             return
-        with autocast(self.numerics, self.device):
-            losses = validation_losses(self.model, self.validation)
+        with autocast(self.numerics, self.ranks.device):
+            losses = validation_losses(self.learner, self.validation, self.ranks)
         self.validated = (step, losses)
         self.events.write(
             "validation",
@@ -116,20 +169,34 @@ class Watch:
     def _answer(self, step: int) -> None:
         """Answer every watched prompt, unless all answers are on record already.
 
-        All are made even when some are there: rounding depends on what is answered
-        together, and a resumed job must say the same.
+        Process 0 does it. The others wait, for dividing a few prompts gains little.
+        """
+        if not self.ranks.first(lambda: self._lacks_answers(step)):
+            return
+        if self.numerics.sharded:
+            lead(self.learner, self.ranks, lambda model: self._write_answers(step))
+        elif self.ranks.is_first:
+            self._write_answers(step)
+
+    def _lacks_answers(self, step: int) -> bool:
+        return not all(
+            self.events.has("completion", step=step, prompt_index=number, index=index)
+            for number, index in self._wanted_answers()
+        )
+
+    def _wanted_answers(self) -> list[tuple[int, int]]:
+        return [
+            (number, index)
+            for number in range(len(self.spec.prompts))
+            for index in range(self.spec.num_completions)
+        ]
+
+    def _write_answers(self, step: int) -> None:
+        """All are made even when some are on record: rounding depends on what is
+        answered together, and a resumed job must say the same.
         """
         spec = self.spec
-        wanted = [
-            (number, index)
-            for number in range(len(spec.prompts))
-            for index in range(spec.num_completions)
-        ]
-        if all(
-            self.events.has("completion", step=step, prompt_index=number, index=index)
-            for number, index in wanted
-        ):
-            return
+        wanted = self._wanted_answers()
         answers = complete(
             self.model,
             self.tokenizer,
@@ -157,16 +224,25 @@ class Watch:
 
 
 @torch.no_grad()
-def validation_losses(model: nn.Module, batches: list[MicroBatch]) -> Losses:
+def validation_losses(
+    learner: Learner, batches: list[MicroBatch], ranks: Ranks
+) -> Losses:
     """The losses of section 6 over all validation rows, without dropout."""
-    model.eval()
+    learner.model.eval()
     total = None
     for batch in batches:
-        sums = sums_of(model, batch)
-        if sums is not None:
+        sums = learner(partial(sums_of, batch=batch))
+        if sums is not None and batch.num_tokens:
             total = sums if total is None else total + sums
-    model.train()
-    return losses_of(total, count_learned(batches))
+    learner.model.train()
+    counts = ranks.sum(torch.tensor([num_learned(batches)]))
+    return losses_of(ranks.sum_losses(total), int(counts[0]))
+
+
+def is_stalled(losses: list[float], patience: int) -> bool:
+    """Whether the last `patience` losses are all no better than the best before."""
+    earlier, last = losses[:-patience], losses[-patience:]
+    return bool(earlier) and min(last) >= min(earlier)
 
 
 def completion_seed(job: str, step: int, prompt_index: int, index: int) -> int:
