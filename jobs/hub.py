@@ -154,7 +154,14 @@ def _with_db(read: Callable[[], Result]) -> Result:
 
 def _read_stamp(pk: int) -> Stamp | None:
     """Whatever of a job's row a page shows; its place in the queue while it waits."""
-    fields = ("last_seq", "status", "want", "status_message", "snapshot_requests")
+    fields = (
+        "last_seq",
+        "status",
+        "want",
+        "status_message",
+        "snapshot_requests",
+        "examples_counted",
+    )
     row = Job.objects.filter(pk=pk).values_list(*fields).first()
     if row is None or row[1] != Job.Status.QUEUED:
         return row

@@ -101,6 +101,10 @@ class Job(models.Model):
     )
     status_message = models.TextField(blank=True)
     claimed_at = models.DateTimeField(null=True, blank=True)
+    # How far the count of its tokens is, while it is validated.
+    examples_counted = models.PositiveIntegerField(default=0)
+    examples_to_count = models.PositiveIntegerField(default=0)
+    counting_seconds_left = models.FloatField(null=True, blank=True)
     queued_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -143,6 +147,11 @@ class Job(models.Model):
     @property
     def is_live(self) -> bool:
         return self.status in self.LIVE
+
+    @property
+    def counted_share(self) -> float:
+        """Of the examples whose tokens are counted while it is validated."""
+        return self.examples_counted / max(1, self.examples_to_count)
 
     @property
     def shown_status(self) -> str:

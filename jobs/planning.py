@@ -15,6 +15,7 @@ from datasets.services.versions import TASK_SECONDS
 from finetune_site import wording
 from jobs.models import Job
 from jobs.selectors import NUM_DEFAULT_PROMPTS, find_base_model, models_dir
+from jobs.services.heartbeats import Pulse
 from jobs.services.specs import build_spec
 from jobs.trainer.architecture import crosses_borders
 from jobs.trainer.packing import Packing, rows_for
@@ -110,7 +111,10 @@ def count_tokens(version_id: int, base_model: str) -> None:
     if version and model and model.is_ready(models_dir()):
         folder = model.folder(models_dir())
         build_token_cache(
-            version.examples_path, folder, cache_folder(version.folder, folder)
+            version.examples_path,
+            folder,
+            cache_folder(version.folder, folder),
+            progress=Pulse("worker"),
         )
 
 

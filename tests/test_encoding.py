@@ -1,5 +1,8 @@
 """Text to tokens: what preview, cache and trainer share."""
 
+import os
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -80,3 +83,17 @@ def test_a_half_made_cache_does_not_count(examples, tmp_path):
     folder.mkdir(parents=True)
     (folder / "ids.bin").write_bytes(b"1234")
     assert open_token_cache(folder) is None
+
+
+@pytest.mark.parametrize(("seconds_ago", "stays"), [(5, True), (3600, False)])
+def test_what_a_killed_process_left_goes_and_what_grows_stays(
+    examples, tmp_path, seconds_ago, stays
+):
+    draft = tmp_path / "tokens" / ".x.123456"
+    draft.mkdir(parents=True)
+    (draft / "ids.bin").write_bytes(b"1234")
+    then = time.time() - seconds_ago
+    os.utime(draft / "ids.bin", (then, then))
+    os.utime(draft, (0, 0))
+    build_token_cache(examples[0], TINY, tmp_path / "tokens" / "x")
+    assert draft.exists() == stays

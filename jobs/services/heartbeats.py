@@ -1,8 +1,12 @@
 """Signs of life of the processes."""
 
+import time
+
 from django.utils import timezone
 
 from jobs.models import Heartbeat
+
+PULSE_SECONDS = 5.0
 
 
 def forget_heartbeats() -> None:
@@ -18,3 +22,17 @@ def beat(name: str) -> None:
         unique_fields=["name"],
         update_fields=["at"],
     )
+
+
+class Pulse:
+    """Beats for a process that is busy for long; call it as often as it gets on."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.last = time.monotonic()
+
+    def __call__(self, *_: object) -> None:
+        if time.monotonic() - self.last < PULSE_SECONDS:
+            return
+        self.last = time.monotonic()
+        beat(self.name)

@@ -1,8 +1,6 @@
 """Makes a new job ready: tokens counted, plan made, prompts chosen."""
 
 import logging
-import time
-from collections.abc import Callable
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -11,22 +9,20 @@ from django.db import InterfaceError, OperationalError
 from django.db.models import Q
 from django.utils import timezone
 
-from datasets.models import DatasetVersion
 from finetune_site.errors import UserError
-from jobs.base_models.catalogue import BaseModel
 from jobs.models import Job
-from jobs.selectors import NUM_DEFAULT_PROMPTS, get_base_model, models_dir
+from jobs.selectors import NUM_DEFAULT_PROMPTS, get_base_model
+from jobs.services.counting import NotWantedError, count_tokens
 from jobs.services.ending import end_job
 from jobs.services.specs import build_spec
 from jobs.trainer.examples import iter_examples
 from jobs.trainer.plan import make_plan
-from jobs.trainer.token_cache import TokenCache, build_token_cache, cache_folder
+from jobs.trainer.token_cache import TokenCache
 
 logger = logging.getLogger(__name__)
 
 # A preparation that has shown no life for this long has died.
 CLAIM_SECONDS = 60.0
-ALIVE_EVERY_SECONDS = 5.0
 MAX_EXAMPLES_FOR_PROMPTS = 10_000
 
 
@@ -40,6 +36,8 @@ def prepare(job_id: int) -> bool:
         return False
     try:
         prepare_claimed(job)
+    except NotWantedError:
+        return False
     except UserError as error:
         fail_checked(job, error.message)
         return False
@@ -76,7 +74,7 @@ def unclaimed() -> Q:
 
 def claim(job_id: int) -> Job | None:
     waiting = Job.objects.filter(unclaimed(), pk=job_id, status=Job.Status.VALIDATING)
-    if waiting.update(claimed_at=timezone.now()) != 1:
+    if waiting.update(claimed_at=timezone.now(), examples_counted=0) != 1:
         return None
     return Job.objects.get(pk=job_id)
 
@@ -87,41 +85,12 @@ def fail_checked(job: Job, message: str) -> None:
 
 def prepare_claimed(job: Job) -> None:
     model = get_base_model(job.base_model)
-    cache = count_tokens(job, job.dataset_version, model)
-    if job.validation_version:
-        count_tokens(job, job.validation_version, model)
+    cache = count_tokens(job, model)
     check_weights(job, cache)
     if not job.prompts:
         job.prompts = default_prompts(job)
     job.plan = make_plan(build_spec(job), cache=cache)
     job.total_steps = job.plan["total_steps"]
-
-
-def count_tokens(job: Job, version: DatasetVersion, model: BaseModel) -> TokenCache:
-    folder = model.folder(models_dir())
-    return build_token_cache(
-        version.examples_path,
-        folder,
-        cache_folder(version.folder, folder),
-        progress=sign_of_life(job),
-    )
-
-
-def sign_of_life(job: Job) -> Callable[[int], None]:
-    """Keeps the claim fresh while the examples are counted."""
-    last = time.monotonic()
-
-    def progress(num_examples: int) -> None:
-        nonlocal last
-        if time.monotonic() - last < ALIVE_EVERY_SECONDS:
-            return
-        last = time.monotonic()
-        Job.objects.filter(pk=job.pk, status=Job.Status.VALIDATING).update(
-            claimed_at=timezone.now(),
-            status_message=f"{num_examples:,} examples counted",
-        )
-
-    return progress
 
 
 def check_weights(job: Job, cache: TokenCache) -> None:

@@ -9,6 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +23,10 @@ from jobs.trainer.examples import Segment, iter_examples
 from jobs.trainer.runfolder import complete_folder, write_json
 
 # Encoded at a time: enough for whole arrays to pay, little memory.
-EXAMPLES_PER_BATCH = 4_000
-CHARACTERS_PER_BATCH = 1_000_000
-OLD_DRAFT_SECONDS = 24 * 3600
+EXAMPLES_PER_BATCH = 2_000
+CHARACTERS_PER_BATCH = 200_000
+# A draft in the making grows all the time.
+DEAD_DRAFT_SECONDS = 600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +53,9 @@ class TokenCache:
     @cached_property
     def starts(self) -> npt.NDArray[np.int64]:
         """Where each example begins in ids and weights, and where the last one ends."""
-        return np.concatenate(
-            [[0], np.cumsum(self.lengths, dtype=np.int64)], dtype=np.int64
-        )
+        starts = np.zeros(len(self.lengths) + 1, dtype=np.int64)
+        np.cumsum(self.lengths, out=starts[1:])
+        return starts
 
     @cached_property
     def ids(self) -> npt.NDArray[np.uint32]:
@@ -89,7 +91,7 @@ def build_token_cache(
     if (cache := open_token_cache(folder)) is not None:
         return cache
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_old_drafts(folder.parent)
+    _remove_dead_drafts(folder.parent)
     try:
         with complete_folder(folder) as draft:
             facts = _write(examples, model_folder, draft, progress)
@@ -101,11 +103,13 @@ def build_token_cache(
     return TokenCache(folder)
 
 
-def _remove_old_drafts(folder: Path) -> None:
-    """Of processes that were killed long ago; a young draft may be in the making."""
-    for path in folder.glob(".*"):
-        if path.stat().st_mtime < time.time() - OLD_DRAFT_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
+def _remove_dead_drafts(folder: Path) -> None:
+    """Those of processes that were killed: they take as much room as a whole cache."""
+    for draft in folder.glob(".*"):
+        with suppress(FileNotFoundError):
+            newest = max(path.stat().st_mtime for path in (draft, *draft.iterdir()))
+            if newest < time.time() - DEAD_DRAFT_SECONDS:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write(

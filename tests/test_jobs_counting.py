@@ -1,0 +1,117 @@
+"""A long count of tokens: what people see of it, and what it leaves alone."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from jobs import live_page, planning, tasks
+from jobs.models import Heartbeat, Job
+from jobs.services import counting, heartbeats, preparation
+from jobs.trainer import token_cache
+from tests import factories
+
+EXAMPLES = [[("The capital of France is ", 0.0), ("Paris", 1.0)]] * 40
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    """Reports at every batch, of which the examples make several."""
+    monkeypatch.setattr(token_cache, "EXAMPLES_PER_BATCH", 10)
+    monkeypatch.setattr(counting, "REPORT_SECONDS", 0)
+    monkeypatch.setattr(heartbeats, "PULSE_SECONDS", 0)
+
+
+@pytest.fixture
+def job(db) -> Job:
+    version = factories.make_dataset(examples=EXAMPLES)
+    return factories.make_job(version, status="validating", total_steps=0)
+
+
+@pytest.fixture
+def seen(monkeypatch) -> list[Job]:
+    """The job's row after every report."""
+    rows: list[Job] = []
+    report = counting.CountProgress._report
+
+    def look(self, done):
+        report(self, done)
+        rows.append(Job.objects.get(pk=self.job_id))
+
+    monkeypatch.setattr(counting.CountProgress, "_report", look)
+    return rows
+
+
+def test_the_row_says_how_far_the_count_is(job, seen):
+    preparation.prepare(job.pk)
+    assert [row.examples_counted for row in seen] == [10, 20, 30, 40]
+    assert {row.examples_to_count for row in seen} == {40}
+    assert seen[0].counting_seconds_left > seen[-1].counting_seconds_left == 0
+
+
+def test_the_validation_dataset_counts_too(job, seen):
+    validation = factories.make_dataset(examples=EXAMPLES[:20])
+    Job.objects.update(validation_version=validation)
+    preparation.prepare(job.pk)
+    assert [row.examples_counted for row in seen] == [10, 20, 30, 40, 50, 60]
+    assert {row.examples_to_count for row in seen} == {60}
+
+
+def test_what_is_counted_already_is_not_counted_again(job, seen):
+    planning.count_tokens(job.dataset_version_id, "tiny")
+    validation = factories.make_dataset(examples=EXAMPLES[:20])
+    Job.objects.update(validation_version=validation)
+    preparation.prepare(job.pk)
+    assert [row.examples_counted for row in seen] == [10, 20]
+    assert {row.examples_to_count for row in seen} == {20}
+
+
+def test_the_page_shows_percent_and_time_left(job):
+    job.examples_counted, job.examples_to_count = 25_000, 100_000
+    job.counting_seconds_left = 75
+    progress = live_page.render_parts(job, can_work=True)["progress"]
+    assert 'max="100000" value="25000"' in progress
+    assert "25\xa0%, 25,000 of 100,000 examples" in progress
+    assert "1:15 left" in progress
+
+
+def test_the_list_shows_it_too(client, member, job):
+    client.force_login(member)
+    Job.objects.update(
+        examples_counted=25_000, examples_to_count=100_000, counting_seconds_left=75
+    )
+    page = client.get("/jobs/").content.decode()
+    assert 'max="100000" value="25000"' in page
+    assert "Counting tokens, 1:15 left" in page
+
+
+def test_a_count_keeps_its_claim(job, seen):
+    long_ago = timezone.now() - timedelta(seconds=1)
+    preparation.prepare(job.pk)
+    assert all(row.claimed_at > long_ago for row in seen)
+
+
+def test_a_count_that_died_starts_again(job):
+    died = timezone.now() - timedelta(seconds=preparation.CLAIM_SECONDS + 1)
+    Job.objects.update(claimed_at=died, examples_counted=30, examples_to_count=40)
+    assert preparation.prepare(job.pk)
+
+
+def test_the_count_of_a_stopped_job_ends(job, monkeypatch):
+    monkeypatch.setattr(heartbeats.Pulse, "__call__", lambda *_: stop())
+
+    def stop():
+        Job.objects.update(status="cancelled")
+
+    assert preparation.prepare(job.pk) is False
+    assert not list(job.dataset_version.folder.glob("tokens/*"))
+
+
+def test_a_worker_that_counts_beats(job):
+    preparation.prepare(job.pk)
+    assert Heartbeat.objects.filter(name="worker").exists()
+
+
+def test_a_worker_that_counts_for_the_form_beats(job):
+    tasks.count_tokens(job.dataset_version_id, "tiny")
+    assert Heartbeat.objects.filter(name="worker").exists()
