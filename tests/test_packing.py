@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.trainer import packing as packing_module
 from jobs.trainer.architecture import crosses_borders
 from jobs.trainer.packing import one_by_one, pack, row_order
 
@@ -72,6 +73,13 @@ def test_many_pieces_of_few_lengths_are_packed_the_same_way():
     lengths = np.random.default_rng(1).integers(22, 41, size=3000).tolist()
     packing = pack(lengths_of(lengths) + 1, 256, seed=1)
     assert fills_of(packing) == fills_by_plain_best_fit(lengths, 256)
+
+
+def test_how_many_are_sorted_at_once_changes_nothing(monkeypatch):
+    lengths = np.random.default_rng(1).integers(2, 70, size=500).astype(np.uint32)
+    whole = pack(lengths, 32, seed=1)
+    monkeypatch.setattr(packing_module, "SORTED_AT_ONCE", 7)
+    assert pack(lengths, 32, seed=1).examples.tolist() == whole.examples.tolist()
 
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(1, 8), (2, 4)])

@@ -74,6 +74,13 @@ class BulkEncoder:
 class PieceMemo:
     """Tokens of all pieces of text so far. They are numbered as they are first seen."""
 
+    numbers: defaultdict[str, int]
+    # Piece n has the tokens from starts[n] on, lengths[n] of them.
+    ids: Ids
+    starts: Ints
+    lengths: Ints
+    num_characters: int
+
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.pieces_of = _pieces_of(tokenizer)
@@ -113,12 +120,12 @@ class PieceMemo:
         self.num_characters += sum(map(len, pieces))
 
     def _forget(self) -> None:
+        self.numbers = defaultdict()
         # Gives a new piece the next number.
-        self.numbers: defaultdict[str, int] = defaultdict()
         self.numbers.default_factory = self.numbers.__len__
-        self.ids: Ids = np.empty(0, dtype=np.uint32)
-        self.lengths: Ints = np.empty(0, dtype=np.int64)
-        self.starts: Ints = np.empty(0, dtype=np.int64)
+        self.ids = np.empty(0, dtype=np.uint32)
+        self.starts = np.empty(0, dtype=np.int64)
+        self.lengths = np.empty(0, dtype=np.int64)
         self.num_characters = 0
 
 

@@ -46,9 +46,12 @@ class TokenCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.facts = CacheFacts(**json.loads((folder / "facts.json").read_bytes()))
-        self.lengths: npt.NDArray[np.uint32] = np.fromfile(
-            folder / "lengths.bin", dtype=np.uint32
-        )
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.uint32]:
+        """Tokens of each example."""
+        path = self.folder / "lengths.bin"
+        return np.asarray(np.memmap(path, dtype=np.uint32, mode="r"))
 
     @cached_property
     def starts(self) -> npt.NDArray[np.int64]:
