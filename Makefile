@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet install -c constraints.txt
 
-.PHONY: demo up test lint bench-main format clean
+.PHONY: demo up test lint bench-main bench-data format clean
 
 demo: $(VENV)/.ok
 	@exec $(RUN) manage.py demo $(ARGS)
@@ -26,6 +26,9 @@ lint: $(VENV)/.test-ok
 # Figures go to docs/figures.md.
 bench-main: $(VENV)/.test-ok
 	$(RUN) -m tests.bench.main_job
+
+bench-data: $(VENV)/.test-ok
+	$(RUN) -m tests.bench.data_path
 
 format: $(VENV)/.test-ok
 	$(RUN) -m ruff check --fix .
