@@ -15,16 +15,12 @@ from datasets.services.versions import TASK_SECONDS
 from finetune_site import wording
 from jobs.models import Job
 from jobs.selectors import NUM_DEFAULT_PROMPTS, find_base_model, models_dir
-from jobs.services.heartbeats import Pulse
+from jobs.services import counting
 from jobs.services.specs import build_spec
 from jobs.trainer.architecture import crosses_borders
 from jobs.trainer.packing import Packing, rows_for
 from jobs.trainer.plan import make_plan
-from jobs.trainer.token_cache import (
-    build_token_cache,
-    cache_folder,
-    open_token_cache,
-)
+from jobs.trainer.token_cache import cache_folder, open_token_cache
 
 # A count that has not ended after this long is asked for again.
 COUNT_AGAIN_SECONDS = 120
@@ -109,13 +105,7 @@ def count_tokens(version_id: int, base_model: str) -> None:
     version = DatasetVersion.objects.filter(pk=version_id).first()
     model = find_base_model(base_model)
     if version and model and model.is_ready(models_dir()):
-        folder = model.folder(models_dir())
-        build_token_cache(
-            version.examples_path,
-            folder,
-            cache_folder(version.folder, folder),
-            progress=Pulse("worker"),
-        )
+        counting.count_tokens(version, model)
 
 
 def known_speed(base_model: str, method: str) -> float | None:

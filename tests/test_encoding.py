@@ -1,7 +1,7 @@
 """Text to tokens: what preview, cache and trainer share."""
 
-import os
-import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
@@ -85,15 +85,31 @@ def test_a_half_made_cache_does_not_count(examples, tmp_path):
     assert open_token_cache(folder) is None
 
 
-@pytest.mark.parametrize(("seconds_ago", "stays"), [(5, True), (3600, False)])
-def test_what_a_killed_process_left_goes_and_what_grows_stays(
-    examples, tmp_path, seconds_ago, stays
-):
+def test_what_a_killed_process_left_goes(examples, tmp_path):
     draft = tmp_path / "tokens" / ".x.123456"
     draft.mkdir(parents=True)
     (draft / "ids.bin").write_bytes(b"1234")
-    then = time.time() - seconds_ago
-    os.utime(draft / "ids.bin", (then, then))
-    os.utime(draft, (0, 0))
     build_token_cache(examples[0], TINY, tmp_path / "tokens" / "x")
-    assert draft.exists() == stays
+    assert not draft.exists()
+
+
+def test_who_comes_second_waits_and_encodes_nothing(examples, tmp_path):
+    folder = tmp_path / "tokens" / "x"
+    began, waited, encoded = Event(), Event(), []
+
+    def first(num_examples):
+        began.set()
+        assert waited.wait(10)
+
+    def second():
+        assert began.wait(10)
+        build_token_cache(
+            examples[0], TINY, folder, progress=encoded.append, waiting=waited.set
+        )
+
+    with ThreadPoolExecutor() as pool:
+        both = pool.submit(second)
+        build_token_cache(examples[0], TINY, folder, progress=first)
+        both.result(10)
+    assert waited.is_set()
+    assert encoded == []

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from jobs import live_page, planning, tasks
+from jobs import live_page, tasks
 from jobs.models import Heartbeat, Job
 from jobs.services import counting, heartbeats, preparation
 from jobs.trainer import token_cache
@@ -29,16 +29,16 @@ def job(db) -> Job:
 
 
 @pytest.fixture
-def seen(monkeypatch) -> list[Job]:
-    """The job's row after every report."""
+def seen(job, monkeypatch) -> list[Job]:
+    """The job's row after every batch."""
     rows: list[Job] = []
-    report = counting.CountProgress._report
+    counted = counting.CountProgress.counted
 
-    def look(self, done):
-        report(self, done)
-        rows.append(Job.objects.get(pk=self.job_id))
+    def look(self, num_examples):
+        counted(self, num_examples)
+        rows.append(Job.objects.get(pk=job.pk))
 
-    monkeypatch.setattr(counting.CountProgress, "_report", look)
+    monkeypatch.setattr(counting.CountProgress, "counted", look)
     return rows
 
 
@@ -49,21 +49,31 @@ def test_the_row_says_how_far_the_count_is(job, seen):
     assert seen[0].counting_seconds_left > seen[-1].counting_seconds_left == 0
 
 
-def test_the_validation_dataset_counts_too(job, seen):
+def test_a_job_that_waits_for_the_forms_count_says_it_too(job, seen):
+    tasks.count_tokens(job.dataset_version_id, "tiny")
+    assert [row.examples_counted for row in seen] == [10, 20, 30, 40]
+    assert {row.claimed_at for row in seen} == {None}
+
+
+def test_the_validation_dataset_is_counted_after_the_other(job, seen):
     validation = factories.make_dataset(examples=EXAMPLES[:20])
     Job.objects.update(validation_version=validation)
     preparation.prepare(job.pk)
-    assert [row.examples_counted for row in seen] == [10, 20, 30, 40, 50, 60]
-    assert {row.examples_to_count for row in seen} == {60}
+    assert [row.examples_counted for row in seen] == [10, 20, 30, 40, 10, 20]
+    assert [row.examples_to_count for row in seen] == [40] * 4 + [20] * 2
 
 
 def test_what_is_counted_already_is_not_counted_again(job, seen):
-    planning.count_tokens(job.dataset_version_id, "tiny")
-    validation = factories.make_dataset(examples=EXAMPLES[:20])
-    Job.objects.update(validation_version=validation)
-    preparation.prepare(job.pk)
-    assert [row.examples_counted for row in seen] == [10, 20]
-    assert {row.examples_to_count for row in seen} == {20}
+    tasks.count_tokens(job.dataset_version_id, "tiny")
+    seen.clear()
+    assert preparation.prepare(job.pk)
+    assert seen == []
+
+
+def test_jobs_of_another_dataset_hear_nothing(job, seen):
+    other = factories.make_dataset(examples=EXAMPLES)
+    tasks.count_tokens(other.pk, "tiny")
+    assert {row.examples_counted for row in seen} == {0}
 
 
 def test_the_page_shows_percent_and_time_left(job):
@@ -104,7 +114,7 @@ def test_the_count_of_a_stopped_job_ends(job, monkeypatch):
         Job.objects.update(status="cancelled")
 
     assert preparation.prepare(job.pk) is False
-    assert not list(job.dataset_version.folder.glob("tokens/*"))
+    assert not list(job.dataset_version.folder.glob("tokens/*/facts.json"))
 
 
 def test_a_worker_that_counts_beats(job):

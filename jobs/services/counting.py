@@ -1,7 +1,8 @@
-"""Counts the tokens of a new job's datasets, which may take minutes, for all to see."""
+"""Counts the tokens of a dataset version, which may take minutes, for all to see."""
 
 import time
 
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from datasets.models import DatasetVersion
@@ -9,12 +10,7 @@ from jobs.base_models.catalogue import BaseModel
 from jobs.models import Job
 from jobs.selectors import models_dir
 from jobs.services.heartbeats import Pulse
-from jobs.trainer.token_cache import (
-    TokenCache,
-    build_token_cache,
-    cache_folder,
-    open_token_cache,
-)
+from jobs.trainer.token_cache import TokenCache, build_token_cache, cache_folder
 
 REPORT_SECONDS = 1.0
 
@@ -23,53 +19,66 @@ class NotWantedError(Exception):
     """The job was stopped while its tokens were counted."""
 
 
-def count_tokens(job: Job, model: BaseModel) -> TokenCache:
-    """Those of the training and the validation dataset; the cache of the first."""
-    model_folder = model.folder(models_dir())
-    versions = [job.dataset_version]
-    if job.validation_version:
-        versions.append(job.validation_version)
-    folders = [cache_folder(version.folder, model_folder) for version in versions]
-    caches = [open_token_cache(folder) for folder in folders]
-    to_count = [v for v, cache in zip(versions, caches, strict=True) if not cache]
-    progress = CountProgress(job, to_count)
-    for version, folder in zip(versions, folders, strict=True):
-        build_token_cache(
-            version.examples_path, model_folder, folder, progress.of_version
-        )
-        progress.end_version()
-    return TokenCache(folders[0])
+def count_tokens(
+    version: DatasetVersion, model: BaseModel, *, job: Job | None = None
+) -> TokenCache:
+    """Count them unless that was done before, for a claimed job or for a form.
+
+    When somebody else is counting them, wait for the end of that.
+    """
+    folder = model.folder(models_dir())
+    progress = CountProgress(version, model, job)
+    return build_token_cache(
+        version.examples_path,
+        folder,
+        cache_folder(version.folder, folder),
+        progress=progress.counted,
+        waiting=progress.alive,
+    )
 
 
 class CountProgress:
-    """Says in the job's row how far the count is, and so keeps its claim fresh."""
+    """Says how far a count is, in the rows of all jobs that wait for its end."""
 
-    def __init__(self, job: Job, versions: list[DatasetVersion]) -> None:
-        self.job_id = job.pk
-        self.total = sum(version.num_examples for version in versions)
-        # Examples of the versions before, and those of this one.
-        self.before = self.in_version = 0
-        self.began = self.reported = time.monotonic()
+    def __init__(
+        self, version: DatasetVersion, model: BaseModel, job: Job | None
+    ) -> None:
+        self.version = version
+        self.model = model
+        self.job = job
         self.pulse = Pulse("worker")
+        self.began = self.reported = self.renewed = time.monotonic()
 
-    def of_version(self, num_examples: int) -> None:
-        self.in_version = num_examples
-        self.pulse()
-        if time.monotonic() - self.reported >= REPORT_SECONDS:
-            self.reported = time.monotonic()
-            self._report(self.before + num_examples)
-
-    def end_version(self) -> None:
-        self.before, self.in_version = self.before + self.in_version, 0
-
-    def _report(self, done: int) -> None:
-        seconds = self.reported - self.began
-        validating = Job.objects.filter(pk=self.job_id, status=Job.Status.VALIDATING)
-        found = validating.update(
-            claimed_at=timezone.now(),
-            examples_counted=done,
-            examples_to_count=self.total,
-            counting_seconds_left=seconds * max(0, self.total - done) / done,
+    def counted(self, num_examples: int) -> None:
+        self.alive()
+        if time.monotonic() - self.reported < REPORT_SECONDS:
+            return
+        self.reported = time.monotonic()
+        num_left = max(0, self.version.num_examples - num_examples)
+        self._waiting_jobs().update(
+            examples_counted=num_examples,
+            examples_to_count=self.version.num_examples,
+            counting_seconds_left=(self.reported - self.began)
+            * num_left
+            / num_examples,
         )
-        if not found:
+
+    def alive(self) -> None:
+        """Keep the claim fresh; raises NotWantedError once the job is stopped."""
+        self.pulse()
+        if self.job is None or time.monotonic() - self.renewed < REPORT_SECONDS:
+            return
+        self.renewed = time.monotonic()
+        if (
+            not self._validating()
+            .filter(pk=self.job.pk)
+            .update(claimed_at=timezone.now())
+        ):
             raise NotWantedError
+
+    def _waiting_jobs(self) -> QuerySet[Job]:
+        needs_it = Q(dataset_version=self.version) | Q(validation_version=self.version)
+        return self._validating().filter(needs_it, base_model=self.model.name)
+
+    def _validating(self) -> QuerySet[Job]:
+        return Job.objects.filter(status=Job.Status.VALIDATING)

@@ -85,7 +85,9 @@ def fail_checked(job: Job, message: str) -> None:
 
 def prepare_claimed(job: Job) -> None:
     model = get_base_model(job.base_model)
-    cache = count_tokens(job, model)
+    cache = count_tokens(job.dataset_version, model, job=job)
+    if job.validation_version:
+        count_tokens(job.validation_version, model, job=job)
     check_weights(job, cache)
     if not job.prompts:
         job.prompts = default_prompts(job)

@@ -5,11 +5,13 @@ token, `lengths.bin` (uint32, tokens of each example) and `facts.json`. It gets 
 when it is complete, so a folder that exists can be used.
 """
 
+import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +27,7 @@ from jobs.trainer.runfolder import complete_folder, write_json
 # Encoded at a time: enough for whole arrays to pay, little memory.
 EXAMPLES_PER_BATCH = 2_000
 CHARACTERS_PER_BATCH = 200_000
-# A draft in the making grows all the time.
-DEAD_DRAFT_SECONDS = 600
+WAIT_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,42 +85,59 @@ def build_token_cache(
     examples: Path,
     model_folder: Path,
     folder: Path,
-    progress: Callable[[int], None] | None = None,
+    *,
+    progress: Callable[[int], None] = lambda num_examples: None,
+    waiting: Callable[[], None] = lambda: None,
 ) -> TokenCache:
     """Encode every example, in constant memory; `progress` hears the examples so far.
 
-    Safe to run twice at a time and to be killed: whoever is complete first gives the
-    folder its name, the other throws its own away.
+    Of several processes one encodes; the others wait, and call `waiting` while they do.
+    Whoever is killed makes way for the next, who starts again.
     """
     if (cache := open_token_cache(folder)) is not None:
         return cache
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_dead_drafts(folder.parent)
-    try:
-        with complete_folder(folder) as draft:
-            facts = _write(examples, model_folder, draft, progress)
-            write_json(draft / "facts.json", asdict(facts))
-    except OSError:
-        # The name is taken when somebody else was complete first.
+    with _alone(folder.with_name(f"{folder.name}.lock"), waiting):
         if open_token_cache(folder) is None:
-            raise
+            _remove_drafts(folder)
+            with complete_folder(folder) as draft:
+                facts = _write(examples, model_folder, draft, progress)
+                write_json(draft / "facts.json", asdict(facts))
     return TokenCache(folder)
 
 
-def _remove_dead_drafts(folder: Path) -> None:
-    """Those of processes that were killed: they take as much room as a whole cache."""
-    for draft in folder.glob(".*"):
-        with suppress(FileNotFoundError):
-            newest = max(path.stat().st_mtime for path in (draft, *draft.iterdir()))
-            if newest < time.time() - DEAD_DRAFT_SECONDS:
-                shutil.rmtree(draft, ignore_errors=True)
+@contextmanager
+def _alone(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Holds the lock, which ends with the process, however that ends."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while not _take(descriptor):
+            waiting()
+            time.sleep(WAIT_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _remove_drafts(folder: Path) -> None:
+    """Those of processes that were killed: each takes the room of a whole cache."""
+    for draft in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write(
     examples: Path,
     model_folder: Path,
     draft: Path,
-    progress: Callable[[int], None] | None,
+    progress: Callable[[int], None],
 ) -> CacheFacts:
     encoder = BulkEncoder(load_tokenizer(model_folder), end_of_text_id(model_folder))
     counts = np.zeros(4, dtype=np.int64)
@@ -133,8 +151,7 @@ def _write(
             batch.weights.tofile(weights)
             batch.lengths.astype(np.uint32).tofile(lengths)
             counts += _count(batch)
-            if progress:
-                progress(int(counts[0]))
+            progress(int(counts[0]))
     return CacheFacts(
         examples=int(counts[0]),
         targets=int(counts[1]),
