@@ -90,12 +90,11 @@ class Download:
                 part.truncate(content.start)
             part.seek(content.start)
             for piece in content:
-                self._tick(done, "")
                 part.write(piece)
                 done += len(piece)
+                self._tick(done, "")
                 if part.tell() > file.size:
                     break
-        self._tick(done, "")
         if self._size(file) <= start:
             raise HubUnreachableError(f"The model hub sends nothing of {file.name}.")
 
