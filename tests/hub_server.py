@@ -66,8 +66,9 @@ class FakeHub:
     def _sibling(self, name: str, content: bytes) -> dict:
         size = self.sizes.get(name, len(content))
         if not name.endswith(".safetensors"):
-            blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-            return {"rfilename": name, "size": size, "blobId": blob}
+            git = hashlib.sha1(b"blob %d\0" % len(content), usedforsecurity=False)
+            git.update(content)
+            return {"rfilename": name, "size": size, "blobId": git.hexdigest()}
         digest = self.digests.get(name, hashlib.sha256(content).hexdigest())
         lfs = {"sha256": digest, "size": size, "pointerSize": 134}
         return {"rfilename": name, "size": size, "blobId": "0" * 40, "lfs": lfs}
