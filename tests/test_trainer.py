@@ -3,9 +3,11 @@
 import dataclasses
 import math
 import os
+import random
 import shutil
 import signal
-import time
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -17,27 +19,18 @@ from jobs.trainer.runfolder import Control
 from jobs.trainer.spec import ModelSource, Spec
 from tests.training import (
     RIDDLES,
+    ROOT,
     TINY,
     facts_of,
     make_run,
     of_type,
     start_trainer,
     train,
+    wait_for_step,
     without_clocks,
 )
 
 LONG = {"epochs": 40, "completions_every": 0, "checkpoint_seconds": 0.2}
-
-
-def wait_for_step(run, step):
-    """Until the trainer has written that step."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        steps = of_type(read_events(run.events)[0], "step")
-        if steps and steps[-1]["step"] >= step:
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"no step {step}: {run.log.read_text()}")
 
 
 @pytest.fixture(scope="module")
@@ -259,3 +252,19 @@ def test_an_example_without_weight_does_not_disturb(tmp_path):
     run = make_run(tmp_path / "run", [*RIDDLES, [("Only read. " * 20, 0.0)]])
     steps = of_type(train(run), "step")
     assert all(math.isfinite(event["loss"]) for event in steps)
+
+
+def test_killed_at_20_random_steps_equals_undisturbed(tmp_path):
+    job = {"epochs": 14, "max_tokens": 64, "completions_every": 0}
+    undisturbed = train(make_run(tmp_path / "undisturbed", **job))
+    last = of_type(undisturbed, "step")[-1]["step"]
+    steps = sorted(random.Random(20).sample(range(1, last), 20))
+    run = make_run(tmp_path / "run", **job, checkpoint_seconds=0.1)
+    subprocess.run(
+        [sys.executable, "-m", "tests.forked_kills", run.path, *map(str, steps)],
+        cwd=ROOT,
+        check=True,
+    )
+    events = read_events(run.events)[0]
+    assert without_clocks(events) == without_clocks(undisturbed)
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,17 @@ def start_trainer(run: RunFolder) -> subprocess.Popen[bytes]:
         env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
         stderr=run.log.open("ab"),
     )
+
+
+def wait_for_step(run: RunFolder, step: int) -> None:
+    """Until the trainer has written that step."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        steps = of_type(read_events(run.events)[0], "step")
+        if steps and steps[-1]["step"] >= step:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no step {step}: {run.log.read_text()}")
 
 
 def train(run: RunFolder) -> list[dict[str, Any]]:
