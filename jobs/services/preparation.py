@@ -22,7 +22,7 @@ from jobs.trainer.token_cache import TokenCache
 logger = logging.getLogger(__name__)
 
 # A preparation that has shown no life for this long has died.
-CLAIM_SECONDS = 60.0
+CLAIM_SECONDS = 20.0
 MAX_EXAMPLES_FOR_PROMPTS = 10_000
 
 
