@@ -178,10 +178,10 @@ def _names_in(path: Path) -> list[str]:
     try:
         with safe_open(path, framework="numpy") as file:
             return list(file.keys())
-    except SafetensorError as error:
+    except SafetensorError:
         raise UserError(
-            f"{path.name} is no safetensors file, or was cut off ({error}). If it is "
-            "still being copied, wait; else copy it again."
+            f"{path.name} is no safetensors file, or was cut off. If it is still being "
+            "copied, wait; else copy it again."
         ) from None
 
 

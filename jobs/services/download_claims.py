@@ -11,7 +11,7 @@ from django.utils import timezone
 from jobs.models import ModelDownload
 
 # Longer than a connection may be silent.
-CLAIM_SECONDS = 30
+CLAIM_SECONDS = 20
 REPORT_SECONDS = 0.7
 # Share of the newest measurement in the speed that is shown.
 NEWEST_SPEED = 0.3
