@@ -125,6 +125,12 @@ class JobForm(forms.Form):
     completions_every = whole("Completions every", 0, 1_000_000, "0 is never.")
     num_completions = whole("Number of completions", 1, 16)
     snapshots_every = whole("Snapshots every", 0, 1_000_000, "0 is only at the end.")
+    early_stop = whole(
+        "Stop early when validation stops improving",
+        0,
+        100,
+        "After so many snapshots without a better validation loss; 0 is never.",
+    )
     name = forms.CharField(
         label="Name",
         required=False,
@@ -134,6 +140,9 @@ class JobForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Cannot be set, and so is not sent, without a validation dataset.
+        self._field("early_stop").required = False
+        self._field("early_stop").initial = 0
         versions = selectable_versions(self._chosen_versions())
         for name in ("dataset_version", "validation_version"):
             self._field(name).queryset = versions
@@ -152,6 +161,7 @@ class JobForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
+        data["early_stop"] = data.get("early_stop") or 0
         if data.get("base_model") != SNAPSHOT:
             data["parent_snapshot"] = None
         elif parent := data.get("parent_snapshot"):

@@ -36,6 +36,7 @@ KEPT = (
     "completions_every",
     "num_completions",
     "snapshots_every",
+    "early_stop",
 )
 
 
@@ -91,6 +92,7 @@ PLAIN = {
     "completions_every": 10,
     "num_completions": 1,
     "snapshots_every": 20,
+    "early_stop": 0,
 }
 
 
@@ -126,12 +128,19 @@ def describe(job: Job) -> list[tuple[str, str]]:
         ("Completions every", _every(job.completions_every)),
         ("Number of completions", f"{job.num_completions} a prompt"),
         ("Snapshots every", _every(job.snapshots_every)),
+        ("Stop early", _patience(job.early_stop)),
         ("Id", job.uid),
     ]
 
 
 def _every(steps: int) -> str:
     return _units(steps, "step") if steps else "never"
+
+
+def _patience(snapshots: int) -> str:
+    if not snapshots:
+        return "never"
+    return f"after {_units(snapshots, 'snapshot')} without a better validation loss"
 
 
 def _units(number: int, unit: str) -> str:

@@ -90,6 +90,10 @@ class Job(models.Model):
     )
     prompts = models.JSONField(default=list, blank=True)
     snapshots_every = models.PositiveIntegerField(default=20)
+    # Snapshots in a row without a better validation loss; 0 = to the last step.
+    early_stop = models.PositiveIntegerField(
+        default=0, validators=[MaxValueValidator(100)]
+    )
 
     # What people want of it now; the watcher carries it into control.json.
     want = models.CharField(max_length=5, choices=Want, default=Want.RUN)
@@ -152,6 +156,11 @@ class Job(models.Model):
     def counted_share(self) -> float:
         """Of the examples whose tokens are counted while it is validated."""
         return self.examples_counted / max(1, self.examples_to_count)
+
+    @property
+    def ended_early(self) -> bool:
+        """Before its last step, because the validation loss fell no more."""
+        return self.status == self.Status.SUCCEEDED and self.step < self.total_steps
 
     @property
     def shown_status(self) -> str:

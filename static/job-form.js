@@ -75,6 +75,8 @@ function reflect() {
   for (const preset of document.querySelectorAll("[data-preset]")) preset.checked = preset.value === fields.epochs.value;
   const box = document.querySelector("[data-snapshot-field]");
   if (box) box.hidden = fields.base_model.value !== "snapshot";
+  // Only a validation loss can stop improving.
+  fields.early_stop.disabled = !fields.validation_version.value;
 }
 
 function scaleFromSlider() {

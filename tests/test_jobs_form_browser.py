@@ -60,6 +60,13 @@ def test_slider_writes_the_scale(form):
     expect(form.locator("#id_learning_rate_scale")).to_have_value("0.1")
 
 
+def test_stopping_early_waits_for_a_validation_dataset(form):
+    early_stop = form.locator("#id_early_stop")
+    expect(early_stop).to_be_disabled()
+    form.get_by_label("Validation dataset").select_option(index=1)
+    expect(early_stop).to_be_enabled()
+
+
 def test_prompts_come_and_go_and_start_takes_them(form):
     form.get_by_label("Watched prompt").first.fill("The capital of Chad is ")
     form.get_by_role("button", name="Add a prompt").click()

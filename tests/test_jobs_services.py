@@ -47,6 +47,7 @@ def test_creating_a_job_is_in_the_audit_trail(create, member):
         ({"prompts": ["x" * 9000]}, "prompts", "Prompt 1 has 9,000"),
         ({"prompts": ["a\0b"]}, "prompts", "zero character"),
         ({"prompts": [str(n) for n in range(17)]}, "prompts", "17 prompts"),
+        ({"early_stop": 2}, "early_stop", "Choose a validation dataset"),
     ],
 )
 def test_what_cannot_work_is_refused_with_its_field(create, options, field, words):
@@ -61,6 +62,16 @@ def test_a_dataset_still_being_imported_is_refused(create):
     with pytest.raises(UserError, match="still being imported") as caught:
         create(validation_version=version)
     assert caught.value.field == "validation_version"
+
+
+def test_stopping_early_wants_snapshots_on_the_way(create):
+    with pytest.raises(UserError, match="one at the end only") as caught:
+        create(
+            early_stop=2,
+            snapshots_every=0,
+            validation_version=factories.make_dataset(),
+        )
+    assert caught.value.field == "early_stop"
 
 
 def test_a_job_from_a_snapshot_takes_its_base_model(create):

@@ -201,6 +201,18 @@ def test_failed_job_says_why_and_shows_the_log(signed_in, job):
     assert "last words" in text
 
 
+def test_a_job_that_ended_early_says_at_which_step(signed_in):
+    job = factories.make_job(
+        status=Job.Status.SUCCEEDED,
+        step=40,
+        total_steps=120,
+        status_message="Ended early at step 40 of 120: no better.",
+    )
+    text = signed_in.get(f"/jobs/{job.pk}/").content.decode()
+    assert "<strong>Ended early at step 40 of 120</strong>" in text
+    assert "no better" in text
+
+
 def test_queued_job_says_how_many_are_ahead(signed_in, job):
     waiting = factories.make_job(status="queued")
     text = signed_in.get(reverse("job", args=[waiting.pk])).content.decode()

@@ -9,6 +9,7 @@ from django.urls import reverse
 from jobs import planning
 from jobs.base_models.catalogue import HERE
 from jobs.models import Job
+from jobs.services.specs import build_spec
 from tests import factories
 
 NEW = "/jobs/new/"
@@ -106,6 +107,13 @@ def test_what_was_typed_stays_on_errors(signed_in, version):
     text = signed_in.post(NEW, data).content.decode()
     assert "my &lt;b&gt;name&lt;/b&gt;" in text
     assert "The capital of Chad is </textarea>" in text
+
+
+def test_stopping_early_goes_into_the_spec(signed_in, version):
+    validation = factories.make_dataset("Capitals, validation")
+    data = form_data(version, validation_version=validation.pk, early_stop=3)
+    signed_in.post(NEW, data)
+    assert build_spec(Job.objects.get()).early_stop == 3
 
 
 def test_snapshot_must_be_chosen_when_starting_from_one(signed_in, version):

@@ -17,6 +17,7 @@ from jobs.trainer.events import read_events
 from jobs.trainer.plan import make_plan
 from jobs.trainer.runfolder import Control
 from jobs.trainer.spec import ModelSource, Spec
+from jobs.trainer.watch import is_stalled
 from tests.training import (
     RIDDLES,
     ROOT,
@@ -254,17 +255,66 @@ def test_an_example_without_weight_does_not_disturb(tmp_path):
     assert all(math.isfinite(event["loss"]) for event in steps)
 
 
+# What is learned from the riddles is of no use for these, and soon does harm.
+OTHERS = [[("Say: ", 0.0), (text, 1.0)] for text in ("zebra quilt", "42, 43 and 44")]
+STOPPING = {
+    "validation": OTHERS,
+    "epochs": 20,
+    "snapshots_every": 3,
+    "completions_every": 0,
+    "early_stop": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A job that ended early: its events."""
+    return train(make_run(tmp_path_factory.mktemp("stopped") / "run", **STOPPING))
+
+
+def test_stops_early_when_validation_no_longer_improves(stopped):
+    snapshots = of_type(stopped, "snapshot")
+    losses = [snapshot["validation_loss"] for snapshot in snapshots]
+    assert losses.index(min(losses)) == len(losses) - 3
+    assert [s["step"] for s in snapshots if s["best"]][-1] == snapshots[-3]["step"]
+    step = of_type(stopped, "step")[-1]["step"]
+    assert step == snapshots[-1]["step"]
+    status = of_type(stopped, "status")[-1]
+    assert status["status"] == "succeeded"
+    assert f"Ended early at step {step} of " in status["message"]
+
+
+def test_stops_early_at_the_same_step_after_kills(stopped, tmp_path):
+    run = make_run(tmp_path / "run", **STOPPING, checkpoint_seconds=0.1)
+    last = of_type(stopped, "step")[-1]["step"]
+    kill_at(run, [2, last - 1])
+    assert without_clocks(read_events(run.events)[0]) == without_clocks(stopped)
+
+
+@pytest.mark.parametrize(
+    ("losses", "stalled"),
+    [([], False), ([3, 3], False), ([3, 2, 2, 2], True), ([3, 2, 4, 1], False)],
+)
+def test_stalled_means_none_of_the_last_is_better(losses, stalled):
+    assert is_stalled(losses, patience=2) is stalled
+
+
+def kill_at(run, steps):
+    """Kill its trainer when it has done these steps, then let it come to its end."""
+    subprocess.run(
+        [sys.executable, "-m", "tests.forked_kills", run.path, *map(str, steps)],
+        cwd=ROOT,
+        check=True,
+    )
+
+
 def test_killed_at_20_random_steps_equals_undisturbed(tmp_path):
     job = {"epochs": 14, "max_tokens": 64, "completions_every": 0}
     undisturbed = train(make_run(tmp_path / "undisturbed", **job))
     last = of_type(undisturbed, "step")[-1]["step"]
     steps = sorted(random.Random(20).sample(range(1, last), 20))
     run = make_run(tmp_path / "run", **job, checkpoint_seconds=0.1)
-    subprocess.run(
-        [sys.executable, "-m", "tests.forked_kills", run.path, *map(str, steps)],
-        cwd=ROOT,
-        check=True,
-    )
+    kill_at(run, steps)
     events = read_events(run.events)[0]
     assert without_clocks(events) == without_clocks(undisturbed)
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))

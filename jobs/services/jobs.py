@@ -39,7 +39,8 @@ def create_job(
     """A new job, which starts by itself once it is checked and there is room.
 
     `options`: method, epochs, batch_size, max_tokens, learning_rate_scale, seed,
-    completions_every, num_completions, snapshots_every. UserError names the field.
+    completions_every, num_completions, snapshots_every, early_stop. UserError names
+    the field.
     """
     if parent_snapshot:
         base_model = parent_snapshot.base_model
@@ -59,6 +60,7 @@ def create_job(
     check_dataset(dataset_version, "dataset_version")
     if validation_version:
         check_dataset(validation_version, "validation_version")
+    check_early_stop(job)
     check_fields(job)
     with transaction.atomic():
         job.save()
@@ -127,6 +129,23 @@ def check_parent(job: Job) -> None:
         raise UserError(
             f"The files of the snapshot {parent} are gone. Choose another one.",
             field="parent_snapshot",
+        )
+
+
+def check_early_stop(job: Job) -> None:
+    if not job.early_stop:
+        return
+    if job.validation_version is None:
+        raise UserError(
+            "A job can only stop early by its validation loss. Choose a validation "
+            "dataset, or set this to 0.",
+            field="early_stop",
+        )
+    if not job.snapshots_every:
+        raise UserError(
+            "Stopping early counts snapshots, and there would be one at the end only. "
+            "Set how often they are taken, or set this to 0.",
+            field="early_stop",
         )
 
 

@@ -38,6 +38,7 @@ def build_spec(job: Job) -> Spec:
         num_completions=job.num_completions,
         prompts=tuple(job.prompts),
         snapshots_every=job.snapshots_every,
+        early_stop=job.early_stop,
     )
 
 
