@@ -200,6 +200,7 @@ def test_model_that_cannot_be_trained_is_refused_before_its_weights(
         ("config.json", 403, "", "HF_TOKEN"),
         ("revision/main", 401, "RepoNotFound", "there is none, or it is private"),
         ("revision/main", 404, "", "The hub has no team/small"),
+        ("README.md", 404, "", "no longer has this version of team/small"),
         ("revision/main", 503, "", "not able to answer now (503)"),
         ("revision/main", 418, "", "does not answer as a model hub does"),
     ],

@@ -18,9 +18,11 @@ from jobs.models import Job, ModelDownload
 from jobs.services import base_models as services
 from jobs.services import download_claims, downloads
 from jobs.services.specs import build_spec
+from jobs.trainer.spec import ModelSource
 from tests import factories
 from tests.hub_server import HUB_ID, REVISION, running_hub, tiny_files
 from tests.running_site import free_port
+from tests.training import RIDDLES, make_run, of_type, train
 from tests.watching import run_tasks
 
 Status = ModelDownload.Status
@@ -392,3 +394,11 @@ def test_copied_folder_can_be_chosen_for_a_job(client, member, models_dir):
     plan = {"dataset_version": version.pk, "base_model": "ours", "suggest": ""}
     suggested = client.get(reverse("job-plan"), plan).json()["suggested"]
     assert suggested["max_tokens"] <= 256
+
+
+def test_job_trains_from_a_downloaded_model(ready, models_dir, tmp_path):
+    source = ModelSource(base_model="small", path=str(models_dir / "small"))
+    run = make_run(tmp_path / "run", RIDDLES[:1], model=source)
+    [step] = of_type(train(run), "step")
+    assert step["step"] == 1
+    assert (run.snapshots / "1" / WEIGHTS).is_file()

@@ -162,10 +162,14 @@ class Hub:
                 f"{self.page(hub_id)} and start the site with HF_TOKEN set to your "
                 "token of the hub."
             )
+        if status == 404 and "/resolve/" in response.url:
+            raise UserError(
+                f"The hub no longer has this version of {hub_id}. Remove the model, "
+                "then get the newest one."
+            )
         if status == 404:
             raise UserError(
-                f"The hub has no {hub_id}, or no longer this version of it. Check the "
-                "id; remove the model and add it again."
+                f"The hub has no {hub_id}. Check the id on the model's page there."
             )
         if status == 429 or status >= 500:
             raise HubUnreachableError(
