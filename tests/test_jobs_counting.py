@@ -92,7 +92,7 @@ def test_the_list_shows_it_too(client, member, job):
     )
     page = client.get("/jobs/").content.decode()
     assert 'max="100000" value="25000"' in page
-    assert "Counting tokens, 1:15 left" in page
+    assert "Counting tokens: 25\xa0%, 1:15 left" in page
 
 
 def test_a_count_keeps_its_claim(job, seen):
