@@ -133,6 +133,8 @@ def test_under_torchrun_two_processes_learn_as_one(alone, tmp_path):
     events = read_events(run.events)[0]
     assert losses(events) == pytest.approx(losses(alone[1]), rel=1e-5)
     assert run.read_numerics().processes == 2
+    subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    assert read_events(run.events)[0] == events
 
 
 def test_sharded_processes_learn_as_one(alone, sharded):

@@ -20,7 +20,12 @@ from jobs.trainer.sharding import part_like, whole
 
 Tensors = dict[str, torch.Tensor]
 
-TYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.uint8: "U8"}
+TYPE_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.uint8: "U8",
+}
 
 
 def checkpoint_files(

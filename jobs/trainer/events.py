@@ -38,6 +38,11 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     return [orjson.loads(line) for line in lines], offset + end
 
 
+def last_status(events: list[Event]) -> str | None:
+    statuses = [event["status"] for event in events if event["type"] == "status"]
+    return statuses[-1] if statuses else None
+
+
 class EventWriter:
     """Appends events; what a resumed run repeats is left out.
 

@@ -128,6 +128,7 @@ def _start_others(folder: RunFolder, size: int) -> None:
 
 
 def _own_argv() -> list[str]:
+    """What this process was started with: so are the others, but for their RANK."""
     return [sys.executable, *sys.orig_argv[1:]]
 
 

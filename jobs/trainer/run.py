@@ -34,7 +34,7 @@ from jobs.trainer.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from jobs.trainer.events import EventWriter
+from jobs.trainer.events import EventWriter, last_status, read_events
 from jobs.trainer.launch import FAREWELL_SECONDS, is_first, join, start_over
 from jobs.trainer.model import ModelError, trained_parameters
 from jobs.trainer.objective import Sums, losses_of, sums_of
@@ -92,6 +92,8 @@ def _run_along(folder: RunFolder) -> int:
     """All that the first process does, without its files."""
     # The first one says when to leave.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if last_status(read_events(folder.events)[0]) in FINAL:
+        return 0
     events = EventWriter(Path(os.devnull))
     try:
         _train(folder, events, join(folder), Event())

@@ -127,7 +127,9 @@ class Watch:
         Only snapshots that come every so many steps count: so the best is always kept,
         and a job that was killed ends at the same step.
         """
-        if not self.spec.early_stop or not self._snapshot_is_due(step):
+        if not self.spec.early_stop or step == self.total_steps:
+            return False
+        if not self._snapshot_is_due(step):
             return False
         return self.ranks.first(
             lambda: is_stalled(self._snapshot_losses(step), self.spec.early_stop)
