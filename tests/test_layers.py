@@ -19,6 +19,10 @@ EVERY_PART_OF_THE_SITE = (
 )
 CONTRACT = [
     "jobs.base_models.catalogue",
+    "jobs.base_models.download",
+    "jobs.base_models.hub",
+    "jobs.base_models.model_folder",
+    "jobs.base_models.registry",
     "jobs.trainer.architecture",
     "jobs.trainer.encoding",
     "jobs.trainer.events",
