@@ -9,6 +9,7 @@ from jobs.trainer.batches import micro_batches
 from jobs.trainer.model import load_model
 from jobs.trainer.objective import count_learned, losses_of, sums_of
 from jobs.trainer.packing import pack
+from jobs.trainer.shortcuts import allow_shortcuts
 from jobs.trainer.token_cache import build_token_cache
 from tests.training import TINY, make_run
 
@@ -21,9 +22,12 @@ EXAMPLES = [
 MAX_TOKENS = 12
 
 
-@pytest.fixture(scope="module")
-def model():
-    return load_model(TINY, dtype=torch.float64)
+@pytest.fixture(scope="module", params=["long way", "short way"])
+def model(request):
+    model = load_model(TINY, dtype=torch.float64)
+    if request.param == "short way":
+        assert allow_shortcuts(model)
+    return model
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from jobs.trainer.attention import Pieces, sort_pieces
 from jobs.trainer.packing import Packing
 from jobs.trainer.token_cache import TokenCache
 
@@ -13,8 +14,8 @@ from jobs.trainer.token_cache import TokenCache
 class MicroBatch:
     """Rows that go through the model at once; all tensors are (rows, longest row).
 
-    Positions restart at every piece, and the model's attention takes the borders from
-    them alone: an attention mask beside them would switch that off.
+    Positions restart at every piece. A model that knows no pieces takes the borders
+    from them alone: an attention mask beside them would switch that off.
     """
 
     inputs: torch.Tensor
@@ -24,6 +25,7 @@ class MicroBatch:
     weights: torch.Tensor
     # Pairs in it without padding.
     num_tokens: int
+    pieces: Pieces
 
     def to(self, device: torch.device) -> "MicroBatch":
         return MicroBatch(
@@ -32,6 +34,7 @@ class MicroBatch:
             self.targets.to(device, non_blocking=True),
             self.weights.to(device, non_blocking=True),
             self.num_tokens,
+            self.pieces.to(device),
         )
 
 
@@ -54,20 +57,26 @@ def _micro_batch(cache: TokenCache, packing: Packing, rows: list[int]) -> MicroB
     weights = np.zeros(shape, dtype=np.float32)
     # Padding counts on from 0 too: for the attention it is one more piece.
     positions = np.broadcast_to(np.arange(shape[1]), shape).copy()
+    borders = []
     for number, row in enumerate(pieces):
         end = 0
         for example, start, length in row:
             begin, end = end, end + length
+            borders.append(number * shape[1] + begin)
             source = int(cache.starts[example]) + start
             inputs[number, begin:end] = cache.ids[source : source + length]
             targets[number, begin:end] = cache.ids[source + 1 : source + length + 1]
             weights[number, begin:end] = cache.weights[source + 1 : source + length + 1]
             positions[number, begin:end] = np.arange(length)
         positions[number, end:] = np.arange(shape[1] - end)
+        if end < shape[1]:
+            borders.append(number * shape[1] + end)
+    starts = np.array(borders)
     return MicroBatch(
         torch.from_numpy(inputs),
         torch.from_numpy(positions),
         torch.from_numpy(targets),
         torch.from_numpy(weights),
         sum(lengths),
+        sort_pieces(starts, np.diff(starts, append=inputs.size)),
     )

@@ -14,6 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 from jobs.trainer.batches import MicroBatch
+from jobs.trainer.output_loss import weighted_loss
+from jobs.trainer.shortcuts import last_hidden, output_weight, takes_shortcuts
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,22 @@ def count_learned(batches: list[MicroBatch]) -> int:
 def sums_of(model: nn.Module, batch: MicroBatch) -> Sums | None:
     """Run the model over a micro-batch; None when nothing in it is learned.
 
-    Logits are made only for the columns in which some row learns, and the loss is taken
-    in float32 whatever the model's precision.
+    Logits are made only where something is learned, and the loss is taken in float32
+    whatever the model's precision.
     """
     learned = batch.weights > 0
-    columns = learned.any(dim=0).nonzero().squeeze(1)
-    if not len(columns):
+    if not learned.any():
         return None
+    if takes_shortcuts(model):
+        hidden = last_hidden(model, batch)[learned]
+        targets, weights = batch.targets[learned], batch.weights[learned]
+        return Sums(*weighted_loss(hidden, output_weight(model), targets, weights))
+    return _sums_by_logits(model, batch, learned)
+
+
+def _sums_by_logits(model: nn.Module, batch: MicroBatch, learned: torch.Tensor) -> Sums:
+    """The long way, with logits for the columns in which some row learns."""
+    columns = learned.any(dim=0).nonzero().squeeze(1)
     logits = model(
         input_ids=batch.inputs,
         position_ids=batch.positions,

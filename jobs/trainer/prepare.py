@@ -17,6 +17,7 @@ from jobs.trainer.plan import open_tokens, pack_rows
 from jobs.trainer.ranks import Ranks
 from jobs.trainer.runfolder import MICRO_BATCH_TOKENS, Numerics, RunFolder
 from jobs.trainer.sharding import Learner, evenly_many, mesh_of, sharded, warm_up
+from jobs.trainer.shortcuts import allow_shortcuts
 from jobs.trainer.spec import DataSource, Spec
 from jobs.trainer.token_cache import TokenCache
 
@@ -74,9 +75,12 @@ def model_to_train(spec: Spec) -> nn.Module:
     """Full: all weights, with an adapter merged in. LoRA: an adapter, old or new."""
     wants_lora = spec.method == "lora"
     model = load_model(spec.model, trainable_adapter=wants_lora)
-    if wants_lora:
-        return model if is_adapted(model) else add_lora(model, spec.lora)
-    return merge_adapter(model) if is_adapted(model) else model
+    if wants_lora and not is_adapted(model):
+        model = add_lora(model, spec.lora)
+    if is_adapted(model) and not wants_lora:
+        model = merge_adapter(model)
+    allow_shortcuts(model)
+    return model
 
 
 def learner_of(spec: Spec, numerics: Numerics, ranks: Ranks) -> Learner:

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from jobs.trainer.attention import sort_pieces
 from jobs.trainer.batches import MicroBatch
 from jobs.trainer.objective import count_learned
 from jobs.trainer.ranks import Ranks
@@ -27,6 +29,7 @@ IDLE = MicroBatch(
     targets=torch.zeros((1, 1), dtype=torch.int64),
     weights=torch.ones((1, 1)),
     num_tokens=0,
+    pieces=sort_pieces(np.array([0]), np.array([1])),
 )
 
 
