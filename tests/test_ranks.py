@@ -38,7 +38,6 @@ JOB = {
 }
 TWO = {"processes": 2, "sharding": "never"}
 SHARDED = {"processes": 2, "sharding": "always"}
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 
 # Runs out of memory in process 1 with more than one row.
 SMALL_MEMORY = """
@@ -64,6 +63,18 @@ def finish(run):
     trainer = start_trainer(run)
     assert trainer.wait(timeout=100) == 0, run.log.read_text()
     return read_events(run.events)[0]
+
+
+def run_python(run, argv):
+    with run.log.open("ab") as log:
+        subprocess.run(
+            [sys.executable, *argv],
+            cwd=ROOT,
+            env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
+            stderr=log,
+            check=True,
+            timeout=100,
+        )
 
 
 def set_up_anew(run, **settings):
@@ -128,12 +139,13 @@ def test_every_example_has_a_row_of_its_own(alone):
 
 def test_under_torchrun_two_processes_learn_as_one(alone, tmp_path):
     run = make_run(tmp_path / "run", EXAMPLES, **JOB, sharding="never")
-    argv = [*TORCHRUN, "--nproc-per-node", "2", "-m", "jobs.trainer", run.path]
-    subprocess.run(argv, cwd=ROOT, check=True, capture_output=True)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    argv = [*torchrun, "-m", "jobs.trainer", run.path]
+    run_python(run, argv)
     events = read_events(run.events)[0]
     assert losses(events) == pytest.approx(losses(alone[1]), rel=1e-5)
     assert run.read_numerics().processes == 2
-    subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    run_python(run, argv)
     assert read_events(run.events)[0] == events
 
 
@@ -199,8 +211,7 @@ def test_with_one_process_all_end_and_the_job_goes_on(alone, tmp_path, rank, how
 
 def test_too_little_memory_in_one_process_halves_the_rows_of_all(alone, tmp_path):
     run = make_run(tmp_path / "run", EXAMPLES, **{**JOB, "batch_size": 4}, **SHARDED)
-    argv = [sys.executable, "-c", SMALL_MEMORY, run.path]
-    subprocess.run(argv, cwd=ROOT, check=True, stderr=run.log.open("ab"))
+    run_python(run, ["-c", SMALL_MEMORY, run.path])
     events = read_events(run.events)[0]
     assert [event["micro_batch"] for event in of_type(events, "autopilot")] == [1]
     assert of_type(events, "status")[-1]["status"] == "succeeded"
@@ -213,8 +224,7 @@ def test_gradients_equal_those_of_a_float64_reference(tmp_path, processes):
     run = make_run(
         tmp_path / "run", examples, max_tokens=24, batch_size=64, processes=processes
     )
-    argv = [sys.executable, "-m", "tests.two_processes", run.path]
-    subprocess.run(argv, cwd=ROOT, check=True)
+    run_python(run, ["-m", "tests.two_processes", run.path])
     errors = json.loads((run.path / "errors.json").read_text())
     assert len(errors) == 8 * processes
     assert {name: error for name, error in errors.items() if error > 1e-5} == {}
