@@ -35,6 +35,8 @@ JOB = {
     "max_tokens": 15,
     "completions_every": 8,
     "snapshots_every": 10,
+    # Threads that wait for each other are slow beside another job.
+    "threads": 1,
 }
 TWO = {"processes": 2, "sharding": "never"}
 SHARDED = {"processes": 2, "sharding": "always"}
@@ -222,7 +224,12 @@ def test_gradients_equal_those_of_a_float64_reference(tmp_path, processes):
     """Full and LoRA, packed and not, whole and sharded, at once and accumulated."""
     examples = [[("Why?", 0.1), (" Because of the rain.", 0.9)], *EXAMPLES[:5]]
     run = make_run(
-        tmp_path / "run", examples, max_tokens=24, batch_size=64, processes=processes
+        tmp_path / "run",
+        examples,
+        max_tokens=24,
+        batch_size=64,
+        processes=processes,
+        threads=1,
     )
     run_python(run, ["-m", "tests.two_processes", run.path])
     errors = json.loads((run.path / "errors.json").read_text())

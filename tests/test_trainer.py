@@ -309,7 +309,7 @@ def kill_at(run, steps):
 
 
 def test_killed_at_20_random_steps_equals_undisturbed(tmp_path):
-    job = {"epochs": 14, "max_tokens": 64, "completions_every": 0}
+    job = {"epochs": 14, "max_tokens": 64, "completions_every": 0, "threads": 1}
     undisturbed = train(make_run(tmp_path / "undisturbed", **job))
     last = of_type(undisturbed, "step")[-1]["step"]
     steps = sorted(random.Random(20).sample(range(1, last), 20))
