@@ -35,6 +35,9 @@ def spawn_trainer(folder: Path, lock: int, log: Path) -> int:
     The lock goes to it open, so that it is held without a gap from before the start.
     """
     environment = {k: v for k, v in os.environ.items() if k not in HIDDEN}
+    # Compiled once, found again by the next trainer.
+    compiled = Path(settings.DATA_DIR) / "cache" / "compiled"
+    environment["TORCHINDUCTOR_CACHE_DIR"] = str(compiled)
     with log.open("ab") as stderr:
         child = subprocess.Popen(
             trainer_argv(folder),

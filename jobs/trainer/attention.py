@@ -23,8 +23,10 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 NAME = "pieces"
 # Pieces up to this length go together; longer ones with those up to twice as long.
 SHORTEST_BUCKET = 16
-# Queries at a time, each with all keys up to it: bounds the scores held at once.
+# Queries of a head at a time, each with all keys up to it.
 QUERIES_AT_ONCE = 256
+# Scores at a time: they are gone over several times, so they should stay in a cache.
+SCORES_AT_ONCE = 2**21
 # Up to this length the probabilities are kept for the backward pass; beyond it they
 # take more room than queries, keys and values, and are made again.
 KEPT_LENGTH = 128
@@ -163,7 +165,7 @@ def sort_pieces(starts: Ints, lengths: Ints) -> Pieces:
 
 
 class _Attend(torch.autograd.Function):
-    """softmax(Q Kᵀ · scale) V within each piece and head, causal.
+    """softmax(Q Kᵀ) V within each piece and head, causal.
 
     All of (tokens * heads, size). Written out with its backward pass: on CPUs torch's
     own is several times slower for short pieces, and gathering both ways needs no
@@ -172,66 +174,77 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        layout: Layout,
-        scale: float,
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: Layout
     ) -> Tensor:
         kept: list[Tensor] = []
         outputs = []
         for number in range(len(layout.queries)):
             q, k, v = layout.take(number, query, key, value)
             output = torch.empty_like(q)
-            for queries, keys in _blocks(q.shape[1]):
-                p = _probabilities(q[:, queries], k[:, keys], scale)
-                torch.bmm(p, v[:, keys], out=output[:, queries])
+            for block in _blocks(q):
+                p = block.probabilities(q, k)
+                torch.bmm(p, block.keys(v), out=block.queries(output))
                 if q.shape[1] <= KEPT_LENGTH:
                     kept.append(p)
             outputs.append(output)
         ctx.save_for_backward(query, key, value, *kept)
-        ctx.layout, ctx.scale = layout, scale
+        ctx.layout = layout
         return layout.put_back(outputs)
 
     @staticmethod
     def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *kept = ctx.saved_tensors
-        layout, scale = ctx.layout, ctx.scale
+        layout = ctx.layout
         parts = []
         for number in range(len(layout.queries)):
             q, k, v = layout.take(number, query, key, value)
             d_out = layout.take_gradient(number, d_output)
             dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-            for queries, keys in _blocks(q.shape[1]):
-                if q.shape[1] <= KEPT_LENGTH:
-                    p = kept.pop(0)
-                else:
-                    p = _probabilities(q[:, queries], k[:, keys], scale)
-                dv[:, keys].baddbmm_(p.transpose(1, 2), d_out[:, queries])
-                dp = torch.bmm(d_out[:, queries], v[:, keys].transpose(1, 2))
-                ds = torch._softmax_backward_data(dp, p, 2, p.dtype).mul_(scale)
-                torch.bmm(ds, k[:, keys], out=dq[:, queries])
-                dk[:, keys].baddbmm_(ds.transpose(1, 2), q[:, queries])
+            for block in _blocks(q):
+                short = q.shape[1] <= KEPT_LENGTH
+                p = kept.pop(0) if short else block.probabilities(q, k)
+                d_block = block.queries(d_out)
+                block.keys(dv).baddbmm_(p.transpose(1, 2), d_block)
+                dp = torch.bmm(d_block, block.keys(v).transpose(1, 2))
+                ds = torch._softmax_backward_data(dp, p, 2, p.dtype)
+                torch.bmm(ds, block.keys(k), out=block.queries(dq))
+                block.keys(dk).baddbmm_(ds.transpose(1, 2), block.queries(q))
             parts.append((dq, dk, dv))
         dq, dk, dv = (layout.put_back(list(part)) for part in zip(*parts, strict=True))
-        return dq, _summed(dk, key), _summed(dv, value), None, None
+        return dq, _summed(dk, key), _summed(dv, value), None
 
 
-def _blocks(length: int) -> Iterator[tuple[slice, slice]]:
-    """Queries, and the keys up to the last of them."""
-    for start in range(0, length, QUERIES_AT_ONCE):
-        end = min(start + QUERIES_AT_ONCE, length)
-        yield slice(start, end), slice(0, end)
+@dataclass(frozen=True)
+class _Block:
+    """Some queries of some heads, with all keys up to the last of the queries."""
+
+    heads: slice
+    start: int
+    end: int
+
+    def queries(self, rows: Tensor) -> Tensor:
+        return rows[self.heads, self.start : self.end]
+
+    def keys(self, rows: Tensor) -> Tensor:
+        return rows[self.heads, : self.end]
+
+    def probabilities(self, query: Tensor, key: Tensor) -> Tensor:
+        """(heads, queries, keys)"""
+        scores = torch.bmm(self.queries(query), self.keys(key).transpose(1, 2))
+        # Only the last keys come after some of the queries.
+        corner = scores[:, :, self.start :]
+        corner += query.new_full(corner.shape[1:], float("-inf")).triu_(1)
+        return torch.softmax(scores, dim=2)
 
 
-def _probabilities(query: Tensor, key: Tensor, scale: float) -> Tensor:
-    """(pieces * heads, queries, keys). The last query sees all keys."""
-    num_queries, num_keys = query.shape[1], key.shape[1]
-    mask = query.new_full((num_queries, num_keys), float("-inf"))
-    mask = mask.triu_(1 + num_keys - num_queries)
-    scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=scale)
-    return torch.softmax(scores, dim=2)
+def _blocks(query: Tensor) -> Iterator[_Block]:
+    """Blocks of a bucket's (pieces * heads, length, size), small enough for a cache."""
+    num_heads, length, _ = query.shape
+    heads = max(1, SCORES_AT_ONCE // (min(length, QUERIES_AT_ONCE) * length))
+    for head in range(0, num_heads, heads):
+        for start in range(0, length, QUERIES_AT_ONCE):
+            end = min(start + QUERIES_AT_ONCE, length)
+            yield _Block(slice(head, head + heads), start, end)
 
 
 def _summed(gradient: Tensor, source: Tensor) -> Tensor:
@@ -242,14 +255,14 @@ def _summed(gradient: Tensor, source: Tensor) -> Tensor:
 
 
 def _attend_with_torch(
-    query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout
 ) -> Tensor:
     """The same by torch's own kernels, which on GPUs are the faster ones."""
     outputs = []
     for number in range(len(layout.queries)):
         q, k, v = layout.take(number, query, key, value)
         output = functional.scaled_dot_product_attention(
-            q[None], k[None], v[None], is_causal=True, scale=scale
+            q[None], k[None], v[None], is_causal=True, scale=1.0
         )
         outputs.append(output[0])
     return layout.put_back(outputs)
@@ -276,13 +289,20 @@ def attend(
         return result
     rows, num_heads, width, size = query.shape
     # Rotary positions may have left queries and keys in another precision.
+    scaled = query * kwargs["scaling"]
     q, k, v = (
-        x.transpose(1, 2).reshape(-1, size).to(value.dtype) for x in (query, key, value)
+        x.transpose(1, 2).reshape(-1, size).to(value.dtype)
+        for x in (scaled, key, value)
     )
     layout = pieces.layout(num_heads, key.shape[1])
     way = _Attend.apply if query.device.type == "cpu" else _attend_with_torch
-    output = way(q, k, v, layout, kwargs["scaling"])
+    output = way(q, k, v, layout)
     return output.view(rows, width, num_heads, size), None
+
+
+def leave_uncompiled() -> None:
+    """When layers are compiled: pieces differ from one micro-batch to the next."""
+    AttentionInterface.register(NAME, torch.compiler.disable(attend))
 
 
 AttentionInterface.register(NAME, attend)

@@ -39,19 +39,35 @@ class MicroBatch:
 
 
 def micro_batches(
-    cache: TokenCache, packing: Packing, rows: list[int], micro_batch: int
+    cache: TokenCache,
+    packing: Packing,
+    rows: list[int],
+    micro_batch: int,
+    *,
+    alike: bool = False,
 ) -> list[MicroBatch]:
-    """The rows of one step, `micro_batch` of them at a time."""
+    """The rows of one step, `micro_batch` of them at a time.
+
+    `alike`: all of one shape, with empty rows and room at the end where need be.
+    """
+    shape = (micro_batch, packing.max_tokens) if alike else None
     return [
-        _micro_batch(cache, packing, rows[first : first + micro_batch])
+        _micro_batch(cache, packing, rows[first : first + micro_batch], shape)
         for first in range(0, len(rows), micro_batch)
     ]
 
 
-def _micro_batch(cache: TokenCache, packing: Packing, rows: list[int]) -> MicroBatch:
+def _micro_batch(
+    cache: TokenCache,
+    packing: Packing,
+    rows: list[int],
+    shape: tuple[int, int] | None,
+) -> MicroBatch:
     pieces = [packing.row(row) for row in rows]
     lengths = [sum(length for _, _, length in row) for row in pieces]
-    shape = (len(rows), max(lengths))
+    if shape is None:
+        shape = (len(rows), max(lengths))
+    pieces += [[]] * (shape[0] - len(rows))
     inputs = np.zeros(shape, dtype=np.int64)
     targets = np.zeros(shape, dtype=np.int64)
     weights = np.zeros(shape, dtype=np.float32)
@@ -59,7 +75,7 @@ def _micro_batch(cache: TokenCache, packing: Packing, rows: list[int]) -> MicroB
     positions = np.broadcast_to(np.arange(shape[1]), shape).copy()
     borders = []
     for number, row in enumerate(pieces):
-        end = 0
+        begin = end = 0
         for example, start, length in row:
             begin, end = end, end + length
             borders.append(number * shape[1] + begin)

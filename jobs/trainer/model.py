@@ -91,6 +91,12 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
+def decoder_layers(model: nn.Module) -> list[nn.Module]:
+    """By what the model's makers say is to stay on one device."""
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
 def is_adapted(model: nn.Module) -> bool:
     return hasattr(model, "peft_config")
 

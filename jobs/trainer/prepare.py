@@ -1,21 +1,16 @@
 """[torch] What a job starts from: its data, its model, its numerics."""
 
 import math
-import os
-from dataclasses import replace
-from typing import Any
 
-import torch
 from torch import nn
 
 from jobs.trainer.batches import MicroBatch, micro_batches
-from jobs.trainer.launch import is_sharded
-from jobs.trainer.memory import micro_batch_rows
 from jobs.trainer.model import add_lora, is_adapted, load_model, merge_adapter
+from jobs.trainer.numerics import compile_layers
 from jobs.trainer.packing import Packing, row_order
 from jobs.trainer.plan import open_tokens, pack_rows
 from jobs.trainer.ranks import Ranks
-from jobs.trainer.runfolder import MICRO_BATCH_TOKENS, Numerics, RunFolder
+from jobs.trainer.runfolder import Numerics
 from jobs.trainer.sharding import Learner, evenly_many, mesh_of, sharded, warm_up
 from jobs.trainer.shortcuts import allow_shortcuts
 from jobs.trainer.spec import DataSource, Spec
@@ -57,18 +52,13 @@ def batches_for(
 ) -> list[MicroBatch]:
     """This process's share of some rows, in as many runs as it has to make."""
     share = ranks.share(rows)
-    batches = micro_batches(cache, packing, share, numerics.micro_batch)
+    batches = micro_batches(
+        cache, packing, share, numerics.micro_batch, alike=numerics.compile
+    )
     if not numerics.sharded:
         return batches
     largest = ranks.largest_share(len(rows))
     return evenly_many(batches, math.ceil(largest / numerics.micro_batch))
-
-
-def autocast(numerics: Numerics, device: torch.device) -> torch.autocast:
-    """The precision of products; weights stay in float32."""
-    return torch.autocast(
-        device.type, dtype=torch.bfloat16, enabled=numerics.dtype == "bfloat16"
-    )
 
 
 def model_to_train(spec: Spec) -> nn.Module:
@@ -86,43 +76,12 @@ def model_to_train(spec: Spec) -> nn.Module:
 def learner_of(spec: Spec, numerics: Numerics, ranks: Ranks) -> Learner:
     """The model on this process's device, whole or its part of it."""
     if not numerics.sharded:
-        return Learner(model_to_train(spec).to(ranks.device))
+        model = model_to_train(spec).to(ranks.device)
+        if numerics.compile:
+            compile_layers(model)
+        return Learner(model)
     # One after the other: each has the whole model in memory for a while.
     mesh = mesh_of(ranks)
     learner = ranks.in_turn(lambda: sharded(model_to_train(spec), mesh, numerics.dtype))
     warm_up(learner, ranks.device)
     return learner
-
-
-def num_cores() -> int:
-    """Those this process may use, which in a container are fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def choose_numerics(folder: RunFolder, spec: Spec, size: int = 1) -> Numerics:
-    """Those of the first start; a resume must round the same way.
-
-    But by as many processes as there are now: a step's rows may be shared anew.
-    """
-    shared: dict[str, Any] = {
-        "threads": max(1, (spec.threads or num_cores()) // size),
-        "processes": size,
-        "sharded": is_sharded(spec, size),
-    }
-    if (numerics := folder.read_numerics()) is not None:
-        if numerics.processes == size and numerics.sharded == shared["sharded"]:
-            return numerics
-        numerics = replace(numerics, **shared)
-        folder.write_numerics(numerics)
-        return numerics
-    rows = micro_batch_rows(spec.batch_size, spec.max_tokens, MICRO_BATCH_TOKENS)
-    numerics = Numerics(
-        **shared,
-        dtype="bfloat16" if torch.cuda.is_available() else "float32",
-        compile=False,
-        micro_batch=rows,
-    )
-    folder.write_numerics(numerics)
-    return numerics

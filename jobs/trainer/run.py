@@ -11,7 +11,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -37,16 +37,11 @@ from jobs.trainer.checkpoint import (
 from jobs.trainer.events import EventWriter, last_status, read_events
 from jobs.trainer.launch import FAREWELL_SECONDS, is_first, join, start_over
 from jobs.trainer.model import ModelError, trained_parameters
+from jobs.trainer.numerics import autocast, choose_numerics
 from jobs.trainer.objective import Sums, losses_of, sums_of
 from jobs.trainer.optimizer import make_optimizer, rate_at, set_rate
 from jobs.trainer.packing import row_order
-from jobs.trainer.prepare import (
-    autocast,
-    batches_for,
-    choose_numerics,
-    learner_of,
-    open_data,
-)
+from jobs.trainer.prepare import batches_for, learner_of, open_data
 from jobs.trainer.ranks import FirstFailed, Ranks
 from jobs.trainer.runfolder import MemoryFull, Numerics, RunFolder
 from jobs.trainer.sharding import num_learned, whole
@@ -154,9 +149,7 @@ class Trainer:
         self.total_steps = self.steps_per_epoch * spec.epochs
 
         # ----- model
-        self.numerics = Numerics(
-            **ranks.first(lambda: asdict(choose_numerics(folder, spec, ranks.size)))
-        )
+        self.numerics = Numerics(**ranks.first(self._choose_numerics))
         ranks.first(self._ease)
         torch.set_num_threads(self.numerics.threads)
         torch.manual_seed(spec.seed)
@@ -193,6 +186,10 @@ class Trainer:
                 return
             self._checkpoint_if_time()
         self.ranks.first(lambda: self._end("succeeded"))
+
+    def _choose_numerics(self) -> dict[str, Any]:
+        targets = self.cache.facts.targets
+        return asdict(choose_numerics(self.folder, self.spec, targets, self.ranks.size))
 
     def _end_early(self) -> None:
         self._end("succeeded", self.watch.stall_words(self.step))

@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from jobs.trainer.attention import sort_pieces
 from jobs.trainer.batches import MicroBatch
+from jobs.trainer.model import decoder_layers
 from jobs.trainer.objective import count_learned
 from jobs.trainer.ranks import Ranks
 
@@ -58,7 +59,7 @@ def sharded(model: nn.Module, mesh: DeviceMesh, dtype: str) -> Learner:
         cast_forward_inputs=False,
     )
     learner = Learner(model)
-    for layer in _layers(model):
+    for layer in decoder_layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     # Else the outer weights stay together after a look at validation rows, and are no
     # longer the ones that the optimiser changes.
@@ -80,12 +81,6 @@ def warm_up(learner: Learner, device: torch.device) -> None:
 def _idle(model: nn.Module, device: torch.device) -> None:
     batch = IDLE.to(device)
     model(input_ids=batch.inputs, position_ids=batch.positions, use_cache=False)
-
-
-def _layers(model: nn.Module) -> list[nn.Module]:
-    """What the model's makers say is to stay on one device: its decoder layers."""
-    names = set(getattr(model, "_no_split_modules", None) or ())
-    return [module for module in model.modules() if type(module).__name__ in names]
 
 
 def evenly_many(batches: list[MicroBatch], num_runs: int) -> list[MicroBatch]:

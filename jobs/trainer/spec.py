@@ -93,6 +93,8 @@ class Spec:
     # End after so many snapshots in a row without a better validation loss; 0 = never.
     early_stop: int = 0
 
+    # Of products; auto: bfloat16 where the machine multiplies in it.
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_seconds: float = 30.0
     # Cores the trainer may use; 0 = all.
     threads: int = 0

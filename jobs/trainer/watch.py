@@ -11,9 +11,10 @@ from jobs.trainer.batches import MicroBatch
 from jobs.trainer.encoding import encode_prompt, end_of_text_id, load_tokenizer
 from jobs.trainer.events import EventWriter
 from jobs.trainer.generation import Sampling, complete
+from jobs.trainer.numerics import autocast, uncompiled
 from jobs.trainer.objective import Losses, losses_of, sums_of
 from jobs.trainer.plan import is_due
-from jobs.trainer.prepare import autocast, validation_batches
+from jobs.trainer.prepare import validation_batches
 from jobs.trainer.ranks import Ranks
 from jobs.trainer.runfolder import Numerics, RunFolder
 from jobs.trainer.sharding import Learner, lead, num_learned
@@ -157,7 +158,7 @@ class Watch:
     def _validate(self, step: int) -> None:
         if self.spec.validation is None:
             return
-        with autocast(self.numerics, self.ranks.device):
+        with uncompiled(self.numerics), autocast(self.numerics, self.ranks.device):
             losses = validation_losses(self.learner, self.validation, self.ranks)
         self.validated = (step, losses)
         self.events.write(
@@ -178,7 +179,8 @@ class Watch:
         if self.numerics.sharded:
             lead(self.learner, self.ranks, lambda model: self._write_answers(step))
         elif self.ranks.is_first:
-            self._write_answers(step)
+            with uncompiled(self.numerics):
+                self._write_answers(step)
 
     def _lacks_answers(self, step: int) -> bool:
         return not all(
