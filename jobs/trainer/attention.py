@@ -6,7 +6,6 @@ length, and attended to alone: for rows of 256 tokens with pieces of 30 that is 
 eighth of the work, and no mask of (rows, tokens, tokens) exists.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,13 +22,8 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 NAME = "pieces"
 # Pieces up to this length go together; longer ones with those up to twice as long.
 SHORTEST_BUCKET = 16
-# Queries of a head at a time, each with all keys up to it.
-QUERIES_AT_ONCE = 256
-# Scores at a time: they are gone over several times, so they should stay in a cache.
-SCORES_AT_ONCE = 2**21
-# Up to this length the probabilities are kept for the backward pass; beyond it they
-# take more room than queries, keys and values, and are made again.
-KEPT_LENGTH = 128
+# Up to this length plain products are faster on a CPU than torch's own attention.
+SHORT_LENGTH = 512
 
 Ints = npt.NDArray[np.int64]
 
@@ -46,39 +40,18 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where rows of (tokens * heads, head size) lie in the buckets, and back."""
+    """Where rows of (tokens * heads, size) lie in the buckets, and back."""
 
-    # A bucket each: the source of every row, in the order (piece, head, slot).
-    queries: list[Tensor]
+    # The source of every bucket row, in the order (bucket, piece, head, slot).
+    queries: Tensor
     # The same of keys and values, of which several heads may share one.
-    keys: list[Tensor]
-    # A bucket each: rows that are padding.
-    padding: list[Tensor]
-    # The row of all buckets, one behind the other, that each row became.
+    keys: Tensor
+    # Bucket rows that are padding.
+    padding: Tensor
+    # The bucket row that each row became.
     places: Tensor
-    # Slots of a piece in each bucket.
-    lengths: list[int]
-
-    def take(self, number: int, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key and value in a bucket: (pieces * heads, length, size)."""
-        query, key, value = tensors
-        queries, keys = self.queries[number], self.keys[number]
-        sources = ((query, queries), (key, keys), (value, keys))
-        q, k, v = (self._shaped(number, x.index_select(0, i)) for x, i in sources)
-        return q, k, v
-
-    def take_gradient(self, number: int, gradient: Tensor) -> Tensor:
-        """The output's gradient in a bucket; padding had no part in it."""
-        taken = gradient.index_select(0, self.queries[number])
-        return self._shaped(number, taken.index_fill_(0, self.padding[number], 0))
-
-    def put_back(self, parts: list[Tensor]) -> Tensor:
-        """All buckets as (tokens * heads, size) again."""
-        rows = [part.flatten(0, 1) for part in parts]
-        return torch.cat(rows).index_select(0, self.places)
-
-    def _shaped(self, number: int, rows: Tensor) -> Tensor:
-        return rows.view(-1, self.lengths[number], rows.shape[1])
+    # Each bucket's (pieces * heads, slots of a piece).
+    shapes: list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -119,12 +92,17 @@ class Pieces:
         key_heads = heads // (num_heads // num_key_heads)
         places = self.first[:, None] * num_heads
         places = places + heads * self.length[:, None] + self.offset[:, None]
+        padding, num_rows = [], 0
+        for bucket in self.buckets:
+            padding.append(num_rows + _padding_rows(bucket, heads))
+            num_rows += bucket.tokens.numel() * num_heads
+        tokens = [bucket.tokens for bucket in self.buckets]
         return Layout(
-            [_rows(b.tokens, heads, num_heads) for b in self.buckets],
-            [_rows(b.tokens, key_heads, num_key_heads) for b in self.buckets],
-            [_padding_rows(b, heads) for b in self.buckets],
+            torch.cat([_rows(t, heads, num_heads) for t in tokens]),
+            torch.cat([_rows(t, key_heads, num_key_heads) for t in tokens]),
+            torch.cat(padding),
             places.flatten(),
-            [b.tokens.shape[1] for b in self.buckets],
+            [(len(t) * num_heads, t.shape[1]) for t in tokens],
         )
 
 
@@ -164,108 +142,75 @@ def sort_pieces(starts: Ints, lengths: Ints) -> Pieces:
     return Pieces(buckets, *torch.from_numpy(where))
 
 
-class _Attend(torch.autograd.Function):
-    """softmax(Q Kᵀ) V within each piece and head, causal.
-
-    All of (tokens * heads, size). Written out with its backward pass: on CPUs torch's
-    own is several times slower for short pieces, and gathering both ways needs no
-    scattered sums.
+class _Take(torch.autograd.Function):
+    """Rows into the buckets. Gathers both ways, where torch would add up scattered
+    gradients; those of padding are left behind.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: Layout
-    ) -> Tensor:
-        kept: list[Tensor] = []
-        outputs = []
-        for number in range(len(layout.queries)):
-            q, k, v = layout.take(number, query, key, value)
-            output = torch.empty_like(q)
-            for block in _blocks(q):
-                p = block.probabilities(q, k)
-                torch.bmm(p, block.keys(v), out=block.queries(output))
-                if q.shape[1] <= KEPT_LENGTH:
-                    kept.append(p)
-            outputs.append(output)
-        ctx.save_for_backward(query, key, value, *kept)
-        ctx.layout = layout
-        return layout.put_back(outputs)
+    def forward(ctx: Any, rows: Tensor, sources: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.num_rows = len(rows)
+        return rows.index_select(0, sources)
 
     @staticmethod
-    def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, *kept = ctx.saved_tensors
-        layout = ctx.layout
-        parts = []
-        for number in range(len(layout.queries)):
-            q, k, v = layout.take(number, query, key, value)
-            d_out = layout.take_gradient(number, d_output)
-            dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-            for block in _blocks(q):
-                short = q.shape[1] <= KEPT_LENGTH
-                p = kept.pop(0) if short else block.probabilities(q, k)
-                d_block = block.queries(d_out)
-                block.keys(dv).baddbmm_(p.transpose(1, 2), d_block)
-                dp = torch.bmm(d_block, block.keys(v).transpose(1, 2))
-                ds = torch._softmax_backward_data(dp, p, 2, p.dtype)
-                torch.bmm(ds, block.keys(k), out=block.queries(dq))
-                block.keys(dk).baddbmm_(ds.transpose(1, 2), block.queries(q))
-            parts.append((dq, dk, dv))
-        dq, dk, dv = (layout.put_back(list(part)) for part in zip(*parts, strict=True))
-        return dq, _summed(dk, key), _summed(dv, value), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (places,) = ctx.saved_tensors
+        taken = gradient.index_select(0, places)
+        # Heads that share a key have several gradients for it.
+        shared = taken.view(ctx.num_rows, -1, gradient.shape[1])
+        return shared.sum(1) if shared.shape[1] > 1 else taken, None, None
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Some queries of some heads, with all keys up to the last of the queries."""
+class _PutBack(torch.autograd.Function):
+    """The reverse, of what came from queries."""
 
-    heads: slice
-    start: int
-    end: int
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, layout: Layout) -> Tensor:
+        ctx.layout = layout
+        return rows.index_select(0, layout.places)
 
-    def queries(self, rows: Tensor) -> Tensor:
-        return rows[self.heads, self.start : self.end]
-
-    def keys(self, rows: Tensor) -> Tensor:
-        return rows[self.heads, : self.end]
-
-    def probabilities(self, query: Tensor, key: Tensor) -> Tensor:
-        """(heads, queries, keys)"""
-        scores = torch.bmm(self.queries(query), self.keys(key).transpose(1, 2))
-        # Only the last keys come after some of the queries.
-        corner = scores[:, :, self.start :]
-        corner += query.new_full(corner.shape[1:], float("-inf")).triu_(1)
-        return torch.softmax(scores, dim=2)
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        taken = gradient.index_select(0, ctx.layout.queries)
+        return taken.index_fill_(0, ctx.layout.padding, 0), None
 
 
-def _blocks(query: Tensor) -> Iterator[_Block]:
-    """Blocks of a bucket's (pieces * heads, length, size), small enough for a cache."""
-    num_heads, length, _ = query.shape
-    heads = max(1, SCORES_AT_ONCE // (min(length, QUERIES_AT_ONCE) * length))
-    for head in range(0, num_heads, heads):
-        for start in range(0, length, QUERIES_AT_ONCE):
-            end = min(start + QUERIES_AT_ONCE, length)
-            yield _Block(slice(head, head + heads), start, end)
+class _AttendShort(torch.autograd.Function):
+    """softmax(Q Kᵀ) V, causal, all (heads, length, size).
 
+    Plain products with all probabilities kept: on CPUs torch's own backward pass is
+    several times slower for short pieces.
+    """
 
-def _summed(gradient: Tensor, source: Tensor) -> Tensor:
-    """Over the heads that share a key or value."""
-    if gradient.shape == source.shape:
-        return gradient
-    return gradient.view(len(source), -1, source.shape[1]).sum(1)
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        scores = torch.bmm(query, key.transpose(1, 2))
+        scores += scores.new_full(scores.shape[1:], float("-inf")).triu_(1)
+        probabilities = torch.softmax(scores, dim=2)
+        ctx.save_for_backward(query, key, value, probabilities)
+        return torch.bmm(probabilities, value)
 
-
-def _attend_with_torch(
-    query: Tensor, key: Tensor, value: Tensor, layout: Layout
-) -> Tensor:
-    """The same by torch's own kernels, which on GPUs are the faster ones."""
-    outputs = []
-    for number in range(len(layout.queries)):
-        q, k, v = layout.take(number, query, key, value)
-        output = functional.scaled_dot_product_attention(
-            q[None], k[None], v[None], is_causal=True, scale=1.0
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value, probabilities = ctx.saved_tensors
+        d_value = torch.bmm(probabilities.transpose(1, 2), gradient)
+        d_probabilities = torch.bmm(gradient, value.transpose(1, 2))
+        d_scores = torch._softmax_backward_data(
+            d_probabilities, probabilities, 2, probabilities.dtype
         )
-        outputs.append(output[0])
-    return layout.put_back(outputs)
+        d_query = torch.bmm(d_scores, key)
+        return d_query, torch.bmm(d_scores.transpose(1, 2), query), d_value
+
+
+def _attend_within(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """One bucket: (pieces * heads, length, size)."""
+    if query.device.type == "cpu" and query.shape[1] <= SHORT_LENGTH:
+        output: Tensor = _AttendShort.apply(query, key, value)
+        return output
+    return functional.scaled_dot_product_attention(
+        query[None], key[None], value[None], is_causal=True, scale=1.0
+    )[0]
 
 
 def attend(
@@ -288,15 +233,25 @@ def attend(
         )
         return result
     rows, num_heads, width, size = query.shape
-    # Rotary positions may have left queries and keys in another precision.
-    scaled = query * kwargs["scaling"]
-    q, k, v = (
-        x.transpose(1, 2).reshape(-1, size).to(value.dtype)
-        for x in (scaled, key, value)
-    )
     layout = pieces.layout(num_heads, key.shape[1])
-    way = _Attend.apply if query.device.type == "cpu" else _attend_with_torch
-    output = way(q, k, v, layout)
+    scaled = query * kwargs["scaling"]
+    sources = (layout.queries, layout.keys, layout.keys)
+    # Rotary positions may have left queries and keys in another precision.
+    flat = [
+        states.transpose(1, 2).reshape(-1, size).to(value.dtype)
+        for states in (scaled, key, value)
+    ]
+    taken = [
+        _Take.apply(states, source, layout.places)
+        for states, source in zip(flat, sources, strict=True)
+    ]
+    num_slots = [heads * length for heads, length in layout.shapes]
+    buckets = zip(*(states.split(num_slots) for states in taken), strict=True)
+    outputs = [
+        _attend_within(*(part.view(*shape, size) for part in bucket)).reshape(-1, size)
+        for bucket, shape in zip(buckets, layout.shapes, strict=True)
+    ]
+    output = _PutBack.apply(torch.cat(outputs), layout)
     return output.view(rows, width, num_heads, size), None
 
 
