@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet install -c constraints.txt
 
-.PHONY: demo up test lint bench-main bench-data format clean
+.PHONY: demo up test lint bench-main bench-data bench-train format clean
 
 demo: $(VENV)/.ok
 	@exec $(RUN) manage.py demo $(ARGS)
@@ -29,6 +29,10 @@ bench-main: $(VENV)/.test-ok
 
 bench-data: $(VENV)/.test-ok
 	$(RUN) -m tests.bench.data_path
+
+# The first time it installs TRL beside the project.
+bench-train: $(VENV)/.test-ok
+	$(RUN) -m tests.bench.train
 
 format: $(VENV)/.test-ok
 	$(RUN) -m ruff check --fix .

@@ -24,6 +24,8 @@ NAME = "pieces"
 SHORTEST_BUCKET = 16
 # Up to this length plain products are faster on a CPU than torch's own attention.
 SHORT_LENGTH = 512
+# What a model may ask for beyond plain causal attention.
+OTHER_ATTENTION = ("dropout", "sliding_window", "softcap", "s_aux", "position_bias")
 
 Ints = npt.NDArray[np.int64]
 
@@ -232,6 +234,9 @@ def attend(
             module, query, key, value, attention_mask, **kwargs
         )
         return result
+    for name in OTHER_ATTENTION:
+        if kwargs.get(name):
+            raise NotImplementedError(f"attention with {name}")
     rows, num_heads, width, size = query.shape
     layout = pieces.layout(num_heads, key.shape[1])
     scaled = query * kwargs["scaling"]

@@ -25,6 +25,8 @@ TOLERANCE = 1e-3
 # transformers hands a mask of four dimensions on as it is, and makes none of its own.
 NO_MASK = (0, 0, 0, 0)
 DROPOUTS = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
+# Others reach back less far, which a short trial cannot show.
+FULL_ATTENTION = {"full_attention"}
 
 
 def allow_shortcuts(model: nn.Module) -> bool:
@@ -83,7 +85,9 @@ def _has_plain_parts(inner: Any) -> bool:
     is_plain = type(head) is nn.Linear and head.bias is None
     config = inner.config.get_text_config()
     drops = any(getattr(config, name, 0.0) for name in DROPOUTS)
-    return is_plain and not drops and inner.config._attn_implementation == "sdpa"
+    is_full = set(getattr(config, "layer_types", None) or ()) <= FULL_ATTENTION
+    is_usual = inner.config._attn_implementation == "sdpa"
+    return is_plain and is_full and is_usual and not drops
 
 
 def _trial(inner: Any) -> MicroBatch:
