@@ -44,13 +44,13 @@ SHARDED = {"processes": 2, "sharding": "always"}
 # Runs out of memory in process 1 with more than one row.
 SMALL_MEMORY = """
 import os, sys, torch
-from jobs.trainer import run
-real, rank = run.sums_of, os.environ.get("RANK")
+from jobs.trainer import learning, run
+real, rank = learning.sums_of, os.environ.get("RANK")
 def sums_of(model, batch):
     if len(batch.inputs) > 1 and rank == "1" and torch.is_grad_enabled():
         raise torch.OutOfMemoryError("out of memory")
     return real(model, batch)
-run.sums_of = sums_of
+learning.sums_of = sums_of
 os._exit(run.run(run.Path(sys.argv[1])))
 """
 

@@ -12,7 +12,7 @@ import sys
 import pytest
 import torch
 
-from jobs.trainer import run as run_module
+from jobs.trainer import learning
 from jobs.trainer.events import read_events
 from jobs.trainer.plan import make_plan
 from jobs.trainer.runfolder import Control
@@ -210,14 +210,14 @@ def test_a_loss_that_is_no_number_is_tried_again_once_then_fails(tmp_path):
 def test_too_little_memory_halves_what_goes_through_at_once(tmp_path, monkeypatch):
     """The step learns from as many rows; only the rounding differs."""
     whole = train(make_run(tmp_path / "whole", batch_size=4))
-    real, most_rows = run_module.sums_of, 1
+    real, most_rows = learning.sums_of, 1
 
     def sums_of(model, batch):
         if len(batch.inputs) > most_rows:
             raise torch.OutOfMemoryError("out of memory")
         return real(model, batch)
 
-    monkeypatch.setattr(run_module, "sums_of", sums_of)
+    monkeypatch.setattr(learning, "sums_of", sums_of)
     run = make_run(tmp_path / "run", batch_size=4)
     events = train(run)
     assert [event["micro_batch"] for event in of_type(events, "autopilot")] == [2, 1]
@@ -232,7 +232,7 @@ def test_a_row_that_does_not_fit_fails_in_words(tmp_path, monkeypatch):
     def sums_of(model, batch):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")
 
-    monkeypatch.setattr(run_module, "sums_of", sums_of)
+    monkeypatch.setattr(learning, "sums_of", sums_of)
     status = of_type(train(make_run(tmp_path / "run")), "status")[-1]
     assert "does not hold even one row" in status["message"]
 

@@ -45,7 +45,7 @@ def errors_of(folder: RunFolder, ranks: Ranks) -> dict[str, float]:
             folder.numerics.unlink(missing_ok=True)
         ranks.sum(torch.zeros(1))
         trainer = Trainer(folder, EventWriter(Path("/dev/null")), ranks, Event())
-        stir_adapter(trainer.model)
+        stir_adapter(trainer.learning.model)
         if ranks.is_first and method not in expected:
             expected[method] = reference(trainer)
         for alone, micro_batch in product((False, True), (1, 64)):
@@ -102,9 +102,10 @@ def one_step(trainer):
     ranks, rows = trainer.ranks, list(range(trainer.packing.num_rows))
     batches = batches_for(ranks, trainer.numerics, trainer.cache, trainer.packing, rows)
     learned = int(ranks.sum(torch.tensor(num_learned(batches))))
-    trainer.optimizer.zero_grad(set_to_none=True)
-    losses = losses_of(trainer._learn(batches, learned), learned)
-    weights = trained_parameters(trainer.model)
+    learning = trainer.learning
+    learning.optimizer.zero_grad(set_to_none=True)
+    losses = losses_of(learning.add_up(batches, learned), learned)
+    weights = trained_parameters(learning.model)
     return losses, {name: whole(weight.grad) for name, weight in weights.items()}
 
 

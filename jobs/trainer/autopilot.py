@@ -57,6 +57,20 @@ def halve_micro_batch(
     raise StartAgain
 
 
+def meet_memory_note(
+    folder: RunFolder, events: EventWriter, numerics: Numerics
+) -> None:
+    """Meet the note that one of several processes left when its memory was full."""
+    note = folder.read_full()
+    if note is None:
+        return
+    try:
+        if numerics.micro_batch >= note.rows:
+            halve_micro_batch(folder, events, numerics, note.step, note.rows)
+    finally:
+        folder.full.unlink()
+
+
 def halve_rate(
     folder: RunFolder, events: EventWriter, numerics: Numerics, step: int, loss: float
 ) -> None:

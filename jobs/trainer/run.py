@@ -8,52 +8,38 @@ import signal
 import sys
 import time
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import nn
 
 from jobs.trainer.autopilot import (
     StartAgain,
     Trouble,
-    check_disk,
     disk_words,
     halve_micro_batch,
     halve_rate,
     is_disk_full,
     is_out_of_memory,
+    meet_memory_note,
 )
-from jobs.trainer.batches import MicroBatch
-from jobs.trainer.checkpoint import (
-    checkpoint_files,
-    gather,
-    latest_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from jobs.trainer.checkpoint_times import Checkpoints
 from jobs.trainer.events import EventWriter, last_status, read_events
+from jobs.trainer.feed import Feed
+from jobs.trainer.greeting import say_hello
 from jobs.trainer.launch import FAREWELL_SECONDS, is_first, join, start_over
-from jobs.trainer.model import ModelError, trained_parameters
-from jobs.trainer.numerics import autocast, choose_numerics
-from jobs.trainer.objective import Sums, losses_of, sums_of
-from jobs.trainer.optimizer import make_optimizer, rate_at, set_rate
-from jobs.trainer.packing import row_order
-from jobs.trainer.prepare import batches_for, learner_of, open_data
+from jobs.trainer.learning import Learning
+from jobs.trainer.model import ModelError
+from jobs.trainer.numerics import choose_numerics
+from jobs.trainer.prepare import learner_of, open_data
 from jobs.trainer.ranks import FirstFailed, Ranks
 from jobs.trainer.runfolder import MemoryFull, Numerics, RunFolder
-from jobs.trainer.sharding import num_learned, whole
 from jobs.trainer.spec import Spec, SpecError
 from jobs.trainer.watch import Watch
+from jobs.trainer.wishes import read_wish
 
-# A checkpoint may take at most this share of the time.
-CHECKPOINT_SHARE = 1 / 20
-# A trained weight and the optimiser's two averages of it, in float32.
-CHECKPOINT_BYTES = 3 * 4
 FINAL = {"succeeded", "failed", "cancelled"}
-Wish = Literal["go on", "snapshot", "pause", "stop", "leave"]
 
 
 def run(path: Path) -> int:
@@ -135,43 +121,52 @@ class Trainer:
         self.events = events
         self.ranks = ranks
         self.told_to_leave = told_to_leave
-        self.spec = Spec.load(folder.spec)
+        spec = self.spec = Spec.load(folder.spec)
 
         # ----- data
-        spec = self.spec
         self.cache, self.packing = open_data(spec.train, spec, ranks)
         if not self.cache.facts.learned_targets:
             raise SpecError(
                 "Every loss weight in the dataset is 0, so there is nothing to learn. "
                 "Give the parts to be learned a weight above 0 and start a new job."
             )
-        self.steps_per_epoch = math.ceil(self.packing.num_rows / spec.batch_size)
-        self.total_steps = self.steps_per_epoch * spec.epochs
 
-        # ----- model
+        # ----- how it is computed
         self.numerics = Numerics(**ranks.first(self._choose_numerics))
-        ranks.first(self._ease)
+        ranks.first(lambda: meet_memory_note(folder, events, self.numerics))
         torch.set_num_threads(self.numerics.threads)
         torch.manual_seed(spec.seed)
-        self.device = ranks.device
-        self.learner = learner_of(spec, self.numerics, ranks)
-        self.model = self.learner.model
-        self.model.train()
-        self.optimizer = make_optimizer(self.model, spec.weight_decay)
+        on_cuda = ranks.device.type == "cuda"
+        self.feed = Feed(
+            spec, self.numerics, ranks, self.cache, self.packing, ahead=on_cuda
+        )
+        self.total_steps = self.feed.total_steps
+
+        # ----- model
+        learner = learner_of(spec, self.numerics, ranks)
+        learner.model.train()
+        self.learning = Learning(spec, self.numerics, ranks, learner, self.total_steps)
         self.watch = Watch(
-            folder, events, spec, self.numerics, self.learner, ranks, self.total_steps
+            folder, events, spec, self.numerics, learner, ranks, self.total_steps
         )
 
         # ----- where the job stands
+        self.checkpoints = Checkpoints(
+            folder,
+            events,
+            ranks,
+            learner.model,
+            self.learning.optimizer,
+            spec.checkpoint_seconds,
+        )
         # Steps done.
         self.step = 0
         # Of the step done last by this process.
         self.learned_loss: float | None = None
-        self.checkpoint_at = time.monotonic() + spec.checkpoint_seconds
 
     def train(self) -> None:
         """Step by step until the last, or until people want otherwise."""
-        self._resume()
+        self.step = self.checkpoints.resume()
         self.ranks.first(self._say_hello)
         while self.step < self.total_steps:
             if self._is_to_end_now():
@@ -184,21 +179,16 @@ class Trainer:
             if self.watch.has_stalled(self.step):
                 self.ranks.first(self._end_early)
                 return
-            self._checkpoint_if_time()
+            self.checkpoints.write_if_time(self.step)
         self.ranks.first(lambda: self._end("succeeded"))
 
     def _choose_numerics(self) -> dict[str, Any]:
         targets = self.cache.facts.targets
         return asdict(choose_numerics(self.folder, self.spec, targets, self.ranks.size))
 
-    def _end_early(self) -> None:
-        self._end("succeeded", self.watch.stall_words(self.step))
-
-    def _end(self, status: str, message: str = "") -> None:
-        """For good: nobody goes on from the checkpoint, which takes much room."""
-        self.events.write("status", status=status, message=message)
-        self.events.sync()
-        shutil.rmtree(self.folder.checkpoint, ignore_errors=True)
+    def _say_hello(self) -> None:
+        facts = self.cache.facts
+        say_hello(self.events, self.numerics, facts, self.packing, self.step)
 
     # ----- one step
 
@@ -223,25 +213,17 @@ class Trainer:
     def _step(self, step: int) -> None:
         """One optimiser update over `batch_size` rows."""
         began = time.perf_counter()
-        self._seed_the_others(step)
-        rows = self._rows_of(step)
-        batches = batches_for(self.ranks, self.numerics, self.cache, self.packing, rows)
-        counts = self.ranks.sum(torch.tensor([num_learned(batches)]))
-        learned = int(counts[0])
-        self.optimizer.zero_grad(set_to_none=True)
-        losses = losses_of(self._learn(batches, learned), learned)
-        norm = self._norm() if learned else 0.0
+        rows = self.feed.take(step)
+        gradients = self.learning.gradients(step, rows)
+        losses, norm = gradients.losses, gradients.norm
         if not math.isfinite(losses.loss + norm):
             bad = losses.loss if math.isfinite(norm) else norm
             self.ranks.first(
                 lambda: halve_rate(self.folder, self.events, self.numerics, step, bad)
             )
-        rate = self._rate_of(step)
-        if learned:
-            set_rate(self.optimizer, rate)
-            self.optimizer.step()
+        rate = self.learning.update(step, gradients)
         self.learned_loss = losses.learned_loss
-        num_tokens = self._num_tokens(rows)
+        speed = rows.num_tokens / (time.perf_counter() - began)
         self.events.write(
             "step",
             step=step,
@@ -250,205 +232,48 @@ class Trainer:
             accuracy=losses.accuracy,
             lr=rate,
             grad_norm=norm,
-            tokens=num_tokens,
-            tokens_per_second=round(num_tokens / (time.perf_counter() - began), 1),
+            tokens=rows.num_tokens,
+            tokens_per_second=round(speed, 1),
             memory_bytes=memory_bytes(),
-            epoch=round(step / self.steps_per_epoch, 4),
-        )
-
-    def _learn(self, batches: list[MicroBatch], learned: int) -> Sums | None:
-        """Add up the step's gradients; returns its sums over all processes."""
-        total = None
-        for batch in batches:
-            with autocast(self.numerics, self.device):
-                sums = self.learner(partial(run_sums, batch=batch.to(self.device)))
-            if sums is None:
-                continue
-            if not batch.num_tokens:
-                (0 * sums.weighted).backward()
-                continue
-            # Divided by the whole step's N, so that gradients simply add up.
-            (sums.weighted / learned).backward()
-            total = sums.detach() if total is None else total + sums.detach()
-        if not self.numerics.sharded:
-            self.ranks.sum_gradients(trained_parameters(self.model).values())
-        return self.ranks.sum_losses(total)
-
-    def _seed_the_others(self, step: int) -> None:
-        """Dropout differs among processes; a checkpoint has the first one's state."""
-        if not self.ranks.is_first:
-            torch.manual_seed(self.spec.seed + (step << 32) + (self.ranks.rank << 20))
-
-    def _rows_of(self, step: int) -> list[int]:
-        epoch, within = divmod(step - 1, self.steps_per_epoch)
-        order = row_order(self.packing.num_rows, self.spec.seed, epoch)
-        first = within * self.spec.batch_size
-        rows: list[int] = order[first : first + self.spec.batch_size].tolist()
-        return rows
-
-    def _num_tokens(self, rows: list[int]) -> int:
-        return sum(length for row in rows for *_, length in self.packing.row(row))
-
-    def _norm(self) -> float:
-        """The norm of all gradients together, which are clipped by it."""
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
-        return float(whole(norm))
-
-    def _rate_of(self, step: int) -> float:
-        return rate_at(
-            step,
-            self.total_steps,
-            peak=self.spec.learning_rate * self.numerics.rate_share,
-            warmup=self.spec.warmup,
-            schedule=self.spec.schedule,
+            epoch=self.feed.epochs(step),
         )
 
     # ----- what people want
 
     def _is_to_end_now(self) -> bool:
         """Do what people want by now; True: the job, or this start of it, is over."""
-        wish, requests = self.ranks.first(self._wish)
+        wish, requests = self.ranks.first(
+            lambda: read_wish(
+                self.folder,
+                self.events,
+                self.step,
+                told_to_leave=self.told_to_leave.is_set(),
+            )
+        )
         if wish in {"stop", "snapshot"} and self.step:
             self.watch.snapshot(self.step, self.learned_loss, requests)
         if wish in {"pause", "leave"}:
-            self._checkpoint()
+            self.checkpoints.write(self.step)
         if wish == "stop":
             self.ranks.first(lambda: self._end("cancelled"))
         if wish == "pause":
             self.ranks.first(self._pause)
         return wish in {"stop", "pause", "leave"}
 
-    def _wish(self) -> tuple[Wish, int]:
-        """By control.json and signals; with the snapshot requests to be met."""
-        control = self.folder.read_control()
-        # Until it has repeated what is on record, a resumed job would stop short of it.
-        caught_up = self.step >= self.events.last_step
-        if control.want == "stop" and caught_up:
-            return "stop", 0
-        if control.want == "pause":
-            return "pause", 0
-        # A job to be stopped leaves once it has caught up, with its last snapshot.
-        if self.told_to_leave.is_set() and control.want != "stop":
-            return "leave", 0
-        asked = control.snapshot_request > self.events.snapshot_requests
-        if asked and self.step and caught_up:
-            return "snapshot", control.snapshot_request
-        return "go on", 0
-
     def _pause(self) -> None:
         self.events.write("status", status="paused", message="")
         self.events.sync()
 
-    # ----- going on later
+    # ----- the end
 
-    def _resume(self) -> None:
-        step = self.ranks.first(lambda: latest_checkpoint(self.folder.checkpoint))
-        if step is not None:
-            checkpoint = self.folder.checkpoint / str(step)
-            load_checkpoint(checkpoint, self.model, self.optimizer)
-            self.step = step
+    def _end_early(self) -> None:
+        self._end("succeeded", self.watch.stall_words(self.step))
 
-    def _checkpoint_if_time(self) -> None:
-        if self.ranks.first(lambda: time.monotonic() < self.checkpoint_at):
-            return
-        began = time.monotonic()
-        self._checkpoint()
-        cost = time.monotonic() - began
-        pause = max(self.spec.checkpoint_seconds, cost / CHECKPOINT_SHARE)
-        self.checkpoint_at = time.monotonic() + pause
-
-    def _checkpoint(self) -> None:
-        if not self.step or not self.ranks.first(self._has_to_save):
-            return
-        files = checkpoint_files(self.model, self.optimizer)
-        if self.ranks.is_first:
-            save_checkpoint(self.folder.checkpoint, self.step, files)
-        else:
-            gather(files)
-
-    def _has_to_save(self) -> bool:
-        """False when the checkpoint is there already."""
-        if (self.folder.checkpoint / str(self.step)).exists():
-            return False
-        trained = sum(p.numel() for p in trained_parameters(self.model).values())
-        check_disk(self.folder.path, trained * CHECKPOINT_BYTES, "checkpoint")
+    def _end(self, status: str, message: str = "") -> None:
+        """For good: nobody goes on from the checkpoint, which takes much room."""
+        self.events.write("status", status=status, message=message)
         self.events.sync()
-        return True
-
-    def _say_hello(self) -> None:
-        """Status and a log line. A job that went on after a death has both already."""
-        if self.events.seq == 0:
-            facts = self.cache.facts
-            self.events.write("status", status="running", message="")
-            self.events.write(
-                "log",
-                level="info",
-                micro_batch=self.numerics.micro_batch,
-                processes=self.numerics.processes,
-                message=(
-                    f"{facts.targets:,} tokens in {self.packing.num_rows:,} rows of "
-                    f"{self.spec.max_tokens:,}; {facts.learned_targets:,} are learned, "
-                    f"{facts.targets - facts.learned_targets:,} are read"
-                ),
-            )
-            return
-        if self.events.last_status == "paused":
-            self.events.write("status", status="running", message="")
-        self.events.write(
-            "log",
-            level="info",
-            message=f"Goes on from the checkpoint of step {self.step:,}",
-        )
-        self._say_if_shared_anew()
-        self._say_if_eased()
-
-    def _say_if_shared_anew(self) -> None:
-        """Another number of processes than at the last start."""
-        processes = self.numerics.processes
-        if self.events.processes in {None, processes}:
-            return
-        self.events.write(
-            "autopilot",
-            step=self.step,
-            processes=processes,
-            message=(
-                f"From here on the number of processes is {processes} instead of "
-                f"{self.events.processes}. A step learns from the same rows, so only "
-                "the rounding of its losses differs."
-            ),
-        )
-
-    def _ease(self) -> None:
-        """Meet the note that one of several processes left when its memory was full."""
-        note = self.folder.read_full()
-        if note is None:
-            return
-        try:
-            if self.numerics.micro_batch >= note.rows:
-                halve_micro_batch(
-                    self.folder, self.events, self.numerics, note.step, note.rows
-                )
-        finally:
-            self.folder.full.unlink()
-
-    def _say_if_eased(self) -> None:
-        """The site halves the micro-batch of a job that died without a word."""
-        rows = self.numerics.micro_batch
-        if self.events.micro_batch in {None, rows}:
-            return
-        self.events.write(
-            "autopilot",
-            step=self.step,
-            micro_batch=rows,
-            message=(
-                f"From here on with {rows} rows at a time, which needs less memory: "
-                "the trainer had ended without saying why."
-            ),
-        )
-
-
-def run_sums(model: nn.Module, batch: MicroBatch) -> Sums | None:
-    return sums_of(model, batch)
+        shutil.rmtree(self.folder.checkpoint, ignore_errors=True)
 
 
 def memory_bytes() -> int:

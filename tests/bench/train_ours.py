@@ -35,7 +35,7 @@ def main() -> None:
         for _ in range(num_steps):
             step += 1
             trainer._step(step)
-            num_tokens += trainer._num_tokens(trainer._rows_of(step))
+            num_tokens += trainer.feed.num_tokens(step)
         seconds = time.perf_counter() - began
         answer = {"tokens": num_tokens, "seconds": seconds, "bytes": peak_bytes()}
         print(json.dumps(answer), flush=True)

@@ -1,0 +1,80 @@
+"""[torch] When a job's checkpoints are written, and that it goes on from the last."""
+
+import time
+
+import torch
+from torch import nn
+
+from jobs.trainer.autopilot import check_disk
+from jobs.trainer.checkpoint import (
+    checkpoint_files,
+    gather,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from jobs.trainer.events import EventWriter
+from jobs.trainer.model import trained_parameters
+from jobs.trainer.ranks import Ranks
+from jobs.trainer.runfolder import RunFolder
+
+# A checkpoint may take at most this share of the time.
+CHECKPOINT_SHARE = 1 / 20
+# A trained weight and the optimiser's two averages of it, in float32.
+CHECKPOINT_BYTES = 3 * 4
+
+
+class Checkpoints:
+    """All processes call these together; the first one writes."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        events: EventWriter,
+        ranks: Ranks,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        seconds: float,
+    ) -> None:
+        self.folder = folder
+        self.events = events
+        self.ranks = ranks
+        self.model = model
+        self.optimizer = optimizer
+        self.seconds = seconds
+        self.due_at = time.monotonic() + seconds
+
+    def resume(self) -> int:
+        """Put the last one back in place; returns the steps done, 0 without one."""
+        step = self.ranks.first(lambda: latest_checkpoint(self.folder.checkpoint))
+        if step is None:
+            return 0
+        path = self.folder.checkpoint / str(step)
+        load_checkpoint(path, self.model, self.optimizer)
+        return step
+
+    def write_if_time(self, step: int) -> None:
+        if self.ranks.first(lambda: time.monotonic() < self.due_at):
+            return
+        began = time.monotonic()
+        self.write(step)
+        cost = time.monotonic() - began
+        self.due_at = time.monotonic() + max(self.seconds, cost / CHECKPOINT_SHARE)
+
+    def write(self, step: int) -> None:
+        if not step or not self.ranks.first(lambda: self._has_to_save(step)):
+            return
+        files = checkpoint_files(self.model, self.optimizer)
+        if self.ranks.is_first:
+            save_checkpoint(self.folder.checkpoint, step, files)
+        else:
+            gather(files)
+
+    def _has_to_save(self, step: int) -> bool:
+        """False when the checkpoint is there already."""
+        if (self.folder.checkpoint / str(step)).exists():
+            return False
+        trained = sum(p.numel() for p in trained_parameters(self.model).values())
+        check_disk(self.folder.path, trained * CHECKPOINT_BYTES, "checkpoint")
+        self.events.sync()
+        return True

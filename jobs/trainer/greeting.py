@@ -1,0 +1,78 @@
+"""[contract] What a trainer says first: what it learns from, or that it goes on, and
+what is different since its last start.
+"""
+
+from jobs.trainer.events import EventWriter
+from jobs.trainer.packing import Packing
+from jobs.trainer.runfolder import Numerics
+from jobs.trainer.token_cache import CacheFacts
+
+
+def say_hello(
+    events: EventWriter,
+    numerics: Numerics,
+    facts: CacheFacts,
+    packing: Packing,
+    step: int,
+) -> None:
+    """Status and a log line. A job that went on after a death has both already."""
+    if events.seq == 0:
+        _say_what_is_learned(events, numerics, facts, packing)
+        return
+    if events.last_status == "paused":
+        events.write("status", status="running", message="")
+    events.write(
+        "log", level="info", message=f"Goes on from the checkpoint of step {step:,}"
+    )
+    _say_if_shared_anew(events, numerics, step)
+    _say_if_eased(events, numerics, step)
+
+
+def _say_what_is_learned(
+    events: EventWriter, numerics: Numerics, facts: CacheFacts, packing: Packing
+) -> None:
+    events.write("status", status="running", message="")
+    events.write(
+        "log",
+        level="info",
+        micro_batch=numerics.micro_batch,
+        processes=numerics.processes,
+        message=(
+            f"{facts.targets:,} tokens in {packing.num_rows:,} rows of "
+            f"{packing.max_tokens:,}; {facts.learned_targets:,} are learned, "
+            f"{facts.targets - facts.learned_targets:,} are read"
+        ),
+    )
+
+
+def _say_if_shared_anew(events: EventWriter, numerics: Numerics, step: int) -> None:
+    """Another number of processes than at the last start."""
+    processes = numerics.processes
+    if events.processes in {None, processes}:
+        return
+    events.write(
+        "autopilot",
+        step=step,
+        processes=processes,
+        message=(
+            f"From here on the number of processes is {processes} instead of "
+            f"{events.processes}. A step learns from the same rows, so only "
+            "the rounding of its losses differs."
+        ),
+    )
+
+
+def _say_if_eased(events: EventWriter, numerics: Numerics, step: int) -> None:
+    """The site halves the micro-batch of a job that died without a word."""
+    rows = numerics.micro_batch
+    if events.micro_batch in {None, rows}:
+        return
+    events.write(
+        "autopilot",
+        step=step,
+        micro_batch=rows,
+        message=(
+            f"From here on with {rows} rows at a time, which needs less memory: "
+            "the trainer had ended without saying why."
+        ),
+    )
