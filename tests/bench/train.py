@@ -74,7 +74,7 @@ class Peer:
         self.name = name
         self.rates: list[float] = []
         self.peak_bytes = 0
-        self.log = tempfile.TemporaryFile("w+")
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as it)
         self.process = subprocess.Popen(
             argv,
             cwd=cwd,
@@ -178,6 +178,10 @@ def write_data(work: Work, folder: Path) -> np.ndarray:
     return lengths
 
 
+def data_source(folder: Path) -> DataSource:
+    return DataSource(version="1", sha256="", examples="", tokens=f"{folder}/tokens")
+
+
 # ----- the two trainers
 
 
@@ -187,9 +191,7 @@ def ours(work: Work, folder: Path) -> Peer:
     Spec(
         job="ftjob-bench",
         model=ModelSource(base_model=work.name, path=str(work.model)),
-        train=DataSource(
-            version="1", sha256="", examples="", tokens=f"{folder}/tokens"
-        ),
+        train=data_source(folder),
         epochs=1_000,
         batch_size=work.batch_size,
         max_tokens=work.max_tokens,
@@ -356,12 +358,11 @@ def whole_job(root: Path) -> float:
 def our_job(work: Work, folder: Path) -> float:
     run = folder / "run"
     run.mkdir()
-    source = DataSource(version="1", sha256="", examples="", tokens=f"{folder}/tokens")
     Spec(
         job="ftjob-bench",
         model=ModelSource(base_model="tiny", path=str(TINY)),
-        train=source,
-        validation=source,
+        train=data_source(folder),
+        validation=data_source(folder),
         prompts=("<joke>",),
         epochs=1_000,
         batch_size=work.batch_size,
