@@ -1,41 +1,94 @@
 """[torch] Rows of a packing as tensors."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from jobs.trainer.attention import Pieces, sort_pieces
+from jobs.trainer.attention import Bucket, Pieces, sort_pieces
 from jobs.trainer.packing import Packing
 from jobs.trainer.token_cache import TokenCache
 
 
 @dataclass(frozen=True)
+class Learned:
+    """Where a micro-batch has a weight above 0: flat positions, in order.
+
+    Found before it goes to a device, which would have to wait for the answer.
+    """
+
+    # Among (rows, tokens).
+    tokens: Tensor
+    # Columns in which some row learns, and the tokens among (rows, those columns).
+    columns: Tensor
+    in_columns: Tensor
+
+
+@dataclass(frozen=True)
 class MicroBatch:
-    """Rows that go through the model at once; all tensors are (rows, longest row).
+    """Rows that go through the model at once; tensors are (rows, longest row).
 
     Positions restart at every piece. A model that knows no pieces takes the borders
     from them alone: an attention mask beside them would switch that off.
     """
 
-    inputs: torch.Tensor
-    positions: torch.Tensor
-    targets: torch.Tensor
+    inputs: Tensor
+    positions: Tensor
+    targets: Tensor
     # 0 where nothing is learned, padding included.
-    weights: torch.Tensor
+    weights: Tensor
+    learned: Learned
     # Pairs in it without padding.
     num_tokens: int
     pieces: Pieces
 
     def to(self, device: torch.device) -> "MicroBatch":
-        return MicroBatch(
-            self.inputs.to(device, non_blocking=True),
-            self.positions.to(device, non_blocking=True),
-            self.targets.to(device, non_blocking=True),
-            self.weights.to(device, non_blocking=True),
-            self.num_tokens,
-            self.pieces.to(device),
+        pieces = self.pieces.to(device)
+        return self._changed(lambda t: t.to(device, non_blocking=True), pieces)
+
+    def pinned(self) -> "MicroBatch":
+        """In memory from which a device can fetch it while it computes."""
+        pieces = self.pieces
+        buckets = [
+            Bucket(bucket.tokens.pin_memory(), bucket.padding.pin_memory())
+            for bucket in pieces.buckets
+        ]
+        pinned = Pieces(
+            buckets,
+            pieces.first.pin_memory(),
+            pieces.offset.pin_memory(),
+            pieces.length.pin_memory(),
         )
+        return self._changed(lambda tensor: tensor.pin_memory(), pinned)
+
+    def _changed(
+        self, change: Callable[[Tensor], Tensor], pieces: Pieces
+    ) -> "MicroBatch":
+        learned = self.learned
+        return MicroBatch(
+            change(self.inputs),
+            change(self.positions),
+            change(self.targets),
+            change(self.weights),
+            Learned(
+                change(learned.tokens),
+                change(learned.columns),
+                change(learned.in_columns),
+            ),
+            self.num_tokens,
+            pieces,
+        )
+
+
+def find_learned(weights: Tensor) -> Learned:
+    """`weights`: (rows, tokens), on the CPU."""
+    rows, tokens = (weights > 0).nonzero(as_tuple=True)
+    columns, places = tokens.unique(return_inverse=True)
+    return Learned(
+        rows * weights.shape[1] + tokens, columns, rows * len(columns) + places
+    )
 
 
 def micro_batches(
@@ -93,6 +146,7 @@ def _micro_batch(
         torch.from_numpy(positions),
         torch.from_numpy(targets),
         torch.from_numpy(weights),
+        find_learned(torch.from_numpy(weights)),
         sum(lengths),
         sort_pieces(starts, np.diff(starts, append=inputs.size)),
     )

@@ -7,6 +7,8 @@ device waits for neither. On a CPU the thread would only take a core from the st
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import torch
+
 from jobs.trainer.batches import MicroBatch
 from jobs.trainer.packing import Packing, row_order
 from jobs.trainer.prepare import batches_for
@@ -76,6 +78,10 @@ class Feed:
         rows = self._rows_of(step)
         batches = batches_for(self.ranks, self.numerics, self.cache, self.packing, rows)
         count = num_learned(batches)
+        if self.ranks.device.type == "cuda":
+            # A thread begins on the first device, where this process may have no part.
+            torch.cuda.set_device(self.ranks.device)
+            batches = [batch.pinned() for batch in batches]
         return StepRows(batches, count, self.num_tokens(step))
 
     def _rows_of(self, step: int) -> list[int]:

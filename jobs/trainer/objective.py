@@ -51,7 +51,7 @@ class Losses:
 
 def count_learned(batches: list[MicroBatch]) -> int:
     """N: the tokens with a weight above 0."""
-    return sum(int((batch.weights > 0).sum()) for batch in batches)
+    return sum(len(batch.learned.tokens) for batch in batches)
 
 
 def sums_of(model: nn.Module, batch: MicroBatch) -> Sums | None:
@@ -60,33 +60,30 @@ def sums_of(model: nn.Module, batch: MicroBatch) -> Sums | None:
     Logits are made only where something is learned, and the loss is taken in float32
     whatever the model's precision.
     """
-    learned = batch.weights > 0
-    if not learned.any():
+    learned = batch.learned.tokens
+    if not len(learned):
         return None
+    targets = batch.targets.flatten().index_select(0, learned)
+    weights = batch.weights.flatten().index_select(0, learned)
     if takes_shortcuts(model):
-        hidden = last_hidden(model, batch)[learned]
-        targets, weights = batch.targets[learned], batch.weights[learned]
+        hidden = last_hidden(model, batch).flatten(0, 1).index_select(0, learned)
         return Sums(*weighted_loss(hidden, output_weight(model), targets, weights))
-    return _sums_by_logits(model, batch, learned)
-
-
-def _sums_by_logits(model: nn.Module, batch: MicroBatch, learned: torch.Tensor) -> Sums:
-    """The long way, with logits for the columns in which some row learns."""
-    columns = learned.any(dim=0).nonzero().squeeze(1)
-    logits = model(
-        input_ids=batch.inputs,
-        position_ids=batch.positions,
-        logits_to_keep=columns,
-        use_cache=False,
-    ).logits
-    chosen = learned[:, columns]
-    logits = logits[chosen].float()
-    targets = batch.targets[:, columns][chosen]
-    weights = batch.weights[:, columns][chosen]
+    logits = _learned_logits(model, batch)
     nll = functional.cross_entropy(logits, targets, reduction="none")
     with torch.no_grad():
         correct = (logits.argmax(dim=-1) == targets).sum()
     return Sums((weights * nll).sum(), nll.detach().sum(), correct)
+
+
+def _learned_logits(model: nn.Module, batch: MicroBatch) -> torch.Tensor:
+    """The long way: made for the columns in which some row learns."""
+    logits: torch.Tensor = model(
+        input_ids=batch.inputs,
+        position_ids=batch.positions,
+        logits_to_keep=batch.learned.columns,
+        use_cache=False,
+    ).logits
+    return logits.flatten(0, 1).index_select(0, batch.learned.in_columns).float()
 
 
 def losses_of(sums: Sums | None, num_learned: int) -> Losses:

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from jobs.trainer.attention import sort_pieces
-from jobs.trainer.batches import MicroBatch
+from jobs.trainer.batches import MicroBatch, find_learned
 from jobs.trainer.model import decoder_layers
 from jobs.trainer.objective import count_learned
 from jobs.trainer.ranks import Ranks
@@ -29,6 +29,7 @@ IDLE = MicroBatch(
     positions=torch.zeros((1, 1), dtype=torch.int64),
     targets=torch.zeros((1, 1), dtype=torch.int64),
     weights=torch.ones((1, 1)),
+    learned=find_learned(torch.ones((1, 1))),
     num_tokens=0,
     pieces=sort_pieces(np.array([0]), np.array([1])),
 )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from jobs.trainer import attention
-from jobs.trainer.batches import MicroBatch
+from jobs.trainer.batches import MicroBatch, find_learned
 
 logger = logging.getLogger(__name__)
 
@@ -94,12 +94,14 @@ def _trial(inner: Any) -> MicroBatch:
     starts, lengths = np.array(TRIAL_PIECES).T
     vocabulary = len(inner.get_output_embeddings().weight)
     ids = torch.arange(TRIAL_TOKENS) * 7919 % vocabulary
+    weights = torch.ones(1, TRIAL_TOKENS)
     positions = np.concatenate([np.arange(length) for length in lengths])
     return MicroBatch(
         ids[None],
         torch.from_numpy(positions)[None],
         ids[None],
-        torch.ones(1, TRIAL_TOKENS),
+        weights,
+        find_learned(weights),
         TRIAL_TOKENS,
         attention.sort_pieces(starts, lengths),
     ).to(next(inner.parameters()).device)
