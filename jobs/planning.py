@@ -83,7 +83,6 @@ def read_plan(values: dict[str, Any]) -> PlanView:
             spec.seed,
             alone=crosses_borders(Path(spec.model.path)),
         ),
-        tokens_per_second=known_speed(model.name, job.method),
     )
     waiting = Job.objects.filter(status__in=[Job.Status.QUEUED, *Job.LIVE])
     memory = psutil.virtual_memory().total
@@ -106,13 +105,6 @@ def count_tokens(version_id: int, base_model: str) -> None:
     model = find_base_model(base_model)
     if version and model and model.is_ready(models_dir()):
         counting.count_tokens(version, model)
-
-
-def known_speed(base_model: str, method: str) -> float | None:
-    """Tokens a second of the last job of this kind."""
-    jobs = Job.objects.filter(base_model=base_model, method=method)
-    measured = jobs.exclude(tokens_per_second=None)
-    return measured.values_list("tokens_per_second", flat=True).first()
 
 
 @lru_cache(maxsize=4)

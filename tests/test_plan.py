@@ -33,8 +33,9 @@ def test_only_tokens_with_a_weight_are_learned(spec):
 
 
 def test_seconds_come_from_a_measured_speed(spec):
-    plan = make_plan(spec, tokens_per_second=10.0)
+    plan = make_plan(replace(spec, tokens_per_second=10.0))
     assert plan["seconds"] == pytest.approx(plan["tokens"] * 3 / 10)
+    assert make_plan(spec)["seconds"] is None
 
 
 def test_an_adapter_takes_less_memory_and_disk(spec):

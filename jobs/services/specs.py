@@ -15,7 +15,7 @@ from jobs.trainer.token_cache import cache_folder
 
 
 def build_spec(job: Job) -> Spec:
-    """The same for the same row, so it does not matter who writes it first."""
+    """The same training for the same row, so it does not matter who writes it first."""
     base_model = get_base_model(job.base_model)
     source = model_source(job.base_model, job.parent_snapshot)
     # Snapshots carry their base model's tokenizer.
@@ -39,7 +39,17 @@ def build_spec(job: Job) -> Spec:
         prompts=tuple(job.prompts),
         snapshots_every=job.snapshots_every,
         early_stop=job.early_stop,
+        tokens_per_second=known_speed(job),
     )
+
+
+def known_speed(job: Job) -> float | None:
+    """Tokens a second of the engine's last job of this kind."""
+    alike = Job.objects.filter(
+        engine=job.engine, base_model=job.base_model, method=job.method
+    )
+    measured = alike.exclude(pk=job.pk).exclude(tokens_per_second=None)
+    return measured.values_list("tokens_per_second", flat=True).first()
 
 
 def data_source(version: DatasetVersion, tokenizer_folder: Path) -> DataSource:

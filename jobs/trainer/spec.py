@@ -102,6 +102,8 @@ class Spec:
     processes: int = 0
     # Whether each keeps a part of the weights only; auto: when one device is too small.
     sharding: Literal["auto", "never", "always"] = "auto"
+    # The speed of an earlier job like this one, for the plan alone.
+    tokens_per_second: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "max_tokens", "num_completions"):
