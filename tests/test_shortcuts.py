@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from jobs.trainer.architecture import SHORT_WAY_MODELS, takes_short_way
 from jobs.trainer.attention import sort_pieces
 from jobs.trainer.batches import MicroBatch, find_learned
 from jobs.trainer.model import add_lora
@@ -85,6 +86,14 @@ def test_the_short_way_gives_the_numbers_of_the_long_one(kind):
         assert (short_gradients[name] - gradient).abs().max() < 1e-4 * scale, name
 
 
+@pytest.mark.parametrize("kind", sorted(SHORT_WAY_MODELS))
+def test_what_is_certain_from_the_files_is_so(kind, tmp_path):
+    model = small(kind)
+    model.config.save_pretrained(tmp_path)
+    assert takes_short_way(tmp_path)
+    assert allow_shortcuts(model)
+
+
 def test_an_adapter_goes_along():
     model = add_lora(small("llama"), Lora(rank=4))
     loss, gradients = loss_and_gradients(model)
@@ -108,8 +117,10 @@ def test_an_adapter_goes_along():
         ("llama", {"attention_dropout": 0.1}),
     ],
 )
-def test_a_model_with_ways_of_its_own_keeps_them(kind, shape):
+def test_a_model_with_ways_of_its_own_keeps_them(kind, shape, tmp_path):
     model = small(kind, **shape)
+    model.config.save_pretrained(tmp_path)
+    assert not takes_short_way(tmp_path)
     used = model.config._attn_implementation
     assert not allow_shortcuts(model)
     assert not takes_shortcuts(model)

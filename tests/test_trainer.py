@@ -10,9 +10,7 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
-from jobs.trainer import learning
 from jobs.trainer.events import read_events
 from jobs.trainer.plan import make_plan
 from jobs.trainer.runfolder import Control
@@ -27,6 +25,7 @@ from tests.training import (
     of_type,
     start_trainer,
     train,
+    train_with,
     wait_for_step,
     without_clocks,
 )
@@ -207,19 +206,17 @@ def test_a_loss_that_is_no_number_is_tried_again_once_then_fails(tmp_path):
     assert "learning-rate scale of a tenth" in status["message"]
 
 
-def test_too_little_memory_halves_what_goes_through_at_once(tmp_path, monkeypatch):
+def test_too_little_memory_halves_what_goes_through_at_once(tmp_path):
     """The step learns from as many rows; only the rounding differs."""
     whole = train(make_run(tmp_path / "whole", batch_size=4))
-    real, most_rows = learning.sums_of, 1
-
-    def sums_of(model, batch):
-        if len(batch.inputs) > most_rows:
-            raise torch.OutOfMemoryError("out of memory")
-        return real(model, batch)
-
-    monkeypatch.setattr(learning, "sums_of", sums_of)
     run = make_run(tmp_path / "run", batch_size=4)
-    events = train(run)
+    events = train_with(
+        run,
+        """
+        if len(batch.inputs) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        """,
+    )
     assert [event["micro_batch"] for event in of_type(events, "autopilot")] == [2, 1]
     assert run.read_numerics().micro_batch == 1
     losses = [event["loss"] for event in of_type(events, "step")]
@@ -228,12 +225,9 @@ def test_too_little_memory_halves_what_goes_through_at_once(tmp_path, monkeypatc
     )
 
 
-def test_a_row_that_does_not_fit_fails_in_words(tmp_path, monkeypatch):
-    def sums_of(model, batch):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")
-
-    monkeypatch.setattr(learning, "sums_of", sums_of)
-    status = of_type(train(make_run(tmp_path / "run")), "status")[-1]
+def test_a_row_that_does_not_fit_fails_in_words(tmp_path):
+    full = 'raise RuntimeError("DefaultCPUAllocator: can\'t allocate memory: 9 bytes")'
+    status = of_type(train_with(make_run(tmp_path / "run"), full), "status")[-1]
     assert "does not hold even one row" in status["message"]
 
 

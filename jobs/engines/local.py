@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from jobs.models import Job, Snapshot
 from jobs.selectors import model_source
 from jobs.serving import client
 from jobs.trainer.events import Event, read_events
+from jobs.trainer.memory import less_memory_words, with_less_memory
 from jobs.trainer.runfolder import Control, RunFolder, Want, write_json
 from jobs.trainer.spec import Spec
 
@@ -125,11 +126,13 @@ class LocalEngine:
     def ease(self, job: Job) -> str:
         folder = RunFolder(job.folder)
         numerics = folder.read_numerics()
-        if numerics is None or numerics.micro_batch < 2:
+        if numerics is None:
             return ""
-        half = numerics.micro_batch // 2
-        folder.write_numerics(replace(numerics, micro_batch=half))
-        return f"It goes on with {half} rows at a time, which needs less memory."
+        less = with_less_memory(numerics, numerics.micro_batch)
+        if less is None:
+            return ""
+        folder.write_numerics(less)
+        return f"It goes on with {less_memory_words(less)}."
 
     async def complete(
         self, snapshot: Snapshot | None, request: dict[str, Any]

@@ -26,12 +26,29 @@ CARRYING_MODELS = {
     "zamba2",
 }
 
+# Architectures known to take the short way (shortcuts.py). Others may as well: for
+# them a trial finds out, which needs the model itself.
+SHORT_WAY_MODELS = {"llama", "olmo2", "qwen2", "qwen3"}
+
 
 def crosses_borders(model_folder: Path) -> bool:
     """Whether a state would pass from one example to the next in a packed row.
 
     Such a model is trained with every example in a row of its own.
     """
-    config: dict[str, Any] = json.loads((model_folder / "config.json").read_bytes())
+    config = _config(model_folder)
     layers = set(config.get("layer_types") or ())
     return config.get("model_type") in CARRYING_MODELS or bool(layers & CARRYING_LAYERS)
+
+
+def takes_short_way(model_folder: Path) -> bool:
+    """Whether it is certain, from the files alone, that logits are made in parts."""
+    config = _config(model_folder)
+    if config.get("model_type") not in SHORT_WAY_MODELS:
+        return False
+    return not config.get("attention_dropout") and not config.get("use_sliding_window")
+
+
+def _config(model_folder: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((model_folder / "config.json").read_bytes())
+    return config

@@ -18,12 +18,12 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from jobs.trainer.memory import SHORT_LENGTH
+
 # The name that a model's config gives to this attention.
 NAME = "pieces"
 # Pieces up to this length go together; longer ones with those up to twice as long.
 SHORTEST_BUCKET = 16
-# Up to this length plain products are faster on a CPU than torch's own attention.
-SHORT_LENGTH = 512
 # What a model may ask for beyond plain causal attention.
 OTHER_ATTENTION = ("dropout", "sliding_window", "softcap", "s_aux", "position_bias")
 
@@ -207,6 +207,7 @@ class _AttendShort(torch.autograd.Function):
 
 def _attend_within(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """One bucket: (pieces * heads, length, size)."""
+    # Plain products are then faster on a CPU than torch's own attention.
     if query.device.type == "cpu" and query.shape[1] <= SHORT_LENGTH:
         output: Tensor = _AttendShort.apply(query, key, value)
         return output

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from jobs.trainer.events import EventWriter
+from jobs.trainer.memory import less_memory_words, with_less_memory
 from jobs.trainer.runfolder import Numerics, RunFolder
 
 # Left free on the disk, for the database and everybody else.
@@ -30,43 +31,48 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
 
 
-def halve_micro_batch(
+def take_less_memory(
     folder: RunFolder, events: EventWriter, numerics: Numerics, step: int, rows: int
 ) -> None:
-    """Half the rows at a time; the step stays the same step. Raises StartAgain.
+    """Do the step another way, of which it stays the same step. Raises StartAgain.
 
-    Raises Trouble when one row alone does not fit.
+    `rows` went through at once. Raises Trouble when nothing is left to do.
     """
-    if rows == 1:
+    less = with_less_memory(numerics, rows)
+    if less is None:
         raise Trouble(
             f"The memory does not hold even one row at step {step:,}. Start again "
             "with fewer max tokens, with LoRA, or with a smaller base model."
         )
-    half = rows // 2
     # In this order: a change that was not told is told at the next start.
-    folder.write_numerics(replace(numerics, micro_batch=half))
+    folder.write_numerics(less)
+    say_less_memory(events, less, step, f"The memory was full at step {step:,}.")
+    raise StartAgain
+
+
+def say_less_memory(
+    events: EventWriter, numerics: Numerics, step: int, why: str
+) -> None:
+    """`why`: a sentence."""
     events.write(
         "autopilot",
         step=step,
-        micro_batch=half,
-        message=(
-            f"The memory was full at step {step:,}. The job goes on with {half} rows "
-            f"at a time instead of {rows}; a step still learns from as many."
-        ),
+        micro_batch=numerics.micro_batch,
+        checkpointing=numerics.checkpointing,
+        message=f"{why} The job goes on with {less_memory_words(numerics)}.",
     )
-    raise StartAgain
 
 
 def meet_memory_note(
     folder: RunFolder, events: EventWriter, numerics: Numerics
 ) -> None:
-    """Meet the note that one of several processes left when its memory was full."""
+    """Meet the note that a process left when its memory was full."""
     note = folder.read_full()
     if note is None:
         return
     try:
         if numerics.micro_batch >= note.rows:
-            halve_micro_batch(folder, events, numerics, note.step, note.rows)
+            take_less_memory(folder, events, numerics, note.step, note.rows)
     finally:
         folder.full.unlink()
 

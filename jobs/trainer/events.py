@@ -64,9 +64,10 @@ class EventWriter:
         self.best_validation_loss: float | None = None
         # Validation losses of the snapshots, by step.
         self.snapshot_losses: dict[int, float] = {}
-        # What the events have of Numerics: rows at a time, and by how many processes.
+        # What the events have of Numerics.
         self.micro_batch: int | None = None
         self.processes: int | None = None
+        self.checkpointing = False
         for event in events:
             self._note(event)
         self.file = path.open("ab")
@@ -95,6 +96,7 @@ class EventWriter:
         self.snapshot_requests = max(self.snapshot_requests, event.get("requests", 0))
         self.micro_batch = event.get("micro_batch", self.micro_batch)
         self.processes = event.get("processes", self.processes)
+        self.checkpointing = event.get("checkpointing", self.checkpointing)
         if event["type"] == "snapshot" and event.get("validation_loss") is not None:
             self.snapshot_losses[event["step"]] = event["validation_loss"]
         if event.get("best"):

@@ -1,7 +1,8 @@
-"""[contract] What a trainer says first: what it learns from, or that it goes on, and
+"""[torch] What a trainer says first: what it learns from, or that it goes on, and
 what is different since its last start.
 """
 
+from jobs.trainer.autopilot import say_less_memory
 from jobs.trainer.events import EventWriter
 from jobs.trainer.packing import Packing
 from jobs.trainer.runfolder import Numerics
@@ -63,16 +64,9 @@ def _say_if_shared_anew(events: EventWriter, numerics: Numerics, step: int) -> N
 
 
 def _say_if_eased(events: EventWriter, numerics: Numerics, step: int) -> None:
-    """The site halves the micro-batch of a job that died without a word."""
-    rows = numerics.micro_batch
-    if events.micro_batch in {None, rows}:
+    """The site has a job that died without a word take less memory."""
+    same_rows = events.micro_batch in {None, numerics.micro_batch}
+    if same_rows and events.checkpointing == numerics.checkpointing:
         return
-    events.write(
-        "autopilot",
-        step=step,
-        micro_batch=rows,
-        message=(
-            f"From here on with {rows} rows at a time, which needs less memory: "
-            "the trainer had ended without saying why."
-        ),
-    )
+    why = "The trainer had ended without saying why, as it does when memory is full."
+    say_less_memory(events, numerics, step, why)

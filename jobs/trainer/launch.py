@@ -82,6 +82,7 @@ def needs_sharding(spec: Spec, size: int = 1) -> bool:
         Path(spec.model.path),
         method=spec.method,
         tokens_at_once=rows * spec.max_tokens,
+        max_tokens=spec.max_tokens,
         learned_share=1.0,
     )
     return sum(parts.values()) > USABLE_SHARE * _device_bytes(size)

@@ -125,6 +125,14 @@ def compile_layers(model: nn.Module) -> None:
         layer.compile(dynamic=False)
 
 
+def checkpoint_layers(model: Any) -> None:
+    """From now on layers keep their inputs alone, and compute again what the backward
+    pass needs. A model that cannot do so stays as it is.
+    """
+    if model.supports_gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+
+
 @contextmanager
 def uncompiled(numerics: Numerics) -> Iterator[None]:
     """For what runs seldom or in many shapes: validation and completions."""

@@ -11,9 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Logits that exist at once: 128 MB in float32. Fewer would mean adding up the output
-# layer's gradient more often.
-LOGITS_AT_ONCE = 2**25
+from jobs.trainer.memory import LOGITS_AT_ONCE
 
 
 def weighted_loss(

@@ -17,7 +17,6 @@ def make_plan(
     *,
     cache: TokenCache | None = None,
     packing: Packing | None = None,
-    tokens_per_second: float | None = None,
 ) -> dict[str, Any]:
     """The job in numbers, as JSON can hold them. What is not given is made.
 
@@ -32,8 +31,8 @@ def make_plan(
     num_snapshots = num_times(total_steps, spec.snapshots_every)
     parts = _memory(spec, cache)
     seconds = None
-    if tokens_per_second:
-        seconds = cache.facts.targets * spec.epochs / tokens_per_second
+    if spec.tokens_per_second:
+        seconds = cache.facts.targets * spec.epochs / spec.tokens_per_second
     return {
         "examples": cache.facts.examples,
         "tokens": cache.facts.targets,
@@ -93,5 +92,6 @@ def _memory(spec: Spec, cache: TokenCache) -> dict[str, int]:
         Path(spec.model.path),
         method=spec.method,
         tokens_at_once=rows * spec.max_tokens,
+        max_tokens=spec.max_tokens,
         learned_share=cache.facts.learned_targets / max(1, cache.facts.targets),
     )

@@ -6,7 +6,7 @@ from torch import nn
 
 from jobs.trainer.batches import MicroBatch, micro_batches
 from jobs.trainer.model import add_lora, is_adapted, load_model, merge_adapter
-from jobs.trainer.numerics import compile_layers
+from jobs.trainer.numerics import checkpoint_layers, compile_layers
 from jobs.trainer.packing import Packing, row_order
 from jobs.trainer.plan import open_tokens, pack_rows
 from jobs.trainer.ranks import Ranks
@@ -73,15 +73,24 @@ def model_to_train(spec: Spec) -> nn.Module:
     return model
 
 
+def _laid_out(spec: Spec, numerics: Numerics) -> nn.Module:
+    model = model_to_train(spec)
+    if numerics.checkpointing:
+        checkpoint_layers(model)
+    return model
+
+
 def learner_of(spec: Spec, numerics: Numerics, ranks: Ranks) -> Learner:
     """The model on this process's device, whole or its part of it."""
     if not numerics.sharded:
-        model = model_to_train(spec).to(ranks.device)
+        model = _laid_out(spec, numerics).to(ranks.device)
         if numerics.compile:
             compile_layers(model)
         return Learner(model)
     # One after the other: each has the whole model in memory for a while.
     mesh = mesh_of(ranks)
-    learner = ranks.in_turn(lambda: sharded(model_to_train(spec), mesh, numerics.dtype))
+    learner = ranks.in_turn(
+        lambda: sharded(_laid_out(spec, numerics), mesh, numerics.dtype)
+    )
     warm_up(learner, ranks.device)
     return learner

@@ -1,5 +1,6 @@
 """[torch] A job from start to end: the optimiser steps and all that comes with them."""
 
+import gc
 import math
 import os
 import resource
@@ -18,7 +19,6 @@ from jobs.trainer.autopilot import (
     StartAgain,
     Trouble,
     disk_words,
-    halve_micro_batch,
     halve_rate,
     is_disk_full,
     is_out_of_memory,
@@ -94,13 +94,15 @@ def _train(
             Trainer(folder, events, ranks, told_to_leave).train()
             return
         except StartAgain:
-            continue
+            pass
         except RuntimeError:
             # Failing for want of another process. Who started them knows why it is
             # gone, and ends this one or starts it over in a moment.
             if ranks.size > 1:
                 time.sleep(FAREWELL_SECONDS)
             raise
+        # What the last try held, cycles hold on to, and memory may not hold it twice.
+        gc.collect()
 
 
 class Trainer:
@@ -198,12 +200,11 @@ class Trainer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            # Other processes wait for this one in the midst of the step. And a process
+            # that filled its memory has it in pieces, of little use for a next try.
             rows = self._rows_at_once()
-            if self.ranks.size > 1:
-                # The others wait for this process in the midst of the step.
-                self.folder.write_full(MemoryFull(step=step, rows=rows))
-                start_over()
-            halve_micro_batch(self.folder, self.events, self.numerics, step, rows)
+            self.folder.write_full(MemoryFull(step=step, rows=rows))
+            start_over()
 
     def _rows_at_once(self) -> int:
         """How many really go through: a step may have fewer than a micro-batch."""

@@ -40,11 +40,14 @@ class Numerics:
     processes: int = 1
     # Whether each of them keeps a part of the weights only.
     sharded: bool = False
+    # Whether layers compute what the backward pass needs a second time, instead of
+    # keeping it.
+    checkpointing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryFull:
-    """One of several processes ran out of memory: the next start needs less."""
+    """A process ran out of memory: the next start is to need less."""
 
     step: int
     # That it had at once.
@@ -64,7 +67,7 @@ class RunFolder:
         self.snapshots = self.path / "snapshots"
         self.lock = self.path / "trainer.lock"
         self.log = self.path / "trainer.log"
-        # Left by one of several processes that ran out of memory: see MemoryFull.
+        # Left by a process that ran out of memory: see MemoryFull.
         self.full = self.path / "full.json"
 
     def read_control(self) -> Control:

@@ -1,0 +1,242 @@
+"""When memory is full: the same step with less of it, by the trainer or by the site."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from jobs.engines.local import LocalEngine
+from jobs.engines.processes import ENVIRONMENT
+from jobs.models import Event, Job
+from jobs.trainer.batches import micro_batches
+from jobs.trainer.events import read_events
+from jobs.trainer.memory import LOGITS_AT_ONCE, memory_parts, with_less_memory
+from jobs.trainer.model import trained_parameters
+from jobs.trainer.numerics import checkpoint_layers
+from jobs.trainer.objective import sums_of
+from jobs.trainer.plan import make_plan
+from jobs.trainer.prepare import model_to_train, open_data
+from jobs.trainer.ranks import Ranks
+from jobs.trainer.runfolder import Numerics, RunFolder
+from jobs.trainer.shortcuts import takes_shortcuts
+from jobs.trainer.spec import Spec
+from tests import factories
+from tests.training import ROOT, TINY, make_run, of_type, train, train_with
+from tests.watching import watch
+
+ONE_ROW = Numerics(threads=1, dtype="float32", compile=True, micro_batch=1)
+
+
+def first_rows(spec):
+    cache, packing = open_data(spec.train, spec, Ranks())
+    return micro_batches(cache, packing, [0, 1, 2], 3)[0]
+
+
+def forward(model, batch):
+    """The loss, and the bytes kept for the backward pass."""
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = sums_of(model, batch).weighted
+    return loss, sum(kept.values())
+
+
+@pytest.fixture(params=["full", "lora"])
+def model_and_batch(request, tmp_path):
+    torch.manual_seed(1)
+    spec = Spec.load(make_run(tmp_path / "run", method=request.param).spec)
+    model = model_to_train(spec).train()
+    assert takes_shortcuts(model)
+    for name, parameter in trained_parameters(model).items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model, first_rows(spec)
+
+
+def test_layers_that_compute_twice_give_the_same_gradients(model_and_batch):
+    model, batch = model_and_batch
+    results = []
+    for _ in ("once", "twice"):
+        model.zero_grad(set_to_none=True)
+        loss, _ = forward(model, batch)
+        loss.backward()
+        grads = [p.grad for p in trained_parameters(model).values()]
+        results.append((loss.item(), grads))
+        checkpoint_layers(model)
+    (loss, expected), (found_loss, found) = results
+    assert found_loss == pytest.approx(loss, rel=1e-6)
+    assert len(found) == len(expected) > 0
+    for gradient, wanted in zip(found, expected, strict=True):
+        assert (gradient - wanted).abs().max() <= 1e-6 * wanted.abs().max()
+
+
+def test_layers_that_compute_twice_keep_little(model_and_batch):
+    model, batch = model_and_batch
+    _, before = forward(model, batch)
+    checkpoint_layers(model)
+    _, after = forward(model, batch)
+    assert after < before / 4
+
+
+def test_first_half_the_rows_then_layers_that_compute_twice_then_nothing():
+    assert with_less_memory(ONE_ROW, 5).micro_batch == 2
+    less = with_less_memory(ONE_ROW, 1)
+    assert (less.checkpointing, less.compile) == (True, False)
+    assert with_less_memory(less, 1) is None
+
+
+def test_a_row_that_hardly_fits_is_trained_by_layers_that_compute_twice(tmp_path):
+    calm = train(make_run(tmp_path / "calm"))
+    events = train_with(
+        make_run(tmp_path / "run"),
+        """
+        if not model.is_activation_checkpointing:
+            raise torch.OutOfMemoryError("out of memory")
+        """,
+    )
+    (change,) = of_type(events, "autopilot")
+    assert change["checkpointing"]
+    assert "compute it a second time" in change["message"]
+    losses, expected = (
+        [event["loss"] for event in of_type(those, "step")] for those in (events, calm)
+    )
+    assert losses == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_site_turns_to_layers_that_compute_twice(db):
+    job = factories.make_job()
+    folder = RunFolder(job.folder)
+    folder.path.mkdir(parents=True)
+    folder.write_numerics(ONE_ROW)
+    assert "one row at a time" in LocalEngine().ease(job)
+    assert folder.read_numerics().checkpointing
+    assert LocalEngine().ease(job) == ""
+
+
+# ----- the estimate
+
+# 64 rows of 128 tokens, nearly full.
+LONG_TEXTS = [[("Say:", 0.0), (" the cat sat on the mat" * 20, 1.0)]] * 64
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_job_takes_less_than_its_plan_says(tmp_path, method):
+    run = make_run(
+        tmp_path / "run",
+        LONG_TEXTS[:32],
+        method=method,
+        max_tokens=128,
+        batch_size=32,
+        completions_every=0,
+    )
+    trainer = subprocess.Popen(
+        [sys.executable, "-m", "jobs.trainer", run.path],
+        cwd=ROOT,
+        env=os.environ | ENVIRONMENT | {"CUDA_VISIBLE_DEVICES": ""},
+    )
+    _, status, usage = os.wait4(trainer.pid, 0)
+    assert status == 0
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    estimate = make_plan(Spec.load(run.spec))["memory_bytes"]
+    assert estimate / 3 < peak < estimate
+
+
+def test_logits_are_few_where_the_short_way_is_certain(tmp_path):
+    config = json.loads((Path(TINY.path) / "config.json").read_text())
+    config["vocab_size"] = 150_000
+    parts = {}
+    for kind in ("llama", "gpt_neox"):
+        (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": kind}))
+        parts[kind] = memory_parts(
+            tmp_path,
+            method="full",
+            tokens_at_once=8192,
+            max_tokens=256,
+            learned_share=1.0,
+        )["logits"]
+    assert parts["gpt_neox"] == 8192 * 150_000 * 4 * 4
+    assert LOGITS_AT_ONCE * 4 * 4 < parts["llama"] < 1e9
+
+
+# ----- real limits
+
+
+# Allocations fail beyond what the model takes.
+LIMITED = """
+import os, resource, sys
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+import psutil
+from jobs.trainer.model import load_model
+from jobs.trainer.run import Path, Spec, run
+folder = Path(sys.argv[1])
+load_model(Spec.load(folder / "spec.json").model)
+most = psutil.Process().memory_info().vms + 1_500_000_000
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+os._exit(run(folder))
+"""
+
+
+def test_a_step_for_which_allocations_fail_is_done_with_less(tmp_path):
+    run = make_run(
+        tmp_path / "run",
+        LONG_TEXTS,
+        max_tokens=128,
+        batch_size=64,
+        completions_every=0,
+        threads=1,
+    )
+    subprocess.run([sys.executable, "-c", LIMITED, run.path], cwd=ROOT, check=True)
+    events = read_events(run.events)[0]
+    assert of_type(events, "autopilot")[0]["micro_batch"] == 32
+    assert of_type(events, "status")[-1]["status"] == "succeeded"
+
+
+# Killed without a word beyond what the model takes, as the kernel does it. In float32
+# on every machine, so that the limit lies between what layers take that compute once
+# and twice.
+KILLED = """
+import os, signal, sys, threading, time
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+import psutil, torch
+from jobs.trainer.model import load_model
+from jobs.trainer.run import Path, Spec, run
+torch.cpu.get_capabilities = dict
+folder = Path(sys.argv[1])
+load_model(Spec.load(folder / "spec.json").model)
+memory = psutil.Process().memory_info
+most = memory().rss + 450_000_000
+def guard():
+    while memory().rss < most:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
+threading.Thread(target=guard, daemon=True).start()
+os._exit(run(folder))
+"""
+
+
+def test_a_job_that_is_killed_for_its_memory_ends_with_less(db, stand_in):
+    stand_in(KILLED)
+    job = factories.make_job(
+        factories.make_dataset(examples=[[(" the cat sat on the mat" * 330, 1.0)]]),
+        max_tokens=2048,
+        batch_size=1,
+        epochs=1,
+        prompts=[],
+        completions_every=0,
+        snapshots_every=0,
+    )
+    watch(job, lambda job: job.is_final)
+    assert job.status == Job.Status.SUCCEEDED, job.status_message
+    (change,) = Event.objects.filter(job=job, type="autopilot")
+    assert change.data["checkpointing"]
+    assert "ended without saying why" in change.data["message"]
