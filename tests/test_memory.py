@@ -13,7 +13,6 @@ from jobs.engines.local import LocalEngine
 from jobs.engines.processes import ENVIRONMENT
 from jobs.models import Event, Job
 from jobs.trainer.batches import micro_batches
-from jobs.trainer.events import read_events
 from jobs.trainer.memory import LOGITS_AT_ONCE, memory_parts, with_less_memory
 from jobs.trainer.model import trained_parameters
 from jobs.trainer.numerics import checkpoint_layers
@@ -167,45 +166,11 @@ def test_logits_are_few_where_the_short_way_is_certain(tmp_path):
     assert LOGITS_AT_ONCE * 4 * 4 < parts["llama"] < 1e9
 
 
-# ----- real limits
+# ----- real limits, with all of the site around the trainer. Jobs compute in float32 on
+# every machine, so that a limit lies between what two ways take.
 
-
-# Allocations fail beyond what the model takes.
-LIMITED = """
-import os, resource, sys
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
-import psutil
-from jobs.trainer.model import load_model
-from jobs.trainer.run import Path, Spec, run
-folder = Path(sys.argv[1])
-load_model(Spec.load(folder / "spec.json").model)
-most = psutil.Process().memory_info().vms + 1_500_000_000
-hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-resource.setrlimit(resource.RLIMIT_AS, (most, hard))
-os._exit(run(folder))
-"""
-
-
-def test_a_step_for_which_allocations_fail_is_done_with_less(tmp_path):
-    run = make_run(
-        tmp_path / "run",
-        LONG_TEXTS,
-        max_tokens=128,
-        batch_size=64,
-        completions_every=0,
-        threads=1,
-    )
-    subprocess.run([sys.executable, "-c", LIMITED, run.path], cwd=ROOT, check=True)
-    events = read_events(run.events)[0]
-    assert of_type(events, "autopilot")[0]["micro_batch"] == 32
-    assert of_type(events, "status")[-1]["status"] == "succeeded"
-
-
-# Killed without a word beyond what the model takes, as the kernel does it. In float32
-# on every machine, so that the limit lies between what layers take that compute once
-# and twice.
-KILLED = """
-import os, signal, sys, threading, time
+READY = """
+import os, resource, signal, sys, threading, time
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import psutil, torch
 from jobs.trainer.model import load_model
@@ -214,6 +179,15 @@ torch.cpu.get_capabilities = dict
 folder = Path(sys.argv[1])
 load_model(Spec.load(folder / "spec.json").model)
 memory = psutil.Process().memory_info
+"""
+# Allocations fail beyond what the model takes.
+LIMITED = """
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+resource.setrlimit(resource.RLIMIT_AS, (memory().vms + 1_000_000_000, hard))
+os._exit(run(folder))
+"""
+# Killed without a word beyond what the model takes, as the kernel does it.
+KILLED = """
 most = memory().rss + 450_000_000
 def guard():
     while memory().rss < most:
@@ -224,19 +198,32 @@ os._exit(run(folder))
 """
 
 
-def test_a_job_that_is_killed_for_its_memory_ends_with_less(db, stand_in):
-    stand_in(KILLED)
+def finish(examples, **settings):
+    """A job of one step, when it has succeeded, and its first autopilot event."""
     job = factories.make_job(
-        factories.make_dataset(examples=[[(" the cat sat on the mat" * 330, 1.0)]]),
-        max_tokens=2048,
-        batch_size=1,
+        factories.make_dataset(examples=examples),
         epochs=1,
         prompts=[],
         completions_every=0,
         snapshots_every=0,
+        **settings,
     )
     watch(job, lambda job: job.is_final)
     assert job.status == Job.Status.SUCCEEDED, job.status_message
-    (change,) = Event.objects.filter(job=job, type="autopilot")
-    assert change.data["checkpointing"]
-    assert "ended without saying why" in change.data["message"]
+    return job, Event.objects.filter(job=job, type="autopilot")[0].data
+
+
+def test_a_job_whose_allocations_fail_ends_with_fewer_rows_at_a_time(db, stand_in):
+    stand_in(READY + LIMITED)
+    job, change = finish(LONG_TEXTS, max_tokens=128, batch_size=64)
+    assert change["micro_batch"] == 32
+    # It started over by itself.
+    assert json.loads((job.folder / "trainer.json").read_text())["attempt"] == 1
+
+
+def test_a_job_that_is_killed_for_its_memory_ends_with_less(db, stand_in):
+    stand_in(READY + KILLED)
+    long_row = [[(" the cat sat on the mat" * 330, 1.0)]]
+    _, change = finish(long_row, max_tokens=2048, batch_size=1)
+    assert change["checkpointing"]
+    assert "ended without saying why" in change["message"]
