@@ -6,6 +6,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -38,6 +39,9 @@ def train(folder: Path) -> int:
     )
     # Whoever started this process may have made it so already.
     os.nice(max(0, NICENESS - os.nice(0)))
+    if os.environ.get("RANK", "0") != "0":
+        # Process 0 says when to leave, also while this one still imports.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     from jobs.trainer.run import run
 
     return run(folder)

@@ -6,6 +6,7 @@ length, and attended to alone: for rows of 256 tokens with pieces of 30 that is 
 eighth of the work, and no mask of (rows, tokens, tokens) exists.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,8 +53,8 @@ class Layout:
     padding: Tensor
     # The bucket row that each row became.
     places: Tensor
-    # Each bucket's (pieces * heads, slots of a piece).
-    shapes: list[tuple[int, int]]
+    # Each bucket's (pieces, heads, slots of a piece).
+    shapes: list[tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Pieces:
             torch.cat([_rows(t, key_heads, num_key_heads) for t in tokens]),
             torch.cat(padding),
             places.flatten(),
-            [(len(t) * num_heads, t.shape[1]) for t in tokens],
+            [(len(t), num_heads, t.shape[1]) for t in tokens],
         )
 
 
@@ -206,14 +207,15 @@ class _AttendShort(torch.autograd.Function):
 
 
 def _attend_within(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """One bucket: (pieces * heads, length, size)."""
+    """One bucket: (pieces, heads, length, size)."""
     # Plain products are then faster on a CPU than torch's own attention.
-    if query.device.type == "cpu" and query.shape[1] <= SHORT_LENGTH:
-        output: Tensor = _AttendShort.apply(query, key, value)
-        return output
+    if query.device.type == "cpu" and query.shape[2] <= SHORT_LENGTH:
+        flat = (states.flatten(0, 1) for states in (query, key, value))
+        output: Tensor = _AttendShort.apply(*flat)
+        return output.view(query.shape)
     return functional.scaled_dot_product_attention(
-        query[None], key[None], value[None], is_causal=True, scale=1.0
-    )[0]
+        query, key, value, is_causal=True, scale=1.0
+    )
 
 
 def attend(
@@ -251,7 +253,7 @@ def attend(
         _Take.apply(states, source, layout.places)
         for states, source in zip(flat, sources, strict=True)
     ]
-    num_slots = [heads * length for heads, length in layout.shapes]
+    num_slots = [math.prod(shape) for shape in layout.shapes]
     buckets = zip(*(states.split(num_slots) for states in taken), strict=True)
     outputs = [
         _attend_within(*(part.view(*shape, size) for part in bucket)).reshape(-1, size)

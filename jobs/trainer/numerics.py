@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from jobs.trainer import attention
+from jobs.trainer.architecture import takes_short_way
 from jobs.trainer.launch import is_sharded
 from jobs.trainer.memory import micro_batch_rows
 from jobs.trainer.model import decoder_layers
@@ -94,6 +95,8 @@ def autocast(numerics: Numerics, device: torch.device) -> torch.autocast:
 def pays_to_compile(spec: Spec, num_targets: int) -> bool:
     """Whether the job is long, and the machine has the C++ compiler that it takes."""
     if torch.cuda.is_available() or not _has_compiler():
+        return False
+    if not takes_short_way(Path(spec.model.path)):
         return False
     weights = num_parameters(Path(spec.model.path))
     operations = OPERATIONS_PER_WEIGHT * weights * num_targets * spec.epochs

@@ -52,8 +52,7 @@ class _WeightedLoss(torch.autograd.Function):
         d_hidden, d_output = [], None
         for h, target, weight in parts:
             logits = h @ matrix.T
-            chosen = logits.gather(1, target)
-            correct += (chosen >= logits.amax(1, keepdim=True)).sum()
+            correct += (logits.argmax(1, keepdim=True) == target).sum()
             log_p = torch.log_softmax(logits, 1, dtype=precise)
             nll = -log_p.gather(1, target)
             sums[0] += (weight * nll).sum()
@@ -67,23 +66,23 @@ class _WeightedLoss(torch.autograd.Function):
             d_logits = d_logits.to(h.dtype)
             small = weight.to(h.dtype)
             d_hidden.append((d_logits @ matrix) * small)
-            d_matrix = d_logits.T @ (h * small)
-            d_output = _added(d_output, d_matrix, output.dtype)
+            # An output layer that is not trained has no use for its gradient.
+            if ctx.needs_input_grad[1]:
+                d_matrix = (d_logits.T @ (h * small)).to(precise)
+                d_output = d_matrix if d_output is None else d_output.add_(d_matrix)
         if with_gradient:
             ctx.save_for_backward(torch.cat(d_hidden), d_output)
+            ctx.output_dtype = output.dtype
         ctx.mark_non_differentiable(sums[1], correct)
         return sums[0], sums[1], correct
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_output = ctx.saved_tensors
-        # Made by this function for nobody else.
-        d_output = d_output.mul_(gradient) if ctx.needs_input_grad[1] else None
+        if d_output is not None:
+            # In place: it was made by this function for nobody else.
+            d_output = d_output.mul_(gradient).to(ctx.output_dtype)
         return d_hidden * gradient.to(d_hidden.dtype), d_output, None, None, None
-
-
-def _added(total: Tensor | None, part: Tensor, dtype: torch.dtype) -> Tensor:
-    return part.to(dtype) if total is None else total.add_(part)
 
 
 def _parts(

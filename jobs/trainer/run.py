@@ -55,6 +55,8 @@ def run(path: Path) -> int:
     told_to_leave = Event()
     signal.signal(signal.SIGTERM, lambda *_: told_to_leave.set())
     if events.last_status in FINAL:
+        # It may have been killed in between.
+        remove_checkpoint(folder)
         return 0
     try:
         _train(folder, events, join(folder), told_to_leave)
@@ -274,7 +276,11 @@ class Trainer:
         """For good: nobody goes on from the checkpoint, which takes much room."""
         self.events.write("status", status=status, message=message)
         self.events.sync()
-        shutil.rmtree(self.folder.checkpoint, ignore_errors=True)
+        remove_checkpoint(self.folder)
+
+
+def remove_checkpoint(folder: RunFolder) -> None:
+    shutil.rmtree(folder.checkpoint, ignore_errors=True)
 
 
 def memory_bytes() -> int:

@@ -2,7 +2,7 @@
 
 It leads around parts of the model's own code, so a model takes it only when a trial
 has shown that it comes out where the long way does. Whatever architecture a model has,
-its numbers are those of its own code.
+its numbers are those of its own code, up to rounding.
 """
 
 import logging
@@ -17,9 +17,9 @@ from jobs.trainer.batches import MicroBatch, find_learned
 
 logger = logging.getLogger(__name__)
 
-# Pieces of the trial: (first token, number of tokens).
-TRIAL_PIECES = ((0, 5), (5, 11), (16, 3))
-TRIAL_TOKENS = 19
+# Pieces of the trial: (first token, number of tokens). One is in a bucket of its own.
+TRIAL_PIECES = ((0, 5), (5, 19), (24, 3))
+TRIAL_TOKENS = 27
 # Of the largest logit: more than rounding, far less than anything wrong.
 TOLERANCE = 1e-3
 # transformers hands a mask of four dimensions on as it is, and makes none of its own.
