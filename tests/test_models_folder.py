@@ -1,7 +1,9 @@
 """Folders of base models that somebody copied into the data folder."""
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,9 @@ import pytest
 from jobs.base_models.catalogue import CATALOGUE, HERE, default_rates
 from jobs.base_models.model_folder import fault_of
 from jobs.base_models.registry import base_model, base_models, broken_folders
+from jobs.trainer.model import ModelError, load_model
+from jobs.trainer.spec import ModelSource
+from jobs.trainer.weights_file import weight_shapes
 
 WEIGHTS = "model.safetensors"
 
@@ -96,6 +101,63 @@ def test_folder_that_lacks_a_shard(copied):
     index = {"weight_map": {f"weight{at}": name for at, name in enumerate(shards)}}
     (copied / "model.safetensors.index.json").write_text(json.dumps(index))
     assert f"{shards[1]} is missing" in fault_of(copied)
+
+
+def test_folder_whose_second_shard_was_cut_off(copied):
+    whole = (copied / WEIGHTS).rename(copied / "model-00001-of-00002.safetensors")
+    cut = copied / "model-00002-of-00002.safetensors"
+    cut.write_bytes(whole.read_bytes()[:-1])
+    index = {"weight_map": {"a": whole.name, "b": cut.name}}
+    (copied / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert f"{cut.name} is no safetensors file, or was cut off" in fault_of(copied)
+
+
+def test_model_that_was_cut_off_is_not_loaded(copied):
+    weights = (copied / WEIGHTS).read_bytes()
+    (copied / WEIGHTS).write_bytes(weights[:-1])
+    with pytest.raises(ModelError, match="The model in our-model cannot be read"):
+        load_model(ModelSource(base_model="our-model", path=str(copied)))
+
+
+def test_header_longer_than_the_format_allows_is_not_read(tmp_path):
+    with (tmp_path / WEIGHTS).open("wb") as file:
+        file.write((100_000_001).to_bytes(8, "little"))
+        file.truncate(100_000_100)
+    with pytest.raises(ValueError, match="is no safetensors file"):
+        weight_shapes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"eos_token_id": Infinity}',
+        b'{"eos_token_id": [[]]}',
+        b"[" * 100_000,
+        b"[]",
+        b"\xff",
+    ],
+)
+def test_folder_with_an_odd_generation_config(copied, content):
+    (copied / "generation_config.json").write_bytes(content)
+    assert fault_of(copied)
+
+
+def test_folder_whose_list_of_end_tokens_is_empty(copied):
+    (copied / "generation_config.json").write_text('{"eos_token_id": []}')
+    change_config(copied, eos_token_id=[])
+    assert "It does not say which token ends a text" in fault_of(copied)
+
+
+def test_card_that_never_ends_is_read_quickly(models_dir, copied):
+    (copied / "README.md").write_text("---" + "\n" * 100_000)
+    before = time.process_time()
+    assert base_model("our-model", models_dir).licence == "not stated"
+    assert time.process_time() - before < 2
+
+
+def test_file_whose_name_is_no_utf8_can_be_shown(copied):
+    (copied / os.fsdecode(b"\xff.bin")).write_bytes(b"")
+    assert "It holds ?.bin" in fault_of(copied)
 
 
 def test_folder_that_names_no_end_token(copied):

@@ -1,5 +1,6 @@
 """Base models as people meet them: rows, background work, page, roles."""
 
+import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -383,6 +384,24 @@ def test_broken_folder_is_shown_and_cannot_be_chosen(client, admin, models_dir):
     assert "There are no safetensors weights in it" in text
     form = client.get(reverse("job-new")).context["form"]
     assert [card["model"].name for card in form.models] == ["tiny"]
+
+
+def test_folder_whose_name_is_no_utf8_is_shown_without_a_button(
+    client, admin, models_dir
+):
+    shutil.copytree(HERE / "tiny", models_dir / os.fsdecode(b"\xff"))
+    client.force_login(admin)
+    text = client.get(reverse("models")).content.decode()
+    assert "Rename the folder" in text
+    assert reverse("model-remove", args=["?"]) not in text
+
+
+@pytest.mark.parametrize("page", ["models", "job-new", "playground"])
+def test_odd_folder_breaks_no_page(client, admin, models_dir, page):
+    odd = shutil.copytree(HERE / "tiny", models_dir / "odd")
+    (odd / "generation_config.json").write_bytes(b"[" * 100_000)
+    client.force_login(admin)
+    assert client.get(reverse(page)).status_code == 200
 
 
 def test_copied_folder_can_be_chosen_for_a_job(client, member, models_dir):

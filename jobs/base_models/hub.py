@@ -28,7 +28,7 @@ PIECE_BYTES = 64 * 1024
 
 SMALL_FILES = re.compile(
     r"config\.json|generation_config\.json|tokenizer\.json|tokenizer_config\.json"
-    r"|special_tokens_map\.json|chat_template\.jinja|README\.md|LICENSE[\w.-]{0,40}"
+    r"|special_tokens_map\.json|chat_template\.jinja|README\.md|LICENSE(?:\.md|\.txt)?"
 )
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 DIGEST = {"sha256": re.compile("[0-9a-f]{64}"), "git-sha1": re.compile("[0-9a-f]{40}")}

@@ -55,7 +55,7 @@ def read_facts(folder: Path) -> FolderFacts:
         parameters=num_parameters(folder),
         context=_context(config),
         licence=_licence(folder),
-        architecture=config["architectures"][0],
+        architecture=printable(config["architectures"][0]),
     )
 
 
@@ -68,6 +68,11 @@ def fault_of(folder: Path) -> str:
     """What is wrong with a folder; empty: it can be trained from."""
     found = known_facts(folder)
     return found.message if isinstance(found, UserError) else ""
+
+
+def printable(text: str) -> str:
+    """For a page: names of files may hold bytes that are no UTF-8."""
+    return text.encode(errors="replace").decode()
 
 
 def check_config(config: Config) -> None:
@@ -100,9 +105,12 @@ def _facts_at(folder: Path, stamp: Stamp) -> FolderFacts | UserError:
     try:
         return read_facts(folder)
     except UserError as error:
-        return error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return UserError(f"Its files cannot be read ({error}). Copy them again.")
+        return UserError(printable(error.message))
+    except Exception as error:  # whatever a foreign file holds, the page has to stand
+        reason = printable(str(error) or type(error).__name__)
+        return UserError(
+            f"It cannot be used: its files cannot be read ({reason}). Copy them again."
+        )
 
 
 def _stamp(folder: Path) -> Stamp:
@@ -158,7 +166,8 @@ def _check_weights(folder: Path) -> None:
             f"{missing} is missing: {INDEX} names it. Copy it from where the others "
             "came from."
         )
-    if not any(_names_in(path) for path in files):
+    # Every file is looked into: any of them may be cut off.
+    if not sum(len(_names_in(path)) for path in files):
         raise UserError("Its weights files are empty. Copy them again.")
 
 
@@ -212,14 +221,22 @@ def _context(config: Config) -> int:
 
 
 def _licence(folder: Path) -> str:
-    """What the model card states between its first two lines of dashes."""
-    try:
-        card = (folder / "README.md").read_text(errors="replace")[:MAX_CARD_CHARACTERS]
-    except OSError:
-        return NOT_STATED
-    head = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
+    head = _card_head(folder)
     for name in ("license_name", "license"):
         line = rf"^{name}:\s*(?:-\s*)?[\"']?([\w.+-]+)"
-        if head and (found := re.search(line, head[1], re.MULTILINE)):
+        if found := re.search(line, head, re.MULTILINE):
             return found[1]
     return NOT_STATED
+
+
+def _card_head(folder: Path) -> str:
+    """What stands between the card's first two lines of dashes; else nothing."""
+    try:
+        with (folder / "README.md").open(encoding="utf-8", errors="replace") as card:
+            lines = card.read(MAX_CARD_CHARACTERS).split("\n")
+    except OSError:
+        return ""
+    if lines[0].rstrip() != "---":
+        return ""
+    end = next((at for at, line in enumerate(lines) if at and line[:3] == "---"), 0)
+    return "\n".join(lines[1:end])

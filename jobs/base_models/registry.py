@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.base_models.catalogue import CATALOGUE, BaseModel, default_rates
-from jobs.base_models.model_folder import FolderFacts, known_facts
+from jobs.base_models.model_folder import FolderFacts, known_facts, printable
 
 # Names are parts of addresses and of snapshots' ids, so they hold no colon or slash.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -43,7 +43,7 @@ def base_model(name: str, models_dir: Path) -> BaseModel | None:
 def broken_folders(models_dir: Path) -> list[BrokenFolder]:
     """Among them the folders of catalogued models."""
     return [
-        BrokenFolder(name, fault)
+        BrokenFolder(printable(name), fault)
         for name in folder_names(models_dir)
         if (fault := _fault(name, models_dir))
     ]

@@ -49,7 +49,7 @@ def end_of_text_id(model_folder: Path | str) -> int:
             continue
         end = json.loads(path.read_bytes()).get("eos_token_id")
         if isinstance(end, list):
-            end = end[0]
+            end = end[0] if end else None
         if end is not None:
             return int(end)
     raise ValueError(f"{model_folder} names no end-of-text token (eos_token_id)")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 # Weights in formats that are never loaded: most of them are pickles, which run code.
 PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".ckpt", ".pickle", ".pkl", ".h5", ".msgpack")
+# The format's own limit: a longer header is none.
+MAX_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,6 @@ def num_parameters(folder: Path) -> int:
 def _header(path: Path) -> dict[str, dict]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > path.stat().st_size:
+        if length > min(path.stat().st_size, MAX_HEADER_BYTES):
             raise ValueError(f"{path.name} is no safetensors file, or was cut off")
         return json.loads(file.read(length))
