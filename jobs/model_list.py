@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import F
 
-from jobs.base_models.catalogue import BaseModel
+from jobs.base_models.catalogue import BaseModel, ships_inside
 from jobs.base_models.model_folder import NOT_STATED
 from jobs.base_models.registry import broken_folders
 from jobs.models import ModelDownload
@@ -94,7 +94,7 @@ def _listed(
         model=model,
         download=download,
         fault=fault,
-        removable=in_data_folder or download is not None,
+        removable=not ships_inside(name) and (in_data_folder or download is not None),
     )
 
 

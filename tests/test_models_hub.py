@@ -147,10 +147,23 @@ def test_two_at_once_do_not_spoil_each_others_file(hub_server, tmp_path):
             fetched.append(True)
             fetch(hub_server, tmp_path / "m")
 
-    with pytest.raises(FileNotFoundError):
-        # The second has given the file its name.
-        fetch(hub_server, tmp_path / "m", fetch_again)
+    fetch(hub_server, tmp_path / "m", fetch_again)
     assert (tmp_path / "m" / WEIGHTS).read_bytes() == tiny_files()[WEIGHTS]
+
+
+def test_file_that_another_task_named_during_the_check_has_arrived(
+    hub_server, tmp_path
+):
+    fetched = []
+
+    def fetch_again(bytes_done: int, checking: str) -> None:
+        if checking == WEIGHTS and not fetched:
+            fetched.append(True)
+            fetch(hub_server, tmp_path / "m")
+
+    fetch(hub_server, tmp_path / "m", fetch_again)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    assert files == tiny_files()
 
 
 # ----- what is refused
@@ -160,6 +173,13 @@ def test_wrong_digest_deletes_the_file_and_says_so(hub_server, tmp_path):
     hub_server.digests[WEIGHTS] = "0" * 64
     assert f"{WEIGHTS} did not arrive as the hub" in refusal(hub_server, tmp_path / "m")
     assert not list((tmp_path / "m").glob(f"{WEIGHTS}*"))
+
+
+@pytest.mark.parametrize("name", ["LICENSE.safetensors", "LICENSE.py", "LICENSE-x"])
+def test_file_that_only_begins_like_a_licence_is_not_fetched(hub_server, name):
+    hub_server.repos[HUB_ID].update({name: b"x", "LICENSE": b"x", "LICENSE.md": b"x"})
+    names = {file.name for file in Hub(hub_server.url).look_up(HUB_ID).files}
+    assert names == {*tiny_files(), "LICENSE", "LICENSE.md"}
 
 
 def test_model_of_pickles_is_refused(hub_server, tmp_path):

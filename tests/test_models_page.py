@@ -14,6 +14,7 @@ from finetune_site.errors import UserError
 from finetune_site.team.models import AuditEntry
 from jobs.base_models import download as downloading
 from jobs.base_models.catalogue import HERE
+from jobs.base_models.hub import TIMEOUT
 from jobs.model_list import read_models
 from jobs.models import Job, ModelDownload
 from jobs.services import base_models as services
@@ -200,6 +201,37 @@ def test_kill_between_the_folder_and_the_row_is_made_good(added, models_dir):
     assert ModelDownload.objects.get().status == Status.READY
 
 
+def test_cancel_just_before_the_end_leaves_no_model(added, models_dir, monkeypatch):
+    def cancel_meanwhile(folder: Path) -> str:
+        services.cancel_download(member=None, name="small")
+        return ""
+
+    start(added)
+    monkeypatch.setattr(downloads, "fault_of", cancel_meanwhile)
+    downloads.download_next()
+    assert state_of("small") == "cancelled"
+    assert not (models_dir / "small").exists()
+
+
+def test_folder_that_cannot_get_its_name_leaves_the_row_failed(
+    added, models_dir, monkeypatch
+):
+    def put_in_the_way(folder: Path) -> str:
+        (models_dir / "small").mkdir()
+        (models_dir / "small" / "x").touch()
+        return ""
+
+    start(added)
+    monkeypatch.setattr(downloads, "fault_of", put_in_the_way)
+    downloads.download_next()
+    assert ModelDownload.objects.get().status == Status.FAILED
+
+
+def test_claim_outlasts_the_longest_silence_of_a_hub():
+    connect, read = TIMEOUT
+    assert 2 * (connect + read) + read < download_claims.CLAIM_SECONDS
+
+
 def test_failed_download_says_why_and_can_be_resumed(hub, added):
     hub.digests[WEIGHTS] = "0" * 64
     ModelDownload.objects.all().delete()
@@ -262,6 +294,12 @@ def test_what_is_not_there_to_be_removed(name, data_dir, db):
     with pytest.raises(UserError):
         services.remove_model(member=None, name=name)
     assert (data_dir / "models").is_dir()
+
+
+def test_folder_in_place_of_the_model_that_ships_is_not_removable(models_dir, db):
+    shutil.copytree(HERE / "tiny", models_dir / "tiny")
+    [tiny] = [row for row in read_models()["models"] if row.name == "tiny"]
+    assert not tiny.removable
 
 
 def test_model_of_an_unfinished_job_stays(ready):

@@ -88,6 +88,10 @@ CATALOGUE = {
 }
 
 
+def ships_inside(name: str) -> bool:
+    return name in CATALOGUE and not CATALOGUE[name].hub_id
+
+
 def default_rates(parameters: int) -> tuple[float, float]:
     """Learning rates of a model that is not in the catalogue: full, LoRA.
 

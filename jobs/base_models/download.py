@@ -39,8 +39,7 @@ class Download:
         self._check_disk()
         for file in self.model.files:
             if not (self.folder / file.name).is_file():
-                self._fetch(file)
-                self._check(file)
+                self._bring(file)
         sync_path(self.folder)
 
     @property
@@ -66,6 +65,15 @@ class Download:
                 f"come; {gigabytes(SPARE_BYTES)} are left for jobs. Make room, then "
                 "resume."
             )
+
+    def _bring(self, file: HubFile) -> None:
+        try:
+            self._fetch(file)
+            self._check(file)
+        except FileNotFoundError:
+            # Another task fetched the same file, and has given it its name.
+            if not (self.folder / file.name).is_file():
+                raise
 
     def _fetch(self, file: HubFile) -> None:
         """Tries again as long as something comes."""

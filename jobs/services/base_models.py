@@ -11,7 +11,7 @@ from finetune_site.errors import UserError
 from finetune_site.ids import random_id
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
-from jobs.base_models.catalogue import CATALOGUE
+from jobs.base_models.catalogue import CATALOGUE, ships_inside
 from jobs.base_models.hub import HUB_ID
 from jobs.base_models.registry import folder_names, is_usable_name
 from jobs.models import Job, ModelDownload, Snapshot
@@ -95,7 +95,7 @@ def cancel_download(*, member: Member | None, name: str) -> None:
 
 def remove_model(*, member: Member | None, name: str) -> None:
     """A model's files, or what has come of them. What ships inside stays."""
-    if name in CATALOGUE and not CATALOGUE[name].hub_id:
+    if ships_inside(name):
         raise UserError(f"{name} ships inside and stays.")
     # Whether there is such a folder, never whether a name leads to one.
     has_folder = name in folder_names(models_dir())

@@ -10,8 +10,9 @@ from django.utils import timezone
 
 from jobs.models import ModelDownload
 
-# Longer than a connection may be silent.
-CLAIM_SECONDS = 20
+# Longer than a download may be silent: a request and the one it is sent on to may each
+# take 4 s to connect and 10 s to answer, and the first bytes another 10 s.
+CLAIM_SECONDS = 60
 REPORT_SECONDS = 0.7
 # Share of the newest measurement in the speed that is shown.
 NEWEST_SPEED = 0.3

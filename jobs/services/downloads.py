@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 from django_q.brokers import get_broker
 from django_q.tasks import async_task
@@ -150,16 +151,20 @@ def _download_claimed(download: ModelDownload, claim: Claim) -> None:
     # Without a draft the files are in place, and a kill kept the row from saying so.
     if draft.is_dir() or not target.is_dir():
         Download(hub, _pinned(download), draft, _ticker(claim)).run()
-        _put_in_place(draft, target)
-    if fault := fault_of(target):
+        _check_draft(draft, target)
+    elif fault := fault_of(target):
         raise UserError(fault)
-    claim.update(
-        status=Status.READY,
-        bytes_done=download.bytes_total,
-        bytes_per_second=None,
-        message="",
-        claimed_at=None,
-    )
+    # The row is locked until the folder is in place: a cancel comes before or after.
+    with transaction.atomic():
+        claim.update(
+            status=Status.READY,
+            bytes_done=download.bytes_total,
+            bytes_per_second=None,
+            message="",
+            claimed_at=None,
+        )
+        if draft.is_dir():
+            draft.rename(target)
 
 
 def _ticker(claim: Claim) -> Callable[[int, str], None]:
@@ -178,8 +183,8 @@ def _pinned(download: ModelDownload) -> HubModel:
     return HubModel(download.hub_id, download.revision, download.licence, files)
 
 
-def _put_in_place(draft: Path, target: Path) -> None:
-    """The whole folder at once, unless it turns out that it cannot be used."""
+def _check_draft(draft: Path, target: Path) -> None:
+    """Whether it can be used, and can get its name."""
     if fault := fault_of(draft):
         raise UserError(fault)
     if target.exists():
@@ -187,7 +192,6 @@ def _put_in_place(draft: Path, target: Path) -> None:
             f"There is a folder DATA_DIR/models/{target.name} already. Remove it or "
             "rename it, then resume."
         )
-    draft.rename(target)
 
 
 def _hand_on(claim: Claim) -> None:
