@@ -107,6 +107,19 @@ def test_a_count_that_died_starts_again(job):
     assert preparation.prepare(job.pk)
 
 
+def test_a_claim_taken_over_forgets_the_count_that_died(job):
+    died = timezone.now() - timedelta(seconds=preparation.CLAIM_SECONDS + 1)
+    Job.objects.update(
+        claimed_at=died,
+        examples_counted=30,
+        examples_to_count=40,
+        counting_seconds_left=9,
+    )
+    claimed = preparation.claim(job.pk)
+    assert (claimed.examples_counted, claimed.examples_to_count) == (0, 0)
+    assert claimed.counting_seconds_left is None
+
+
 def test_the_count_of_a_stopped_job_ends(job, monkeypatch):
     monkeypatch.setattr(heartbeats.Pulse, "__call__", lambda *_: stop())
 

@@ -74,7 +74,14 @@ def unclaimed() -> Q:
 
 def claim(job_id: int) -> Job | None:
     waiting = Job.objects.filter(unclaimed(), pk=job_id, status=Job.Status.VALIDATING)
-    if waiting.update(claimed_at=timezone.now(), examples_counted=0) != 1:
+    claimed = waiting.update(
+        claimed_at=timezone.now(),
+        # A count that died is not gone on with.
+        examples_counted=0,
+        examples_to_count=0,
+        counting_seconds_left=None,
+    )
+    if claimed != 1:
         return None
     return Job.objects.get(pk=job_id)
 
