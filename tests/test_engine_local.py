@@ -3,6 +3,7 @@ import os
 import threading
 import time
 
+import psutil
 import pytest
 from django.utils import timezone
 
@@ -53,6 +54,15 @@ def test_start_writes_the_spec_and_a_trainer_lives(engine, job):
     assert Spec.load(RunFolder(job.folder).spec) == build_spec(job)
     assert engine.poll(job).alive
     assert num_trainers(job) == 1
+
+
+def test_ranks_that_share_a_process_group_are_signalled_once(monkeypatch, tmp_path):
+    signalled = []
+    ranks = [psutil.Process(), psutil.Process()]
+    monkeypatch.setattr(processes, "find_trainers", lambda folder: ranks)
+    monkeypatch.setattr(os, "killpg", lambda group, _: signalled.append(group))
+    processes.end_trainers(tmp_path, force=False)
+    assert signalled == [os.getpgrp()]
 
 
 def test_starting_twice_gives_one_trainer(engine, job):

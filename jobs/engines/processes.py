@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -78,10 +79,16 @@ def running_folders(runs: Path) -> set[Path]:
 
 
 def end_trainers(folder: Path, *, force: bool) -> None:
-    """Signal the whole process group, for a trainer may have helpers."""
+    """Signal the process group: the ranks of a job share one, so each hears it once."""
     number = signal.SIGKILL if force else signal.SIGTERM
+    for group in _process_groups(folder):
+        with suppress(ProcessLookupError):
+            os.killpg(group, number)
+
+
+def _process_groups(folder: Path) -> set[int]:
+    groups = set()
     for process in find_trainers(folder):
-        try:
-            os.killpg(os.getpgid(process.pid), number)
-        except ProcessLookupError:
-            continue
+        with suppress(ProcessLookupError):
+            groups.add(os.getpgid(process.pid))
+    return groups
