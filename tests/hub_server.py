@@ -1,7 +1,7 @@
-"""A model hub for tests: a real server, shaped like Hugging Face's, on two ports.
+"""A model hub for tests: a real server, shaped like Hugging Face's.
 
-The first answers the API and small files, the second holds the large ones, to which
-the first redirects.
+It answers the API and small files, and redirects to the large ones. On a second port it
+is a foreign server, for the port is another one.
 """
 
 import hashlib
@@ -37,12 +37,14 @@ class FakeHub:
         # Digests that the API tells instead of the true ones.
         self.digests: dict[str, str] = {}
         self.sizes: dict[str, int] = {}
-        # Where large files are said to be; else the second port.
+        # Where large files are said to be; else on the hub itself.
         self.large_files_at = ""
         self.takes_ranges = True
         # The connection to a large file breaks off after so many bytes.
         self.break_after = 0
         self.pause_seconds = 0.0
+        # After every byte of an answer that is no large file.
+        self.drip_seconds = 0.0
         # What was asked for, and how many bytes of large files went out.
         self.paths: list[str] = []
         self.tokens: dict[str, str | None] = {}
@@ -50,7 +52,7 @@ class FakeHub:
         self.starts: list[int] = []
         self.bytes_served = 0
         self.url = ""
-        self.files_url = ""
+        self.foreign_url = ""
 
     def about(self, hub_id: str) -> dict:
         return {
@@ -104,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _resolve(self, hub_id: str, name: str) -> None:
         if name.endswith(".safetensors"):
-            place = self.hub.large_files_at or self.hub.files_url
+            place = self.hub.large_files_at or self.hub.url
             self._send(302, b"", {"Location": f"{place}/large/{hub_id}/{name}"})
         else:
             self._send(200, self.hub.repos[hub_id][name])
@@ -137,7 +139,18 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.hub.drip_seconds:
+            self._drip(body)
+        else:
+            self.wfile.write(body)
+
+    def _drip(self, body: bytes) -> None:
+        for byte in body:
+            try:
+                self.wfile.write(bytes([byte]))
+            except OSError:
+                return
+            time.sleep(self.hub.drip_seconds)
 
 
 @contextmanager
@@ -148,7 +161,7 @@ def running_hub() -> Iterator[FakeHub]:
     for server in servers:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
-    hub.url, hub.files_url = (
+    hub.url, hub.foreign_url = (
         f"http://127.0.0.1:{server.server_port}" for server in servers
     )
     try:

@@ -6,14 +6,23 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import requests
 
 from finetune_site.errors import UserError
 from jobs.base_models import download as downloading
+from jobs.base_models import hub as hub_module
 from jobs.base_models.download import Download
-from jobs.base_models.hub import PIECE_BYTES, Hub, is_hub_address
+from jobs.base_models.hub import (
+    PIECE_BYTES,
+    Hub,
+    HubToken,
+    HubUnreachableError,
+    is_hub_address,
+)
 from jobs.base_models.model_folder import read_facts
 from tests.hub_server import HUB_ID, REVISION, running_hub, tiny_files
 from tests.running_site import ROOT, free_port, wait_for
@@ -90,6 +99,8 @@ def test_token_goes_to_the_hub_alone(hub_server, tmp_path):
     fetch(hub_server, tmp_path / "m", token="secret")
     sent = hub_server.tokens
     assert sent[f"/api/models/{HUB_ID}/revision/main"] == "Bearer secret"
+    url = f"{hub_server.foreign_url}/large/{HUB_ID}/{WEIGHTS}"
+    requests.get(url, auth=HubToken(hub_server.url, "secret"), timeout=5)
     assert sent[f"/large/{HUB_ID}/{WEIGHTS}"] is None
 
 
@@ -235,17 +246,76 @@ def test_answer_that_is_no_json(hub_server, tmp_path):
     assert "whether a proxy answers instead" in refusal(hub_server, tmp_path / "m")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cardData": "mit"},
+        {"siblings": ["x"]},
+        {"siblings": {"rfilename": "config.json"}},
+        {"siblings": 5},
+    ],
+)
+def test_answer_of_another_shape(hub_server, tmp_path, change):
+    answer = hub_server.about(HUB_ID) | change
+    hub_server.about = lambda hub_id: answer
+    assert "whether a proxy answers instead" in refusal(hub_server, tmp_path / "m")
+
+
+def test_answer_whose_large_file_has_no_digest(hub_server, tmp_path):
+    answer = hub_server.about(HUB_ID)
+    del answer["siblings"][-1]["lfs"]["sha256"]
+    hub_server.about = lambda hub_id: answer
+    assert "whether a proxy answers instead" in refusal(hub_server, tmp_path / "m")
+
+
+def test_answer_of_a_size_that_no_database_takes(hub_server, tmp_path):
+    hub_server.sizes[WEIGHTS] = 10**30
+    assert "whether a proxy answers instead" in refusal(hub_server, tmp_path / "m")
+
+
+@pytest.mark.parametrize("config", [b"[" * 100_000, b'{"architectures": {"a": 1}}'])
+def test_config_of_another_shape(hub_server, tmp_path, config):
+    hub_server.repos[HUB_ID]["config.json"] = config
+    assert "whether a proxy answers instead" in refusal(hub_server, tmp_path / "m")
+
+
+def test_answer_that_drips_is_not_waited_for(hub_server, monkeypatch):
+    hub_server.drip_seconds = 0.01
+    monkeypatch.setattr(hub_module, "LOOK_UP_SECONDS", 0.3)
+    began = time.monotonic()
+    with pytest.raises(HubUnreachableError, match="took longer than"):
+        Hub(hub_server.url).look_up(HUB_ID)
+    assert time.monotonic() - began < 3
+
+
 def test_no_hub_there():
     with pytest.raises(UserError, match="could not be reached from this machine"):
         Hub(f"http://127.0.0.1:{free_port()}").look_up(HUB_ID)
 
 
 def test_redirect_to_a_foreign_host_is_not_followed(hub_server, tmp_path):
-    hub_server.large_files_at = hub_server.files_url.replace("127.0.0.1", "localhost")
-    assert "localhost, which is no host of the hub" in refusal(
+    foreign = hub_server.url.replace("127.0.0.1", "localhost")
+    hub_server.large_files_at = foreign
+    assert f"{foreign}, which is no address of the hub" in refusal(
         hub_server, tmp_path / "m"
     )
     assert hub_server.bytes_served == 0
+
+
+def test_redirect_to_another_port_is_not_followed(hub_server, tmp_path):
+    hub_server.large_files_at = hub_server.foreign_url
+    assert f"{hub_server.foreign_url}, which is no address of the hub" in refusal(
+        hub_server, tmp_path / "m"
+    )
+    assert hub_server.bytes_served == 0
+
+
+@pytest.mark.parametrize("location", ["http://[", "https://huggingface.co:99999"])
+def test_redirect_that_cannot_be_read_is_refused_in_words(
+    hub_server, tmp_path, location
+):
+    hub_server.large_files_at = location
+    assert "an address that cannot be read" in refusal(hub_server, tmp_path / "m")
 
 
 @pytest.mark.parametrize(
@@ -260,10 +330,32 @@ def test_redirect_to_a_foreign_host_is_not_followed(hub_server, tmp_path):
         ("https://huggingface.co@evil.org/x", False),
         ("http://169.254.169.254/latest", False),
         ("file:///etc/passwd", False),
+        ("https://huggingface.co:443/x", True),
+        ("https://evil.example\\@huggingface.co/x", False),
+        ("https://huggingface.co\\@evil.example/x", False),
+        ("https://user:word@huggingface.co/x", False),
+        ("https://evil.example;.hf.co/x", False),
+        ("https://evil.example%5c.hf.co/x", False),
+        (f"https://{'a' * 64}.hf.co/x", False),
+        ("https://[::1", False),
+        ("https://huggingface.co:99999/x", False),
     ],
 )
 def test_hosts_that_a_redirect_may_lead_to(url, allowed):
     assert is_hub_address(url, "https://huggingface.co") is allowed
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("http://hub.local:8080/x", True),
+        ("http://hub.local/x", False),
+        ("http://hub.local:6379/x", False),
+        ("https://hub.local:8080/x", False),
+    ],
+)
+def test_redirect_to_the_endpoints_own_host_keeps_the_port(url, allowed):
+    assert is_hub_address(url, "http://hub.local:8080") is allowed
 
 
 def test_model_larger_than_the_disk_is_refused_before_its_weights(hub_server, tmp_path):

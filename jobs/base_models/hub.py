@@ -6,24 +6,39 @@ alone, never to the hosts that its files lie on.
 
 import json
 import re
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 import requests
+import urllib3
 from requests.auth import AuthBase
 
 from finetune_site.errors import UserError
-from jobs.base_models.model_folder import INDEX, NOT_STATED, WEIGHTS, check_config
+from jobs.base_models.model_folder import (
+    INDEX,
+    NOT_STATED,
+    WEIGHTS,
+    check_config,
+    printable,
+)
 
 # Where that hub and its files are; also their subdomains.
 HUB_HOSTS = ("huggingface.co", "hf.co")
+HOST = re.compile(r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+")
+PORTS = {"http": 80, "https": 443}
 HUB_ID = re.compile(r"(?:[\w-][\w.-]{0,95}/)?[\w-][\w.-]{0,95}", re.ASCII)
 # To connect, and to wait for the next bytes, in seconds.
 TIMEOUT = (4.0, 10.0)
+# A page waits for a look-up, so it ends even if bytes keep coming, one by one.
+LOOK_UP_SECONDS = 20.0
 MAX_REDIRECTS = 5
 MAX_ANSWER_BYTES = 16_000_000
+# Larger is no model, nor a number that the database takes.
+MAX_MODEL_BYTES = 10**18
 PIECE_BYTES = 64 * 1024
 
 SMALL_FILES = re.compile(
@@ -32,6 +47,11 @@ SMALL_FILES = re.compile(
 )
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 DIGEST = {"sha256": re.compile("[0-9a-f]{64}"), "git-sha1": re.compile("[0-9a-f]{40}")}
+
+UNREADABLE_ADDRESS = (
+    "The model hub sent this site on to an address that cannot be read, so nothing was "
+    "fetched from there. Check FINETUNE_HUB_ENDPOINT."
+)
 
 
 class HubUnreachableError(UserError):
@@ -71,14 +91,14 @@ class Hub:
 
     def look_up(self, hub_id: str) -> HubModel:
         """The newest commit of a model that can be trained. UserError says why not."""
+        deadline = time.monotonic() + LOOK_UP_SECONDS
         url = f"{self.endpoint}/api/models/{quote(hub_id)}/revision/main?blobs=true"
-        about = self._json(url, hub_id)
-        revision = str(about.get("sha", ""))
-        if not re.fullmatch("[0-9a-f]{7,64}", revision):
-            raise UserError(self._odd_answer())
-        files = choose_files(about.get("siblings") or [])
-        check_config(self._json(self.address(hub_id, revision, "config.json"), hub_id))
-        return HubModel(hub_id, revision, licence_of(about), tuple(files))
+        model = self._described(hub_id, self._json(url, hub_id, deadline))
+        url = self.address(hub_id, model.revision, "config.json")
+        config = self._json(url, hub_id, deadline)
+        with self._shape_checked():
+            check_config(config)
+        return model
 
     def read(self, model: HubModel, file: HubFile, start: int) -> "Content":
         """The file's bytes from `start` on, if the hub gives ranges; else all."""
@@ -94,15 +114,38 @@ class Hub:
         """Where people read about a model and accept its licence."""
         return f"{self.endpoint}/{quote(hub_id)}"
 
-    def _json(self, url: str, hub_id: str) -> dict[str, Any]:
+    def _described(self, hub_id: str, about: dict[str, Any]) -> HubModel:
+        revision = str(about.get("sha", ""))
+        with self._shape_checked():
+            files = tuple(choose_files(about.get("siblings") or []))
+            model = HubModel(hub_id, revision, licence_of(about), files)
+        known = re.fullmatch("[0-9a-f]{7,64}", revision)
+        if not known or model.num_bytes > MAX_MODEL_BYTES:
+            raise UserError(self._odd_answer())
+        return model
+
+    @contextmanager
+    def _shape_checked(self) -> Iterator[None]:
+        """What reads an answer meets whatever a server may send."""
+        try:
+            yield
+        except (AttributeError, IndexError, KeyError, TypeError, RecursionError):
+            raise UserError(self._odd_answer()) from None
+
+    def _json(self, url: str, hub_id: str, deadline: float) -> dict[str, Any]:
         content = bytearray()
         for piece in Content(self._get(url, hub_id, {}), 0):
             content += piece
             if len(content) > MAX_ANSWER_BYTES:
                 raise UserError(self._odd_answer())
+            if time.monotonic() > deadline:
+                raise HubUnreachableError(
+                    f"The model hub took longer than {LOOK_UP_SECONDS:.0f} seconds to "
+                    "answer. Try again in a few minutes."
+                )
         try:
             answer = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             raise UserError(self._odd_answer())
@@ -114,15 +157,24 @@ class Hub:
             if not response.is_redirect:
                 self._check_answer(response, hub_id)
                 return response
-            url = urljoin(url, response.headers["location"])
             response.close()
-            if not is_hub_address(url, self.endpoint):
-                raise UserError(
-                    f"The model hub sent this site on to {urlsplit(url).hostname}, "
-                    "which is no host of the hub, so nothing was fetched from there. "
-                    "Check FINETUNE_HUB_ENDPOINT."
-                )
+            url = self._sent_on(url, response.headers["location"])
         raise UserError("The model hub sent this site around in circles. Try again.")
+
+    def _sent_on(self, url: str, location: str) -> str:
+        """Where a redirect leads, if it may."""
+        try:
+            url = urljoin(url, location)
+            to = urlsplit(sent_address(url))
+        except ValueError:
+            raise UserError(UNREADABLE_ADDRESS) from None
+        if not is_hub_address(url, self.endpoint):
+            raise UserError(
+                f"The model hub sent this site on to {to.scheme}://{to.netloc}, which "
+                "is no address of the hub, so nothing was fetched from there. Check "
+                "FINETUNE_HUB_ENDPOINT."
+            )
+        return url
 
     def _get_once(self, url: str, headers: dict[str, str]) -> requests.Response:
         try:
@@ -143,6 +195,9 @@ class Hub:
             raise UserError(
                 f"The model hub cannot be asked ({error}). Check FINETUNE_HUB_ENDPOINT."
             ) from None
+        except ValueError:
+            # requests looks at where a redirect leads even if it is not to follow it.
+            raise UserError(UNREADABLE_ADDRESS) from None
 
     def _check_answer(self, response: requests.Response, hub_id: str) -> None:
         status, code = response.status_code, response.headers.get("X-Error-Code", "")
@@ -210,11 +265,15 @@ class Content:
         self.start = start
 
     def __iter__(self) -> Iterator[bytes]:
-        """Raises HubUnreachableError when the connection breaks off."""
+        """Raises HubUnreachableError when the connection breaks off.
+
+        What has come is given on at once, however little: whoever reads has a clock.
+        """
         try:
             with self.response:
-                yield from self.response.iter_content(PIECE_BYTES)
-        except requests.RequestException:
+                while piece := self.response.raw.read1(PIECE_BYTES, True):
+                    yield piece
+        except urllib3.exceptions.HTTPError:
             raise HubUnreachableError(
                 "The connection to the model hub broke off. What has come is kept: "
                 "resume the download."
@@ -222,13 +281,34 @@ class Content:
 
 
 def is_hub_address(url: str, endpoint: str) -> bool:
-    """Whether a redirect may lead there: the endpoint's host, or the known hub's."""
-    to, own = urlsplit(url), urlsplit(endpoint)
-    host = to.hostname or ""
-    if (to.scheme, host) == (own.scheme, own.hostname):
+    """Whether a redirect may lead there: the endpoint's origin, or the hub's hosts.
+
+    It is the address as it will be sent that counts.
+    """
+    try:
+        sent = sent_address(url)
+        scheme, host, port = _origin(sent)
+    except ValueError:
+        return False
+    if "\\" in url or "@" in urlsplit(sent).netloc:
+        return False
+    if (scheme, host, port) == _origin(endpoint):
         return True
     of_hub = host in HUB_HOSTS or host.endswith(tuple(f".{one}" for one in HUB_HOSTS))
-    return to.scheme == "https" and of_hub
+    return scheme == "https" and of_hub and bool(HOST.fullmatch(host))
+
+
+def sent_address(url: str) -> str:
+    """What requests makes of an address: it reads odd ones differently from urlsplit.
+
+    Raises ValueError for what is no address.
+    """
+    return requests.Request("GET", url).prepare().url or ""
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or PORTS.get(parts.scheme)
 
 
 def choose_files(siblings: list[dict[str, Any]]) -> list[HubFile]:
@@ -274,4 +354,4 @@ def licence_of(about: dict[str, Any]) -> str:
     licence = card.get("license_name") or card.get("license") or NOT_STATED
     if isinstance(licence, list):
         licence = ", ".join(map(str, licence))
-    return str(licence)[:200]
+    return printable(str(licence))[:200]
