@@ -27,6 +27,11 @@ from tests import factories
 from tests.training import ROOT, TINY, make_run, of_type, train, train_with
 from tests.watching import watch
 
+ODD_CONFIGS = [
+    {"model_type": "mamba", "hidden_size": 8, "num_hidden_layers": 2},
+    {"model_type": "gemma3n", "text_config": {"intermediate_size": [64, 32]}},
+    {},
+]
 ONE_ROW = Numerics(threads=1, dtype="float32", compile=True, micro_batch=1)
 
 
@@ -227,3 +232,12 @@ def test_a_job_that_is_killed_for_its_memory_ends_with_less(db, stand_in):
     _, change = finish(long_row, max_tokens=2048, batch_size=1)
     assert change["checkpointing"]
     assert "ended without saying why" in change["message"]
+
+
+@pytest.mark.parametrize("config", ODD_CONFIGS)
+def test_an_estimate_is_made_for_any_architecture(config, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    parts = memory_parts(
+        tmp_path, method="full", tokens_at_once=64, max_tokens=32, learned_share=0.5
+    )
+    assert parts["activations"] > 0

@@ -118,6 +118,8 @@ def test_unpacked_rows_hold_one_piece_each():
         ({"model_type": "gemma3_text", "layer_types": ["sliding_attention"]}, False),
         ({"model_type": "mamba"}, True),
         ({"layer_types": ["linear_attention", "full_attention"]}, True),
+        ({"text_config": {"layer_types": ["linear_attention"]}}, True),
+        ({"model_type": "sees", "text_config": {"model_type": "llama"}}, False),
     ],
 )
 def test_models_whose_state_crosses_borders_are_recognised(config, crosses, tmp_path):

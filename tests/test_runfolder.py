@@ -52,7 +52,17 @@ def test_an_unknown_setting_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("completions_every", -1), ("learning_rate_scale", 0)],
+    [
+        ("epochs", 0),
+        ("completions_every", -1),
+        ("learning_rate_scale", 0),
+        ("base_learning_rate", -1.0),
+        ("clip", 0.0),
+        ("warmup", 3.0),
+        ("schedule", "cosin"),
+        ("precision", "fp8"),
+        ("early_stop", 2),
+    ],
 )
 def test_a_setting_out_of_range_is_named(name, value):
     with pytest.raises(SpecError, match=name):

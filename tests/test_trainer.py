@@ -14,7 +14,7 @@ import pytest
 from jobs.trainer.events import read_events
 from jobs.trainer.plan import make_plan
 from jobs.trainer.runfolder import Control
-from jobs.trainer.spec import ModelSource, Spec
+from jobs.trainer.spec import Lora, ModelSource, Spec
 from jobs.trainer.watch import is_stalled
 from tests.training import (
     RIDDLES,
@@ -312,3 +312,35 @@ def test_killed_at_20_random_steps_equals_undisturbed(tmp_path):
     events = read_events(run.events)[0]
     assert without_clocks(events) == without_clocks(undisturbed)
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+
+
+def test_two_trainers_do_not_share_a_run_folder(tmp_path):
+    run = make_run(tmp_path / "run", **LONG)
+    first = start_trainer(run)
+    wait_for_step(run, 1)
+    second = start_trainer(run)
+    assert second.wait() == 1
+    first.terminate()
+    assert first.wait() == 0
+    seqs = [event["seq"] for event in read_events(run.events)[0]]
+    assert seqs == list(range(1, len(seqs) + 1))
+
+
+def test_rows_longer_than_the_model_reads_are_refused(tmp_path):
+    events = train(make_run(tmp_path / "run", max_tokens=4096))
+    assert events[-1]["status"] == "failed"
+    assert "2,048" in events[-1]["message"]
+
+
+def test_a_validation_dataset_that_measures_nothing_is_refused(tmp_path):
+    nothing = [[("Only read.", 0.0)]]
+    events = train(make_run(tmp_path / "run", validation=nothing))
+    assert events[-1]["status"] == "failed"
+    assert "validation dataset" in events[-1]["message"]
+
+
+def test_an_adapter_for_layers_that_are_not_there_is_refused(tmp_path):
+    lora = Lora(target_modules=("elbow",))
+    events = train(make_run(tmp_path / "run", method="lora", lora=lora))
+    assert events[-1]["status"] == "failed"
+    assert "elbow" in events[-1]["message"]

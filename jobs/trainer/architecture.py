@@ -26,6 +26,8 @@ CARRYING_MODELS = {
     "zamba2",
 }
 
+# The names that architectures give to the length of a row.
+CONTEXTS = ("max_position_embeddings", "n_positions")
 # Architectures known to take the short way (shortcuts.py). Others may as well: for
 # them a trial finds out, which needs the model itself.
 SHORT_WAY_MODELS = {"llama", "olmo2", "qwen2", "qwen3"}
@@ -36,19 +38,36 @@ def crosses_borders(model_folder: Path) -> bool:
 
     Such a model is trained with every example in a row of its own.
     """
-    config = _config(model_folder)
+    config = read_config(model_folder)
+    # A model that also sees or hears describes the part that reads text by itself.
+    return any(_carries(part) for part in (config, text_config(config)))
+
+
+def _carries(config: dict[str, Any]) -> bool:
     layers = set(config.get("layer_types") or ())
     return config.get("model_type") in CARRYING_MODELS or bool(layers & CARRYING_LAYERS)
 
 
+def context_length(model_folder: Path) -> int | None:
+    """How many tokens a row may have; None where the files name no limit."""
+    config = text_config(read_config(model_folder))
+    lengths = (config.get(name) for name in CONTEXTS)
+    return next((length for length in lengths if isinstance(length, int)), None)
+
+
 def takes_short_way(model_folder: Path) -> bool:
     """Whether it is certain, from the files alone, that logits are made in parts."""
-    config = _config(model_folder)
+    config = read_config(model_folder)
     if config.get("model_type") not in SHORT_WAY_MODELS:
         return False
     return not config.get("attention_dropout") and not config.get("use_sliding_window")
 
 
-def _config(model_folder: Path) -> dict[str, Any]:
+def read_config(model_folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((model_folder / "config.json").read_bytes())
     return config
+
+
+def text_config(config: dict[str, Any]) -> dict[str, Any]:
+    part: dict[str, Any] = config.get("text_config", config)
+    return part

@@ -14,7 +14,7 @@ from jobs.trainer.runfolder import Numerics, RunFolder
 # Left free on the disk, for the database and everybody else.
 DISK_RESERVE_BYTES = 200_000_000
 # How a CPU allocation fails is said in words only.
-OUT_OF_MEMORY_WORDS = ("can't allocate memory", "not enough memory")
+OUT_OF_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "bad_alloc")
 
 
 class Trouble(Exception):
@@ -59,7 +59,10 @@ def say_less_memory(
         step=step,
         micro_batch=numerics.micro_batch,
         checkpointing=numerics.checkpointing,
-        message=f"{why} The job goes on with {less_memory_words(numerics)}.",
+        message=(
+            f"{why} The job goes back to its last checkpoint, and on from there with "
+            f"{less_memory_words(numerics)}."
+        ),
     )
 
 
@@ -88,7 +91,8 @@ def halve_rate(
         raise Trouble(
             f"The loss became {loss} at step {step:,}, also with half the learning "
             "rate. Start again from the last snapshot with a learning-rate scale of a "
-            "tenth, and look for broken examples in the dataset."
+            "tenth, and look for broken examples in the dataset. If it is so from the "
+            "first step on, the weights that the job starts from may be broken."
         )
     events.write(
         "autopilot",

@@ -2,12 +2,11 @@
 comes to need less.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jobs.trainer.architecture import takes_short_way
+from jobs.trainer.architecture import read_config, takes_short_way, text_config
 from jobs.trainer.runfolder import Numerics
 from jobs.trainer.weights_file import num_parameters
 
@@ -48,14 +47,13 @@ def memory_parts(
     `tokens_at_once` go through the model together, in rows of `max_tokens`;
     `learned_share` of them need logits.
     """
-    config: dict[str, Any] = json.loads((model_folder / "config.json").read_bytes())
-    config = config.get("text_config", config)
+    config = text_config(read_config(model_folder))
     parameters = num_parameters(model_folder)
     trained = int(parameters * LORA_SHARE) if method == "lora" else parameters
-    hidden = config.get("hidden_size") or config["n_embd"]
-    layers = config.get("num_hidden_layers") or config["n_layer"]
-    feed_forward = config.get("intermediate_size") or 4 * hidden
-    heads = config.get("num_attention_heads") or config["n_head"]
+    hidden = _number(config, ("hidden_size", "n_embd", "d_model"), 1024)
+    layers = _number(config, ("num_hidden_layers", "n_layer", "n_layers"), 24)
+    feed_forward = _number(config, ("intermediate_size", "d_ff"), 4 * hidden)
+    heads = _number(config, ("num_attention_heads", "n_head", "n_heads"), 0)
     kept = KEPT_HIDDEN * hidden + KEPT_FEED_FORWARD * feed_forward
     kept += heads * min(max_tokens, SHORT_LENGTH)
     numbers = {
@@ -65,13 +63,27 @@ def memory_parts(
         "activations": int(tokens_at_once * layers * kept * TAKEN_SHARE[method]),
         "logits": _logits(
             int(tokens_at_once * learned_share),
-            vocabulary=config["vocab_size"],
+            vocabulary=_number(config, ("vocab_size",), 150_000),
             hidden=hidden,
             in_parts=takes_short_way(model_folder),
         ),
     }
     sizes = {name: number * FLOAT_BYTES for name, number in numbers.items()}
     return {"program": PROGRAM_BYTES, **sizes}
+
+
+def _number(config: dict[str, Any], names: tuple[str, ...], usual: int) -> int:
+    """By the name that the architecture gives it; a usual one where it has another.
+
+    An architecture whose layers differ has a number for each: the largest counts.
+    """
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, list):
+            value = max(value, default=None)
+        if isinstance(value, int) and value:
+            return value
+    return usual
 
 
 def _logits(learned: int, *, vocabulary: int, hidden: int, in_parts: bool) -> int:

@@ -63,16 +63,20 @@ def add_lora(model: nn.Module, lora: Lora) -> nn.Module:
     """Freeze the model and lay a fresh adapter over it; its start changes nothing."""
     from peft import LoraConfig, get_peft_model
 
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=list(lora.target_modules) or "all-linear",
-            task_type="CAUSAL_LM",
-        ),
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules) or "all-linear",
+        task_type="CAUSAL_LM",
     )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise ModelError(
+            f"LoRA does not fit this model as it is set: {error}. Train all weights, "
+            "or name other target modules"
+        ) from None
 
 
 def merge_adapter(model: Any) -> nn.Module:

@@ -1,9 +1,11 @@
 """[torch] What a job starts from: its data, its model, its numerics."""
 
 import math
+from pathlib import Path
 
 from torch import nn
 
+from jobs.trainer.architecture import context_length
 from jobs.trainer.batches import MicroBatch, micro_batches
 from jobs.trainer.model import add_lora, is_adapted, load_model, merge_adapter
 from jobs.trainer.numerics import checkpoint_layers, compile_layers
@@ -13,7 +15,7 @@ from jobs.trainer.ranks import Ranks
 from jobs.trainer.runfolder import Numerics
 from jobs.trainer.sharding import Learner, evenly_many, mesh_of, sharded, warm_up
 from jobs.trainer.shortcuts import allow_shortcuts
-from jobs.trainer.spec import DataSource, Spec
+from jobs.trainer.spec import DataSource, Spec, SpecError
 from jobs.trainer.token_cache import TokenCache
 
 # Validation over more rows than this says nothing new and costs training time.
@@ -37,6 +39,11 @@ def validation_batches(
     if spec.validation is None:
         return []
     cache, packing = open_data(spec.validation, spec, ranks)
+    if not cache.facts.learned_targets:
+        raise SpecError(
+            "Every loss weight in the validation dataset is 0, so there is nothing to "
+            "measure. Give parts of it a weight above 0, or train without it."
+        )
     order = row_order(packing.num_rows, spec.seed, epoch=0)
     rows = order[:MAX_VALIDATION_ROWS].tolist()
     batches = batches_for(ranks, numerics, cache, packing, rows)
@@ -63,6 +70,12 @@ def batches_for(
 
 def model_to_train(spec: Spec) -> nn.Module:
     """Full: all weights, with an adapter merged in. LoRA: an adapter, old or new."""
+    context = context_length(Path(spec.model.path))
+    if context and spec.max_tokens > context:
+        raise SpecError(
+            f"max_tokens is {spec.max_tokens:,}, and {spec.model.base_model} reads at "
+            f"most {context:,} tokens"
+        )
     wants_lora = spec.method == "lora"
     model = load_model(spec.model, trainable_adapter=wants_lora)
     if wants_lora and not is_adapted(model):

@@ -1,6 +1,7 @@
 """[torch] A job from start to end: the optimiser steps and all that comes with them."""
 
 import gc
+import logging
 import math
 import os
 import resource
@@ -40,6 +41,10 @@ from jobs.trainer.watch import Watch
 from jobs.trainer.wishes import read_wish
 
 FINAL = {"succeeded", "failed", "cancelled"}
+# The descriptor of the lock that a launcher has taken and passed on.
+LOCK_FD = "FINETUNE_LOCK_FD"
+
+logger = logging.getLogger(__name__)
 
 
 def run(path: Path) -> int:
@@ -51,6 +56,20 @@ def run(path: Path) -> int:
     folder = RunFolder(path)
     if not is_first():
         return _run_along(folder)
+    if LOCK_FD in os.environ:
+        # Whoever started this process holds it, through this process too.
+        return _run_locked(folder)
+    lock = folder.take_lock()
+    if lock is None:
+        logger.error("Another trainer is at work in %s", path)
+        return 1
+    try:
+        return _run_locked(folder)
+    finally:
+        os.close(lock)
+
+
+def _run_locked(folder: RunFolder) -> int:
     events = EventWriter(folder.events)
     told_to_leave = Event()
     signal.signal(signal.SIGTERM, lambda *_: told_to_leave.set())

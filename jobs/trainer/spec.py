@@ -15,6 +15,13 @@ NEVER_AT_ZERO = (
     "validation_every",
     "early_stop",
 )
+ABOVE_ZERO = ("base_learning_rate", "clip", "checkpoint_seconds")
+CHOICES = {
+    "method": ("full", "lora"),
+    "schedule": ("cosine", "linear", "constant"),
+    "precision": ("auto", "float32", "bfloat16"),
+    "sharding": ("auto", "never", "always"),
+}
 
 
 class SpecError(ValueError):
@@ -114,6 +121,23 @@ class Spec:
         for name in NEVER_AT_ZERO:
             if getattr(self, name) < 0:
                 raise SpecError(f"{name} is {getattr(self, name)}; 0 means never")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise SpecError(
+                    f"{name} is {getattr(self, name)!r}; it must be one of "
+                    f"{', '.join(known)}"
+                )
+        for name in ABOVE_ZERO:
+            if not getattr(self, name) > 0:
+                raise SpecError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not 0 <= self.warmup <= 1:
+            raise SpecError(f"warmup is {self.warmup}; it is a share, from 0 to 1")
+        if self.lora.rank < 1:
+            raise SpecError(f"lora.rank is {self.lora.rank}; it must be 1 or more")
+        if self.early_stop and not (self.validation and self.snapshots_every):
+            raise SpecError(
+                "early_stop needs a validation dataset, and snapshots_every above 0"
+            )
         if not 0 < self.learning_rate_scale <= 100:
             raise SpecError(
                 f"learning_rate_scale is {self.learning_rate_scale}; "
