@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from jobs.trainer.encoding import load_tokenizer
 from jobs.trainer.generation import (
@@ -181,3 +181,22 @@ def test_stop_scanner_takes_the_earliest_stop():
     assert scanner.push("a first second") == "a "
     assert scanner.found
     assert scanner.flush() == ""
+
+
+@pytest.mark.parametrize("kind", ["mamba", "lfm2"])
+def test_a_model_that_carries_a_state_answers_too(kind, tokenizer, prompts):
+    torch.manual_seed(4)
+    config = CONFIG_MAPPING[kind](
+        vocab_size=4096,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        state_size=8,
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    sampling = Sampling(temperature=0, max_tokens=6)
+    answers = complete(model, tokenizer, prompts, sampling, NO_END)
+    expected = [naive(model, ids, 6) for ids in prompts]
+    assert [answer.token_ids for answer in answers] == expected

@@ -8,8 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, MambaConfig
 
 from jobs.trainer.events import read_events
 from jobs.trainer.plan import make_plan
@@ -344,3 +347,25 @@ def test_an_adapter_for_layers_that_are_not_there_is_refused(tmp_path):
     events = train(make_run(tmp_path / "run", method="lora", lora=lora))
     assert events[-1]["status"] == "failed"
     assert "elbow" in events[-1]["message"]
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_state_space_model_is_trained_with_all_that_comes_with_it(method, tmp_path):
+    torch.manual_seed(5)
+    config = MambaConfig(
+        vocab_size=4096,
+        hidden_size=32,
+        state_size=8,
+        num_hidden_layers=2,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    folder = tmp_path / "mamba"
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    shutil.copyfile(Path(TINY.path) / "tokenizer.json", folder / "tokenizer.json")
+    model = ModelSource(base_model="mamba", path=str(folder))
+    events = train(make_run(tmp_path / "run", model=model, method=method))
+    assert of_type(events, "status")[-1]["status"] == "succeeded"
+    assert len(of_type(events, "step")) == len(RIDDLES)
+    assert of_type(events, "completion")

@@ -10,12 +10,15 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from jobs.trainer.architecture import CONTEXTS
 from jobs.trainer.kv_cache import new_cache, selected, stacked
 from jobs.trainer.text_pieces import StopScanner, TextDecoder
 from jobs.trainer.token_choice import draw, likeliest
 
 FinishReason = Literal["stop", "length"]
 
+# For an architecture that names no limit.
+NO_LIMIT = 1_000_000
 # Long prompts go through the model in parts, so that others need not wait for them.
 PREFILL_TOKENS = 512
 
@@ -149,12 +152,12 @@ class Row:
         self.decoder = TextDecoder(self.tokenizer, prompt)
         self.num_left = max_tokens
         self.prompt_cut = prompt_cut
-        self.token = prompt[-1]
+        self.tokens = list(prompt)
         self.unshown: list[int] = []
 
     def take(self, token: int, end_id: int) -> Piece | None:
         """The next token is chosen: its piece, unless its text has to wait."""
-        self.token = token
+        self.tokens.append(token)
         self.num_left -= 1
         if token == end_id:
             return self._piece(self.scanner.flush(), "stop")
@@ -190,6 +193,9 @@ class Prefill:
     @torch.inference_mode()
     def advance(self) -> bool:
         """Reads the next part; True once all is read."""
+        if carries_state(self.model):
+            self.logits = reread(self.model, self.rows[0])
+            return True
         end = min(self.num_read + PREFILL_TOKENS, len(self.prompt))
         device = self.model.device
         part = torch.tensor([self.prompt[self.num_read : end]], device=device)
@@ -230,7 +236,8 @@ class Batch:
         if prefill.logits is None:
             raise RuntimeError("the prompt has not been read")
         logits = prefill.logits.expand(len(prefill.rows), -1)
-        self.cache = stacked(self.cache, prefill.cache, len(prefill.rows))
+        if not carries_state(self.model):
+            self.cache = stacked(self.cache, prefill.cache, len(prefill.rows))
         self.rows = self.rows + prefill.rows
         self.lengths = self.lengths + [len(prefill.prompt)] * len(prefill.rows)
         return self._take(prefill.rows, logits)
@@ -238,9 +245,14 @@ class Batch:
     @torch.inference_mode()
     def step(self) -> list[Piece]:
         """One more token for every row."""
+        if carries_state(self.model):
+            logits = torch.cat([reread(self.model, row) for row in self.rows])
+            return self._take(self.rows, logits)
         device = self.model.device
         output = self.model(
-            input_ids=torch.tensor([[row.token] for row in self.rows], device=device),
+            input_ids=torch.tensor(
+                [row.tokens[-1:] for row in self.rows], device=device
+            ),
             position_ids=torch.tensor([[n] for n in self.lengths], device=device),
             attention_mask=self._mask(),
             past_key_values=self.cache,
@@ -256,9 +268,10 @@ class Batch:
             return
         self.rows = [self.rows[place] for place in kept]
         self.lengths = [self.lengths[place] for place in kept]
-        self.cache = (
-            selected(self.cache, kept, max(self.lengths)) if kept else new_cache()
-        )
+        if not kept:
+            self.cache = new_cache()
+        elif not carries_state(self.model):
+            self.cache = selected(self.cache, kept, max(self.lengths))
 
     def _mask(self) -> Tensor | None:
         """1 where a row has a token, 0 where it is padded. None: no row is padded."""
@@ -280,9 +293,28 @@ class Batch:
         return pieces
 
 
+def carries_state(model: Any) -> bool:
+    """Whether it remembers by other means than keys and values, which alone can be
+    kept for rows that come and go.
+    """
+    return bool(getattr(model, "_is_stateful", False))
+
+
+@torch.inference_mode()
+def reread(model: Any, row: Row) -> Tensor:
+    """(1, vocabulary) for a row's next token, from all of its tokens: slow, and right
+    for any architecture.
+    """
+    tokens = torch.tensor([row.tokens], device=model.device)
+    logits: Tensor = model(input_ids=tokens, use_cache=False).logits[:, -1]
+    return logits
+
+
 def context_length(model: Any) -> int:
     """How many tokens the model can read and write in all."""
-    return int(model.config.max_position_embeddings)
+    config = model.config.get_text_config()
+    lengths = (getattr(config, name, None) for name in CONTEXTS)
+    return next((int(length) for length in lengths if length), NO_LIMIT)
 
 
 def fit(prompt: Sequence[int], max_tokens: int, context: int) -> tuple[list[int], int]:

@@ -67,7 +67,7 @@ def add_lora(model: nn.Module, lora: Lora) -> nn.Module:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules) or "all-linear",
+        target_modules=list(lora.target_modules) or _usual_targets(model),
         task_type="CAUSAL_LM",
     )
     try:
@@ -77,6 +77,20 @@ def add_lora(model: nn.Module, lora: Lora) -> nn.Module:
             f"LoRA does not fit this model as it is set: {error}. Train all weights, "
             "or name other target modules"
         ) from None
+
+
+def _usual_targets(model: nn.Module) -> str | list[str]:
+    """All linear layers but the output layer.
+
+    State-space layers read the weights of their `out_proj` around an adapter, which
+    would change nothing there: PEFT refuses it.
+    """
+    if not getattr(model, "_is_stateful", False):
+        return "all-linear"
+    linear = (name for name, part in model.named_modules() if type(part) is nn.Linear)
+    return sorted(
+        {name.rsplit(".", 1)[-1] for name in linear} - {"out_proj", "lm_head"}
+    )
 
 
 def merge_adapter(model: Any) -> nn.Module:
