@@ -96,3 +96,11 @@ def pytest_runtest_makereport(item):
         report.outcome = "failed"
         report.longrepr = f"skipped, although REQUIRE_BROWSER=1: {report.longrepr}"
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Browser tests last: beside Playwright's event loop Django's test client, which
+    runs asynchronous views in a loop of its own, can do nothing.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
