@@ -203,11 +203,11 @@ os._exit(run(folder))
 """
 
 
-def finish(examples, **settings):
-    """A job of one step, when it has succeeded, and its first autopilot event."""
+def finish(examples, epochs=1, **settings):
+    """A job of a step an epoch, once it has succeeded; its first autopilot event."""
     job = factories.make_job(
         factories.make_dataset(examples=examples),
-        epochs=1,
+        epochs=epochs,
         prompts=[],
         completions_every=0,
         snapshots_every=0,
@@ -229,7 +229,8 @@ def test_a_job_whose_allocations_fail_ends_with_fewer_rows_at_a_time(db, stand_i
 def test_a_job_that_is_killed_for_its_memory_ends_with_less(db, stand_in):
     stand_in(READY + KILLED)
     long_row = [[(" the cat sat on the mat" * 330, 1.0)]]
-    _, change = finish(long_row, max_tokens=2048, batch_size=1)
+    # Several steps, for the guard may look away at the height of one.
+    _, change = finish(long_row, epochs=4, max_tokens=2048, batch_size=1)
     assert change["checkpointing"]
     assert "ended without saying why" in change["message"]
 
