@@ -5,7 +5,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from jobs.trainer.attention import SHORT_LENGTH, attend, sort_pieces
+from jobs.trainer.attention import (
+    SHORT_LENGTH,
+    OtherAttentionError,
+    attend,
+    sort_pieces,
+)
 
 SIZE = 8
 
@@ -60,5 +65,5 @@ def test_outputs_and_gradients_are_those_under_a_mask(lengths, num_key_heads):
 def test_other_kinds_of_attention_are_refused(asked):
     states = random_states(4, 2, 2)
     pieces = sort_pieces(np.array([0]), np.array([4]))
-    with pytest.raises(NotImplementedError, match=asked):
+    with pytest.raises(OtherAttentionError, match=asked):
         attend(None, *states, None, pieces=pieces, scaling=1.0, **{asked: 1})

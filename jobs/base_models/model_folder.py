@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from finetune_site.errors import UserError
+from jobs.trainer.architecture import named_context, text_config
 from jobs.trainer.encoding import end_of_text_id, load_tokenizer
 from jobs.trainer.weights_file import PICKLE_ENDINGS, num_parameters
 
@@ -25,7 +26,6 @@ SIZES = (
     ("num_hidden_layers", "n_layer"),
     ("vocab_size",),
 )
-CONTEXTS = ("max_position_embeddings", "n_positions", "seq_length")
 # For a model that does not say how much it reads.
 USUAL_CONTEXT = 2048
 MAX_CARD_CHARACTERS = 100_000
@@ -53,7 +53,7 @@ def read_facts(folder: Path) -> FolderFacts:
     _check_tokenizer(folder)
     return FolderFacts(
         parameters=num_parameters(folder),
-        context=_context(config),
+        context=named_context(config) or USUAL_CONTEXT,
         licence=_licence(folder),
         architecture=printable(config["architectures"][0]),
     )
@@ -94,7 +94,7 @@ def check_config(config: Config) -> None:
             "trained here. Choose a causal language model."
         )
     for known_as in SIZES:
-        if not any(isinstance(_text(config).get(name), int) for name in known_as):
+        if not any(isinstance(text_config(config).get(name), int) for name in known_as):
             raise UserError(
                 f"Its config.json does not say {known_as[0]}. Choose another model."
             )
@@ -137,12 +137,6 @@ def _read_config(folder: Path) -> Config:
     if not isinstance(config, dict):
         raise UserError("Its config.json is no JSON object. Copy the file again.")
     return config
-
-
-def _text(config: Config) -> Config:
-    """The part on text, where a configuration has several."""
-    part = config.get("text_config")
-    return part if isinstance(part, dict) else config
 
 
 def _check_endings(folder: Path) -> None:
@@ -213,11 +207,6 @@ def _check_tokenizer(folder: Path) -> None:
             "It does not say which token ends a text. Add eos_token_id to its "
             "config.json."
         ) from None
-
-
-def _context(config: Config) -> int:
-    sizes = (_text(config).get(name) for name in CONTEXTS)
-    return next((size for size in sizes if isinstance(size, int)), USUAL_CONTEXT)
 
 
 def _licence(folder: Path) -> str:

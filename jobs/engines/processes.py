@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 from django.conf import settings
 
+from jobs.trainer.runfolder import LOCK_FD
+
 # Secrets are none of the trainer's business.
 HIDDEN = {"SECRET_KEY", "DATABASE_URL", "FINETUNE_LIFELINE_FD"}
 ENVIRONMENT = {
@@ -43,7 +45,7 @@ def spawn_trainer(folder: Path, lock: int, log: Path) -> int:
         child = subprocess.Popen(
             trainer_argv(folder),
             cwd=settings.BASE_DIR,
-            env={**environment, **ENVIRONMENT, "FINETUNE_LOCK_FD": str(lock)},
+            env={**environment, **ENVIRONMENT, LOCK_FD: str(lock)},
             pass_fds=(lock,),
             stdin=subprocess.DEVNULL,
             stdout=stderr,

@@ -27,7 +27,7 @@ CARRYING_MODELS = {
 }
 
 # The names that architectures give to the length of a row.
-CONTEXTS = ("max_position_embeddings", "n_positions")
+CONTEXTS = ("max_position_embeddings", "n_positions", "seq_length")
 # Architectures known to take the short way (shortcuts.py). Others may as well: for
 # them a trial finds out, which needs the model itself.
 SHORT_WAY_MODELS = {"llama", "olmo2", "qwen2", "qwen3"}
@@ -50,8 +50,11 @@ def _carries(config: dict[str, Any]) -> bool:
 
 def context_length(model_folder: Path) -> int | None:
     """How many tokens a row may have; None where the files name no limit."""
-    config = text_config(read_config(model_folder))
-    lengths = (config.get(name) for name in CONTEXTS)
+    return named_context(read_config(model_folder))
+
+
+def named_context(config: dict[str, Any]) -> int | None:
+    lengths = (text_config(config).get(name) for name in CONTEXTS)
     return next((length for length in lengths if isinstance(length, int)), None)
 
 
@@ -69,5 +72,6 @@ def read_config(model_folder: Path) -> dict[str, Any]:
 
 
 def text_config(config: dict[str, Any]) -> dict[str, Any]:
-    part: dict[str, Any] = config.get("text_config", config)
-    return part
+    """The part on text, where a configuration has several."""
+    part = config.get("text_config")
+    return part if isinstance(part, dict) else config

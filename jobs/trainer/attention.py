@@ -31,6 +31,10 @@ OTHER_ATTENTION = ("dropout", "sliding_window", "softcap", "s_aux", "position_bi
 Ints = npt.NDArray[np.int64]
 
 
+class OtherAttentionError(ValueError):
+    """A model needs more than plain causal attention, so it keeps its own."""
+
+
 @dataclass(frozen=True)
 class Bucket:
     """Pieces of about one length, padded at their ends to the longest."""
@@ -239,7 +243,7 @@ def attend(
         return result
     for name in OTHER_ATTENTION:
         if kwargs.get(name):
-            raise NotImplementedError(f"attention with {name}")
+            raise OtherAttentionError(f"the model asks for {name}")
     rows, num_heads, width, size = query.shape
     layout = pieces.layout(num_heads, key.shape[1])
     scaled = query * kwargs["scaling"]

@@ -35,14 +35,12 @@ from jobs.trainer.model import ModelError
 from jobs.trainer.numerics import choose_numerics
 from jobs.trainer.prepare import learner_of, open_data
 from jobs.trainer.ranks import FirstFailed, Ranks
-from jobs.trainer.runfolder import MemoryFull, Numerics, RunFolder
+from jobs.trainer.runfolder import LOCK_FD, MemoryFull, Numerics, RunFolder
 from jobs.trainer.spec import Spec, SpecError
 from jobs.trainer.watch import Watch
 from jobs.trainer.wishes import read_wish
 
 FINAL = {"succeeded", "failed", "cancelled"}
-# The descriptor of the lock that a launcher has taken and passed on.
-LOCK_FD = "FINETUNE_LOCK_FD"
 
 logger = logging.getLogger(__name__)
 

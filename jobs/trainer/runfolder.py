@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 Want = Literal["run", "pause", "stop"]
 
+# In the environment of a trainer: the open lock that its launcher passed on.
+LOCK_FD = "FINETUNE_LOCK_FD"
+
 # Tokens that go through the model at once, unless one row has more.
 MICRO_BATCH_TOKENS = 8192
 
