@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django_q.models import OrmQ
 
+from finetune_site.claims import ClaimLostError
 from finetune_site.errors import UserError
 from finetune_site.team.models import AuditEntry
 from jobs.base_models import download as downloading
@@ -190,7 +191,7 @@ def test_loser_of_a_claim_changes_nothing_more(added):
     start(added)
     lost = download_claims.Claim.take_next()
     ModelDownload.objects.update(claimed_at=timezone.now())
-    with pytest.raises(download_claims.ClaimLostError):
+    with pytest.raises(ClaimLostError):
         lost.update(bytes_done=5)
 
 

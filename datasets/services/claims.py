@@ -1,32 +1,20 @@
-"""The right to import a version, so that of several tasks only one does."""
+"""The right to import a version."""
 
-import time
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from datasets.models import DatasetVersion
+from finetune_site.claims import RowClaim
 
 CLAIM_SECONDS = 15
 PROGRESS_SECONDS = 0.5
 
 
-class ClaimLostError(Exception):
-    """Somebody else imports this version now, or it was deleted."""
-
-
-class Claim:
-    """The right to import a version, kept by renewing it.
-
-    `claimed_at` is the token: an update that finds another value has lost the claim.
-    """
-
+class Claim(RowClaim):
     def __init__(self, pk: int, at: datetime) -> None:
-        self.pk = pk
-        self.at = at
-        self._renewed = time.monotonic()
+        super().__init__(importing(), pk, at)
 
     @classmethod
     def take(cls, pk: int) -> "Claim | None":
@@ -35,23 +23,14 @@ class Claim:
         return cls(pk, now) if free.update(claimed_at=now, bytes_done=0) == 1 else None
 
     def report(self, bytes_done: int) -> None:
-        if time.monotonic() - self._renewed < PROGRESS_SECONDS:
-            return
-        now = timezone.now()
-        self.update(claimed_at=now, bytes_done=bytes_done)
-        self.at, self._renewed = now, time.monotonic()
+        if self.age >= PROGRESS_SECONDS:
+            self.renew(bytes_done=bytes_done)
 
-    def update(self, **fields: Any) -> None:
-        mine = DatasetVersion.objects.filter(
-            pk=self.pk, status=DatasetVersion.Status.IMPORTING, claimed_at=self.at
-        )
-        if mine.update(**fields) != 1:
-            raise ClaimLostError
+
+def importing() -> QuerySet[DatasetVersion]:
+    return DatasetVersion.objects.filter(status=DatasetVersion.Status.IMPORTING)
 
 
 def unclaimed(now: datetime) -> QuerySet[DatasetVersion]:
     lapsed = now - timedelta(seconds=CLAIM_SECONDS)
-    return DatasetVersion.objects.filter(
-        Q(claimed_at=None) | Q(claimed_at__lt=lapsed),
-        status=DatasetVersion.Status.IMPORTING,
-    )
+    return importing().filter(Q(claimed_at=None) | Q(claimed_at__lt=lapsed))

@@ -20,10 +20,11 @@ from datasets.files import ExamplesWriter
 from datasets.import_request import ImportRequest
 from datasets.models import DatasetVersion, DraftChange
 from datasets.plain_text import read_text
-from datasets.services.claims import CLAIM_SECONDS, Claim, ClaimLostError, unclaimed
+from datasets.services.claims import CLAIM_SECONDS, Claim, unclaimed
 from datasets.services.uploads import UPLOAD_NAME, remove_upload
 from datasets.services.versions import enqueue_import
 from datasets.tally import Tally
+from finetune_site.claims import ClaimLostError
 from finetune_site.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -1,13 +1,12 @@
 """The right to download a model, so that at any time only one task does, one model."""
 
-import time
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from finetune_site.claims import RowClaim
 from jobs.models import ModelDownload
 
 # Longer than a download may be silent: a request and the one it is sent on to may each
@@ -20,20 +19,9 @@ NEWEST_SPEED = 0.3
 Status = ModelDownload.Status
 
 
-class ClaimLostError(Exception):
-    """Cancelled or removed, or somebody else downloads this model now."""
-
-
-class Claim:
-    """The right to download a model, kept by renewing it.
-
-    `claimed_at` is the token: an update that finds another value has lost the claim.
-    """
-
+class Claim(RowClaim):
     def __init__(self, pk: int, at: datetime) -> None:
-        self.pk = pk
-        self.at = at
-        self._reported = time.monotonic()
+        super().__init__(wanted_downloads(), pk, at)
         self._bytes_done: int | None = None
         self._speed: float | None = None
 
@@ -55,23 +43,10 @@ class Claim:
 
     def report(self, bytes_done: int, message: str = "") -> None:
         """About once a second; in between it costs nothing."""
-        seconds = time.monotonic() - self._reported
-        if seconds < REPORT_SECONDS:
+        if self.age < REPORT_SECONDS:
             return
-        self._measure(bytes_done, seconds)
-        now = timezone.now()
-        self.update(
-            claimed_at=now,
-            bytes_done=bytes_done,
-            bytes_per_second=self._speed,
-            message=message,
-        )
-        self.at, self._reported = now, time.monotonic()
-
-    def update(self, **fields: Any) -> None:
-        mine = wanted_downloads().filter(pk=self.pk, claimed_at=self.at)
-        if mine.update(**fields) != 1:
-            raise ClaimLostError
+        self._measure(bytes_done, self.age)
+        self.renew(bytes_done=bytes_done, bytes_per_second=self._speed, message=message)
 
     def _measure(self, bytes_done: int, seconds: float) -> None:
         before, self._bytes_done = self._bytes_done, bytes_done

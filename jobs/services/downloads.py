@@ -20,6 +20,7 @@ from django_q.brokers import get_broker
 from django_q.tasks import async_task
 
 from datasets.services.versions import TASK_SECONDS
+from finetune_site.claims import ClaimLostError
 from finetune_site.errors import UserError
 from jobs.base_models.download import Download
 from jobs.base_models.hub import Hub, HubFile, HubModel, HubUnreachableError
@@ -28,7 +29,6 @@ from jobs.models import ModelDownload
 from jobs.selectors import models_dir
 from jobs.services.download_claims import (
     Claim,
-    ClaimLostError,
     is_claimed,
     wanted_downloads,
 )
