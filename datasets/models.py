@@ -55,6 +55,10 @@ class DatasetVersion(models.Model):
     note = models.CharField(max_length=200, blank=True)
     source_name = models.CharField(max_length=255, blank=True)
     joiner = models.CharField(max_length=1, choices=Joiner, blank=True, default="")
+    # Read from chats: whoever asks what it trained has to write them out the same way.
+    from_chats = models.BooleanField(default=False)
+    # Deleted as a file of the API, while jobs that were trained on it still need it.
+    file_deleted = models.BooleanField(default=False)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
     )

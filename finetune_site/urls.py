@@ -3,6 +3,7 @@
 from django.urls import include, path
 
 from finetune_site import health, views
+from jobs.api import root
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -10,6 +11,7 @@ urlpatterns = [
     path("help/", views.help_page, name="help"),
     path("healthz", health.healthz, name="healthz"),
     path("", include("finetune_site.team.urls")),
+    path("v1/", root.urls),
     path("datasets/", include("datasets.urls")),
     path("", include("jobs.urls")),
 ]

@@ -33,6 +33,10 @@ class Job(models.Model):
         FULL = "full", "The whole model"
         LORA = "lora", "LoRA"
 
+    class WhenEngineAway(models.TextChoices):
+        WAIT = "wait", "Wait for it"
+        FAIL = "fail", "Fail"
+
     FINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
     # A trainer may be alive, so the watcher reads its run folder.
     LIVE = (Status.STARTING, Status.RUNNING)
@@ -43,6 +47,10 @@ class Job(models.Model):
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    # Given by clients of the API: part of the fine-tuned model's name, and a few notes
+    # of theirs.
+    suffix = models.CharField(max_length=64, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
 
     # What to train.
     dataset_version = models.ForeignKey(
@@ -64,6 +72,11 @@ class Job(models.Model):
         related_name="child_jobs",
     )
     engine = models.CharField(max_length=40, default="local")
+    when_engine_away = models.CharField(
+        max_length=4, choices=WhenEngineAway, default=WhenEngineAway.WAIT
+    )
+    # The job's id on the other side, once a remote engine has taken it.
+    far_uid = models.CharField(max_length=80, blank=True)
 
     # How.
     method = models.CharField(max_length=10, choices=Method, default=Method.FULL)
@@ -221,58 +234,3 @@ class Snapshot(models.Model):
     @property
     def folder(self) -> Path:
         return self.job.folder / self.relative_path
-
-
-class ModelDownload(models.Model):
-    """A base model from the hub: asked for, on its way, or here."""
-
-    class Status(models.TextChoices):
-        # Looked up, so that its licence and size are known before it is fetched.
-        ADDED = "added", "Not downloaded"
-        DOWNLOADING = "downloading", "Downloading"
-        CANCELLED = "cancelled", "Cancelled"
-        FAILED = "failed", "Failed"
-        READY = "ready", "Ready"
-
-    # Also of its folder below `models`.
-    name = models.CharField(max_length=80, unique=True)
-    hub_id = models.CharField(max_length=200)
-    licence = models.CharField(max_length=200, blank=True)
-    # The commit that was the newest when it was looked up, and its files, as
-    # `jobs.base_models.hub` describes them: a resume fetches the same.
-    revision = models.CharField(max_length=64, blank=True)
-    files = models.JSONField(default=list, blank=True)
-    status = models.CharField(max_length=12, choices=Status, default=Status.ADDED)
-    # What went wrong, or what is being done.
-    message = models.TextField(blank=True)
-    bytes_total = models.BigIntegerField(default=0)
-    bytes_done = models.BigIntegerField(default=0)
-    bytes_per_second = models.FloatField(null=True, blank=True)
-    asked_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
-    )
-    asked_at = models.DateTimeField()
-    # Renewed while somebody downloads it; see services.download_claims.
-    claimed_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        ordering = ["id"]
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def seconds_left(self) -> float | None:
-        if not self.bytes_per_second:
-            return None
-        return (self.bytes_total - self.bytes_done) / self.bytes_per_second
-
-
-class Heartbeat(models.Model):
-    """The last sign of life of a process: `worker` or `watcher`."""
-
-    name = models.CharField(max_length=40, primary_key=True)
-    at = models.DateTimeField()
-
-    def __str__(self) -> str:
-        return f"{self.name} at {self.at}"

@@ -1,0 +1,137 @@
+"""Every error of /v1 in OpenAI's one shape, whatever raised it."""
+
+import logging
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from ninja import NinjaAPI, Schema
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+
+from finetune_site.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+NO_KEY = (
+    "This server does not know the API key. Make one on the Team page and send it as "
+    "'Authorization: Bearer KEY' (the official client reads OPENAI_API_KEY)."
+)
+BROKEN = "The server met a fault of its own; its log has the details. Try again later."
+NOTHING_HERE = "There is nothing at this address. Does the base URL end in /v1?"
+
+
+class ErrorDetail(Schema):
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(Schema):
+    error: ErrorDetail
+
+
+class ApiError(Exception):
+    """An answer that is an error. 409 is never used: old clients retry it for ever."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+        self.retry_after = retry_after
+
+
+def not_found(what: str, name: str, *, param: str | None = None) -> NoReturn:
+    """For example `not_found("file", file_id)`."""
+    raise ApiError(
+        HTTPStatus.NOT_FOUND,
+        f"There is no {what} {name[:200]!r} here, or it was deleted.",
+        param=param,
+        code="not_found",
+    )
+
+
+def answers(answer: Any, status: int = HTTPStatus.OK) -> dict[Any, Any]:
+    """The `response` of a route: its answer, and the errors that any route may give."""
+    return {status: answer, frozenset(ERRORS): ErrorBody}
+
+
+ERRORS = (400, 401, 403, 404, 413, 422, 429, 500, 503)
+
+
+def error_response(error: ApiError) -> HttpResponse:
+    headers = {}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(error.retry_after)
+    return JsonResponse(error_body(error), status=error.status, headers=headers)
+
+
+def error_body(error: ApiError) -> dict[str, Any]:
+    detail = {
+        "message": error.message,
+        "type": type_of(error.status),
+        "param": error.param,
+        "code": error.code,
+    }
+    return {"error": detail}
+
+
+def type_of(status: int) -> str:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "rate_limit_error"
+    if status == HTTPStatus.FORBIDDEN:
+        return "permission_error"
+    return "server_error" if status >= 500 else "invalid_request_error"
+
+
+def as_api_error(error: object) -> ApiError:
+    """What a client is told of an exception. Unknown ones are logged, never shown."""
+    match error:
+        case ApiError():
+            return error
+        case UserError():
+            return ApiError(400, error.message, param=error.field)
+        case ValidationError():
+            return _invalid(error)
+        case AuthenticationError():
+            return ApiError(401, NO_KEY, code="invalid_api_key")
+        case PermissionDenied():
+            return ApiError(403, str(error))
+        case Http404():
+            return ApiError(404, NOTHING_HERE, code="not_found")
+        case RequestDataTooBig():
+            return ApiError(413, "The body is larger than this address takes.")
+        case HttpError():
+            return ApiError(error.status_code, error.message)
+    logger.error("A request to the API failed", exc_info=True)
+    return ApiError(500, BROKEN)
+
+
+def _invalid(error: ValidationError) -> ApiError:
+    """The first thing that is wrong, with the field's path as clients write it."""
+    first = error.errors[0]
+    # The first part says body, query or path; the second is our parameter's name.
+    path = [str(part) for part in first["loc"]]
+    named = path[2:] if path[0] in {"body", "form"} and len(path) > 2 else path[1:]
+    param = ".".join(named) or None
+    message = f"{param}: {first['msg']}" if param else first["msg"]
+    return ApiError(400, message, param=param, code="invalid_value")
+
+
+def install(api: NinjaAPI) -> None:
+    def answer(request: HttpRequest, error: object) -> HttpResponse:
+        return error_response(as_api_error(error))
+
+    for kind in (Exception, Http404, HttpError, ValidationError):
+        api.add_exception_handler(kind, answer)

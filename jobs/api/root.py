@@ -1,0 +1,78 @@
+"""/v1 as a whole: its parts, and what holds for every answer."""
+
+import secrets
+from collections.abc import Callable
+from functools import wraps
+from http import HTTPStatus
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import URLPattern, re_path
+from django.views.decorators.csrf import csrf_exempt
+from ninja import NinjaAPI
+
+from jobs.api import errors
+from jobs.api.errors import NOTHING_HERE, ApiError, error_response
+from jobs.api.keys import reader
+
+View = Callable[..., Any]
+
+api = NinjaAPI(
+    title="Fine-tuning API",
+    version="1",
+    description=(
+        "OpenAI's files, fine-tuning, models and completions API, answered by this "
+        "site, with a few fields of its own."
+    ),
+    docs_url=None,
+    openapi_url="/openapi.json",
+    auth=reader,
+    urls_namespace="api",
+)
+errors.install(api)
+
+
+def finished(response: HttpResponseBase, method: str | None) -> HttpResponseBase:
+    """An id to find the request by, and errors of the framework in our shape."""
+    if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = response.headers.get("Allow", "")
+        words = f"{method} does not work at this address; use {allowed}."
+        response = error_response(ApiError(405, words, code="method_not_allowed"))
+        response.headers["Allow"] = allowed
+    response.headers["x-request-id"] = f"req_{secrets.token_hex(12)}"
+    return response
+
+
+def finish(view: View) -> View:
+    """Keys stand in for signing in here."""
+    if iscoroutinefunction(view):
+
+        @wraps(view)
+        async def finished_later(request: HttpRequest, **kwargs: Any) -> Any:
+            return finished(await view(request, **kwargs), request.method)
+
+        return login_not_required(finished_later)
+
+    @wraps(view)
+    def finished_view(request: HttpRequest, **kwargs: Any) -> Any:
+        return finished(view(request, **kwargs), request.method)
+
+    return login_not_required(finished_view)
+
+
+@csrf_exempt
+def nothing_here(request: HttpRequest) -> HttpResponse:
+    return error_response(ApiError(404, NOTHING_HERE, code="not_found"))
+
+
+def routes() -> list[URLPattern]:
+    """Of every part, and an answer for all other addresses below /v1/."""
+    patterns = [one for one in api.urls[0] if isinstance(one, URLPattern)]
+    for pattern in patterns:
+        pattern.callback = finish(pattern.callback)
+    return [*patterns, re_path(r"", finish(nothing_here))]
+
+
+urls = (routes(), "api", "api")

@@ -1,0 +1,53 @@
+"""Addresses that are told when a job ends."""
+
+from django.conf import settings
+from django.db import models
+
+from jobs.models.training import Job
+
+
+class Webhook(models.Model):
+    url = models.CharField(max_length=500)
+    # Signs what is sent; see finetune_site.sealing.
+    sealed_secret = models.TextField()
+    # Addresses of the site's own network are refused otherwise.
+    allow_private = models.BooleanField(default=False)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class Delivery(models.Model):
+    """One event on its way to one address."""
+
+    # `webhook-id`: the receiver knows by it what it has had already.
+    uid = models.CharField(max_length=40, unique=True)
+    webhook = models.ForeignKey(
+        Webhook, on_delete=models.CASCADE, related_name="deliveries"
+    )
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="deliveries")
+    type = models.CharField(max_length=60)
+    created_at = models.DateTimeField(auto_now_add=True)
+    # Null once it has arrived or was given up.
+    due_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    num_tries = models.PositiveSmallIntegerField(default=0)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    # What the last try came to, for people.
+    message = models.TextField(blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["webhook", "job", "type"], name="delivery_unique"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} to {self.webhook}"

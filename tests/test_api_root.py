@@ -1,0 +1,29 @@
+"""What holds for every address of /v1."""
+
+import pytest
+
+from finetune_site.team.services import create_api_key, create_member
+
+
+@pytest.fixture
+def key(db):
+    return create_api_key(member=create_member(username="dev"))
+
+
+def get(client, path, key=None, **extra):
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    return client.get(path, headers=headers, **extra)
+
+
+def test_unknown_address_is_an_error_in_the_one_shape(client, key):
+    response = get(client, "/v1/nothing", key)
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "not_found"
+
+
+def test_errors_have_a_request_id(client, db):
+    assert get(client, "/v1/nothing")["x-request-id"].startswith("req_")
+
+
+def test_openapi_document_needs_no_key(client, db):
+    assert get(client, "/v1/openapi.json").json()["openapi"].startswith("3.")
