@@ -10,6 +10,7 @@ from ninja import NinjaAPI, Schema
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from finetune_site.errors import UserError
+from jobs.model_names import UnknownModelError
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,8 @@ def as_api_error(error: object) -> ApiError:
     match error:
         case ApiError():
             return error
+        case UnknownModelError():
+            return ApiError(404, error.message, param="model", code="model_not_found")
         case UserError():
             return ApiError(400, error.message, param=error.field)
         case ValidationError():
