@@ -54,6 +54,8 @@ class DatasetVersion(models.Model):
     status_message = models.TextField(blank=True)
     note = models.CharField(max_length=200, blank=True)
     source_name = models.CharField(max_length=255, blank=True)
+    # Of the file as it was sent, by which clients know one that is here already.
+    upload_sha256 = models.CharField(max_length=64, blank=True, db_index=True)
     joiner = models.CharField(max_length=1, choices=Joiner, blank=True, default="")
     # Read from chats: whoever asks what it trained has to write them out the same way.
     from_chats = models.BooleanField(default=False)
@@ -73,6 +75,8 @@ class DatasetVersion(models.Model):
     sha256 = models.CharField(max_length=64, blank=True)
     num_bytes = models.BigIntegerField(default=0)
     num_examples = models.PositiveIntegerField(default=0)
+    # How many of them came from lines of which form, for example {"chat": 12}.
+    forms = models.JSONField(default=dict, blank=True)
     num_bad = models.PositiveIntegerField(default=0)
     # [{"line": 3, "message": "...", "text": "start of the line"}], the first 100.
     problems = models.JSONField(default=list, blank=True)

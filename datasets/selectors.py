@@ -64,6 +64,24 @@ def list_versions(dataset: Dataset) -> list[DatasetVersion]:
     )
 
 
+def api_files() -> QuerySet[DatasetVersion]:
+    """Versions as the API knows them: files, but for those deleted there."""
+    return DatasetVersion.objects.filter(file_deleted=False).select_related("dataset")
+
+
+def find_file(uid: str, *, field: str = "file") -> DatasetVersion:
+    """UserError, at `field`: there is no such file."""
+    # PostgreSQL takes no NUL, not even to look for.
+    version = None if "\0" in uid else api_files().filter(uid=uid).first()
+    if version is None:
+        raise UserError(
+            f"There is no file {uid[:100]!r} here, or it was deleted. Upload it first "
+            "and send the id of the answer.",
+            field=field,
+        )
+    return version
+
+
 def newest_ready(versions: list[DatasetVersion]) -> DatasetVersion | None:
     return next((v for v in versions if v.status == Status.READY), None)
 
