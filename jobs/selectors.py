@@ -1,6 +1,7 @@
 """What is read about jobs and snapshots."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -89,20 +90,27 @@ def default_name(version: DatasetVersion) -> str:
     return f"{version.dataset.name}, {timezone.localtime():%d %b %H:%M}"[:120]
 
 
-def suggest_settings(version: DatasetVersion, base_model: str) -> dict[str, Any]:
-    """Settings of a new job that suit this dataset and model, by field."""
+def suggest_settings(
+    version: DatasetVersion, base_model: str, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Settings of a new job that suit this dataset and model, by field.
+
+    Those that are `given` stay as they are, and the others suit them.
+    """
+    given = given or {}
     model = get_base_model(base_model)
     lengths, num_targets = _target_lengths(version, model)
-    max_tokens = _suggest_max_tokens(model, lengths, num_targets)
+    max_tokens = given.get("max_tokens") or _suggest_max_tokens(
+        model, lengths, num_targets // given.get("batch_size", 1)
+    )
     steps = math.ceil(num_targets / max_tokens)
-    batch_size = 1
-    while batch_size < 16 and steps / (batch_size * 2) >= MANY_STEPS_PER_EPOCH:
-        batch_size *= 2
-    total_steps = math.ceil(steps / batch_size) * SUGGESTED_EPOCHS
+    batch_size = given.get("batch_size") or _suggest_batch_size(steps)
+    epochs = given.get("epochs", SUGGESTED_EPOCHS)
+    total_steps = math.ceil(steps / batch_size) * epochs
     large = model.parameters > LORA_PARAMETERS
-    return {
+    suggested = {
         "method": Job.Method.LORA.value if large else Job.Method.FULL.value,
-        "epochs": SUGGESTED_EPOCHS,
+        "epochs": epochs,
         "batch_size": batch_size,
         "max_tokens": max_tokens,
         "learning_rate_scale": 1.0,
@@ -111,6 +119,14 @@ def suggest_settings(version: DatasetVersion, base_model: str) -> dict[str, Any]
         "num_completions": 1,
         "snapshots_every": max(20, total_steps // 20),
     }
+    return suggested | dict(given)
+
+
+def _suggest_batch_size(steps: int) -> int:
+    batch_size = 1
+    while batch_size < 16 and steps / (batch_size * 2) >= MANY_STEPS_PER_EPOCH:
+        batch_size *= 2
+    return batch_size
 
 
 def _suggest_max_tokens(

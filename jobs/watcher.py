@@ -27,7 +27,7 @@ from jobs.services.heartbeats import beat
 from jobs.services.ingestion import ingest
 from jobs.services.jobs import enqueue_preparation
 from jobs.services.launching import claim_next
-from jobs.services.preparation import unclaimed
+from jobs.services.preparation import unclaimed, unimported
 from jobs.services.recovery import recover
 
 logger = logging.getLogger(__name__)
@@ -199,7 +199,7 @@ def sweep() -> None:
     young = timezone.now() - timedelta(seconds=PREPARATION_SECONDS)
     lost = Job.objects.filter(
         unclaimed(), status=Status.VALIDATING, created_at__lt=young
-    )
+    ).exclude(unimported())
     job_ids = list(lost.values_list("pk", flat=True))
     if job_ids and nothing_waits():
         for job_id in job_ids:

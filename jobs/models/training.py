@@ -96,6 +96,9 @@ class Job(models.Model):
         default=1, validators=[MaxValueValidator(2**31 - 1)]
     )
 
+    # Fields among these that the site chooses, once it knows the data.
+    auto = models.JSONField(default=list, blank=True)
+
     # What to watch. 0 steps = never (a last snapshot is always taken).
     completions_every = models.PositiveIntegerField(default=10)
     num_completions = models.PositiveIntegerField(

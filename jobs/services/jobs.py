@@ -1,7 +1,7 @@
 """What people do with jobs: create, stop, pause, resume, delete."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -18,6 +18,8 @@ from finetune_site.team.services import record
 from jobs.engines.registry import get_engine
 from jobs.models import Job, Snapshot
 from jobs.selectors import default_name, find_base_model, models_dir
+from jobs.services.auto_settings import choose_settings
+from jobs.services.client_notes import clean_metadata, clean_suffix
 
 Status = Job.Status
 MAX_PROMPTS = 16
@@ -34,13 +36,17 @@ def create_job(
     validation_version: DatasetVersion | None = None,
     engine: str = "local",
     prompts: Sequence[str] = (),
+    suffix: str = "",
+    metadata: Mapping[str, str] | None = None,
+    may_import: bool = False,
     **options: Any,
 ) -> Job:
     """A new job, which starts by itself once it is checked and there is room.
 
     `options`: method, epochs, batch_size, max_tokens, learning_rate_scale, seed,
-    completions_every, num_completions, snapshots_every, early_stop. UserError names
-    the field.
+    completions_every, num_completions, snapshots_every, early_stop, when_engine_away,
+    and `auto`, which names those of them that the site shall choose. With `may_import`
+    the job waits for datasets that are still being imported. UserError names the field.
     """
     if parent_snapshot:
         base_model = parent_snapshot.base_model
@@ -54,13 +60,17 @@ def create_job(
         parent_snapshot=parent_snapshot,
         engine=engine,
         prompts=clean_prompts(prompts),
+        suffix=clean_suffix(suffix),
+        metadata=clean_metadata(metadata or {}),
         **options,
     )
     check_model(job)
-    check_dataset(dataset_version, "dataset_version")
+    check_dataset(dataset_version, "dataset_version", may_import=may_import)
     if validation_version:
-        check_dataset(validation_version, "validation_version")
+        check_dataset(validation_version, "validation_version", may_import=may_import)
     check_early_stop(job)
+    if dataset_version.status == DatasetVersion.Status.READY:
+        choose_settings(job)
     check_fields(job)
     with transaction.atomic():
         job.save()
@@ -149,8 +159,12 @@ def check_early_stop(job: Job) -> None:
         )
 
 
-def check_dataset(version: DatasetVersion, field: str) -> None:
+def check_dataset(
+    version: DatasetVersion, field: str, *, may_import: bool = False
+) -> None:
     if version.status == DatasetVersion.Status.IMPORTING:
+        if may_import:
+            return
         raise UserError(
             f"{version} is still being imported. Wait until it is ready.", field=field
         )

@@ -9,9 +9,11 @@ from django.db import InterfaceError, OperationalError
 from django.db.models import Q
 from django.utils import timezone
 
+from datasets.models import DatasetVersion
 from finetune_site.errors import UserError
 from jobs.models import Job
 from jobs.selectors import NUM_DEFAULT_PROMPTS, get_base_model
+from jobs.services.auto_settings import CHOSEN, choose_settings
 from jobs.services.counting import NotWantedError, count_tokens
 from jobs.services.ending import end_job
 from jobs.services.specs import build_spec
@@ -31,6 +33,8 @@ def prepare(job_id: int) -> bool:
 
     Safe to be called twice, also at the same time: the second one leaves at once.
     """
+    if waits_for_import(job_id):
+        return False
     job = claim(job_id)
     if job is None:
         return False
@@ -62,9 +66,30 @@ def prepare(job_id: int) -> bool:
             prompts=job.prompts,
             plan=job.plan,
             total_steps=job.total_steps,
+            auto=job.auto,
+            **{name: getattr(job, name) for name in CHOSEN},
         )
         == 1
     )
+
+
+def unimported() -> Q:
+    """Jobs whose datasets are still being imported; the end of that wakes them."""
+    importing = DatasetVersion.Status.IMPORTING
+    return Q(dataset_version__status=importing) | Q(
+        validation_version__status=importing
+    )
+
+
+def waits_for_import(job_id: int) -> bool:
+    return Job.objects.filter(unimported(), pk=job_id).exists()
+
+
+def waiting_for(version_id: int) -> list[int]:
+    """The jobs to be prepared that use a version."""
+    needs_it = Q(dataset_version=version_id) | Q(validation_version=version_id)
+    jobs = Job.objects.filter(needs_it, status=Job.Status.VALIDATING)
+    return list(jobs.values_list("pk", flat=True))
 
 
 def unclaimed() -> Q:
@@ -91,6 +116,9 @@ def fail_checked(job: Job, message: str) -> None:
 
 
 def prepare_claimed(job: Job) -> None:
+    for version in filter(None, (job.dataset_version, job.validation_version)):
+        check_imported(version)
+    choose_settings(job)
     model = get_base_model(job.base_model)
     cache = count_tokens(job.dataset_version, model, job=job)
     if job.validation_version:
@@ -100,6 +128,15 @@ def prepare_claimed(job: Job) -> None:
         job.prompts = default_prompts(job)
     job.plan = make_plan(build_spec(job), cache=cache)
     job.total_steps = job.plan["total_steps"]
+
+
+def check_imported(version: DatasetVersion) -> None:
+    if version.status != DatasetVersion.Status.FAILED:
+        return
+    raise UserError(
+        f"{version.source_name or version} could not be imported: "
+        f"{version.status_message}"
+    )
 
 
 def check_weights(job: Job, cache: TokenCache) -> None:

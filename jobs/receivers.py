@@ -1,0 +1,15 @@
+"""What this app does when something happens below it."""
+
+from typing import Any
+
+from django.dispatch import receiver
+
+from datasets.signals import import_ended
+from jobs.services.jobs import enqueue_preparation
+from jobs.services.preparation import waiting_for
+
+
+@receiver(import_ended)
+def prepare_waiting_jobs(*, version_id: int, **_: Any) -> None:
+    for job_id in waiting_for(version_id):
+        enqueue_preparation(job_id)

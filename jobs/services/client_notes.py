@@ -1,0 +1,49 @@
+"""What clients write on their jobs: a suffix for the model's name, and metadata."""
+
+import re
+from collections.abc import Mapping
+
+from finetune_site.errors import UserError
+from finetune_site.parsing import is_text
+
+MAX_SUFFIX = 64
+MAX_PAIRS = 16
+MAX_KEY = 64
+MAX_VALUE = 512
+
+
+def clean_suffix(suffix: str) -> str:
+    """What a model's name may hold: others of its characters become hyphens.
+
+    Colons divide the name into its parts, and slashes and spaces suit no address.
+    """
+    if len(suffix) > MAX_SUFFIX:
+        raise UserError(
+            f"The suffix has {len(suffix)} characters; {MAX_SUFFIX} fit.",
+            field="suffix",
+        )
+    clean = re.sub(r"[^\w.-]+", "-", suffix).strip("-")
+    if suffix and not clean:
+        raise UserError("Put a letter or a digit into the suffix.", field="suffix")
+    return clean
+
+
+def clean_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    if len(metadata) > MAX_PAIRS:
+        raise UserError(
+            f"{len(metadata)} pairs of metadata are too many; {MAX_PAIRS} fit.",
+            field="metadata",
+        )
+    for key, value in metadata.items():
+        _check_length(f"The metadata key {key[:20]!r}", key, MAX_KEY)
+        _check_length(f"The value of the metadata {key!r}", value, MAX_VALUE)
+    return dict(metadata)
+
+
+def _check_length(what: str, text: str, most: int) -> None:
+    if len(text) > most:
+        raise UserError(
+            f"{what} has {len(text)} characters; {most} fit.", field="metadata"
+        )
+    if not is_text(text):
+        raise UserError(f"{what} holds a character that is no text.", field="metadata")
