@@ -16,31 +16,31 @@ from finetune_site.team.services import hash_secret
 USED_AGAIN_SECONDS = 60
 
 
-class ReaderKey(HttpBearer):
-    """Of any member: looks at everything, changes nothing."""
+class MemberKey(HttpBearer):
+    """The key of an active member. `changes`: viewers are refused."""
+
+    def __init__(self, *, changes: bool = False) -> None:
+        super().__init__()
+        self.changes = changes
 
     def authenticate(self, request: HttpRequest, token: str) -> Member | None:
-        key = (
-            ApiKey.objects.select_related("member")
-            .filter(key_hash=hash_secret(token), revoked_at=None)
-            .filter(member__is_active=True)
-            .first()
-        )
+        key = find_key(token)
         if key is None:
             return None
+        if self.changes and not key.member.can_work:
+            raise PermissionDenied(VIEWER_MESSAGE)
         note_use(key)
         request.user = key.member
         return key.member
 
 
-class WorkerKey(ReaderKey):
-    """Of a member who may change things: for everything but reading and asking."""
-
-    def authenticate(self, request: HttpRequest, token: str) -> Member | None:
-        member = super().authenticate(request, token)
-        if member is not None and not member.can_work:
-            raise PermissionDenied(VIEWER_MESSAGE)
-        return member
+def find_key(token: str) -> ApiKey | None:
+    return (
+        ApiKey.objects.select_related("member")
+        .filter(key_hash=hash_secret(token), revoked_at=None)
+        .filter(member__is_active=True)
+        .first()
+    )
 
 
 def note_use(key: ApiKey) -> None:
@@ -51,5 +51,7 @@ def note_use(key: ApiKey) -> None:
         ApiKey.objects.filter(unused, pk=key.pk).update(last_used_at=now)
 
 
-reader = ReaderKey()
-worker = WorkerKey()
+# To look at everything and ask models.
+reader = MemberKey()
+# To change something.
+worker = MemberKey(changes=True)
