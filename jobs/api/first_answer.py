@@ -1,0 +1,106 @@
+"""Gives the first answer again to a client that lost it and sends its POST once more.
+
+A client says that it is the same request by an `Idempotency-Key`, or, as OpenAI's own
+client does, by counting in `x-stainless-retry-count` how often it has sent it.
+
+What the request makes and its answer are written in one transaction. So a request that
+dies half-way leaves neither, and one that comes meanwhile waits for the database's lock
+and then finds the answer. Only what succeeded is kept: an error made nothing, and the
+same request may succeed once its cause is gone.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import wraps
+from http import HTTPStatus
+from typing import Any
+
+from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
+from django.db import transaction
+from django.http import HttpRequest
+from django.utils import timezone
+from ninja import Schema
+
+from finetune_site.parsing import small_int
+from finetune_site.team.access import current_member
+from jobs.models import FirstAnswer
+
+KEPT = timedelta(days=1)
+RETRIED_WITHIN = timedelta(minutes=10)
+HASHED_AT_ONCE = 1024 * 1024
+
+View = Callable[..., Any]
+
+
+def first_answer(view: View) -> View:
+    """For routes that make something and answer with its JSON object."""
+
+    @wraps(view)
+    def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        token, oldest = recognise(request)
+        for upload in request.FILES.values():
+            settle(upload)
+        forget_old_answers()
+        with transaction.atomic():
+            row = lock_row(request, token)
+            if row.status is not None and row.created_at > oldest:
+                return row.body
+            answer = view(request, *args, **kwargs)
+            row.status = HTTPStatus.OK
+            row.created_at = timezone.now()
+            row.body = plain(answer)
+            row.save(update_fields=["status", "created_at", "body"])
+        return answer
+
+    return answered
+
+
+def recognise(request: HttpRequest) -> tuple[str, datetime]:
+    """What tells the request from others, and since when an answer to it holds."""
+    now = timezone.now()
+    if key := request.headers.get("Idempotency-Key"):
+        return hashlib.sha256(f"key {key}".encode()).hexdigest(), now - KEPT
+    retries = small_int(request.headers.get("x-stainless-retry-count", "")) or 0
+    return hash_of_body(request), now - RETRIED_WITHIN if retries else now
+
+
+def hash_of_body(request: HttpRequest) -> str:
+    if request.content_type != "multipart/form-data":
+        return hashlib.sha256(request.body).hexdigest()
+    hashed = hashlib.sha256(repr(sorted(request.POST.lists())).encode())
+    for field, upload in sorted(request.FILES.items()):
+        hashed.update(repr((field, upload.name, upload.size)).encode())
+        for chunk in upload.chunks(HASHED_AT_ONCE):
+            hashed.update(chunk)
+        upload.seek(0)
+    return hashed.hexdigest()
+
+
+def settle(upload: UploadedFile) -> None:
+    """Have the disk written now: it may take seconds, and would lock others out."""
+    if isinstance(upload, TemporaryUploadedFile):
+        os.fsync(upload.fileno())
+
+
+def lock_row(request: HttpRequest, token: str) -> FirstAnswer:
+    """Until the end of the transaction. Another request of that token waits here."""
+    row, _ = FirstAnswer.objects.get_or_create(
+        member=current_member(request),
+        path=request.path[:300],
+        token=token,
+        defaults={"created_at": timezone.now()},
+    )
+    return FirstAnswer.objects.select_for_update().get(pk=row.pk)
+
+
+def forget_old_answers() -> None:
+    old = FirstAnswer.objects.filter(created_at__lt=timezone.now() - KEPT)
+    # A delete locks out all others, even if there is nothing to delete.
+    if old.exists():
+        old.delete()
+
+
+def plain(answer: Any) -> Any:
+    return answer.model_dump(mode="json") if isinstance(answer, Schema) else answer
