@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from django.utils import timezone
-
 NO_BREAK = "\u00a0"
 MISSING = "–"
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -129,6 +127,9 @@ def _parts(*parts: tuple[int, str]) -> str:
 def ago(then: datetime | None) -> str:
     if then is None:
         return MISSING
+    # Here, because `openai-ft` writes its numbers with this module, without Django.
+    from django.utils import timezone
+
     seconds = (timezone.now() - then).total_seconds()
     if seconds < 5:
         return "just now"

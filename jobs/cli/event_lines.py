@@ -1,0 +1,76 @@
+"""What is told of a job's events, and how much of it."""
+
+from enum import IntEnum
+from typing import Any
+
+from finetune_site.wording import count, loss
+from jobs.cli.text import indented, one_line
+
+PROMPT_CHARACTERS = 120
+INDENT = "    "
+
+Event = dict[str, Any]
+
+
+class Verbosity(IntEnum):
+    # Snapshots, and how it ended.
+    QUIET = 0
+    # And completions, warnings, the loss now and then.
+    NORMAL = 1
+    # And validations and the trainer's log.
+    MORE = 2
+    # And every step, and the calls of the API.
+    ALL = 3
+
+
+def event_text(event: Event, verbosity: int) -> str:
+    """One or several lines, or nothing: it is of too little importance.
+
+    `event` is a line of a run folder's events.jsonl.
+    """
+    match event.get("type"):
+        case "snapshot":
+            best = " (the best so far)" if event.get("best") else ""
+            return f"Created snapshot {one_line(str(event.get('id')), 300)}{best}"
+        case "completion" if verbosity >= Verbosity.NORMAL:
+            return _completion(event)
+        case "autopilot" if verbosity >= Verbosity.NORMAL:
+            return _message(event)
+        case "log" if verbosity >= _least_verbosity(event):
+            return _message(event)
+        case "validation" if verbosity >= Verbosity.MORE:
+            return f"Step {_step(event)}: validation loss {loss(event.get('loss'))}"
+        case "step" if verbosity >= Verbosity.ALL:
+            return f"Step {_step(event)}: train loss {loss(event.get('loss'))}"
+        case "status" if event.get("status") == "paused":
+            return f"Paused. {_message(event)}".rstrip()
+    return ""
+
+
+def worth_catching_up(events: list[Event]) -> list[Event]:
+    """Of a job that has run for a while: of completions and the like only the last."""
+    kept = [event for event in events if event.get("type") in {"snapshot", "autopilot"}]
+    completions = [event for event in events if event.get("type") == "completion"]
+    if completions:
+        last = completions[-1].get("step")
+        kept += [event for event in completions if event.get("step") == last]
+    return sorted(kept, key=lambda event: event.get("seq", 0))
+
+
+def _completion(event: Event) -> str:
+    prompt = one_line(str(event.get("prompt") or ""), PROMPT_CHARACTERS)
+    text = indented(str(event.get("text") or "").strip(), INDENT)
+    asked = f"{prompt} → " if prompt else ""
+    return f"Step {_step(event)}: {asked}{text}"
+
+
+def _step(event: Event) -> str:
+    return count(event.get("step") or 0)
+
+
+def _message(event: Event) -> str:
+    return indented(str(event.get("message") or ""), INDENT)
+
+
+def _least_verbosity(event: Event) -> Verbosity:
+    return Verbosity.MORE if event.get("level") == "info" else Verbosity.NORMAL

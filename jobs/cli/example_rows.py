@@ -1,0 +1,120 @@
+"""Reads files that people bring, line by line, each with what is right or wrong."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets.batches import TOO_LONG
+from datasets.lines import MAX_EXAMPLE_BYTES, check_kind, read_blocks
+from datasets.plain_text import read_text
+from jobs.cli.problems import Problem
+from jobs.trainer.examples import ExampleError, Segment, parse_line
+from jobs.trainer.line_forms import LineForm, prompt_segments, read_line
+
+SHEETS = {".csv": ",;\t", ".tsv": "\t"}
+COLUMNS = ("prompt", "completion")
+
+
+@dataclass(frozen=True)
+class Row:
+    """An example, or why it is none."""
+
+    line: int
+    # As it stands in a file of JSON lines.
+    raw: bytes = b""
+    form: LineForm = LineForm.SEGMENTS
+    segments: tuple[Segment, ...] = ()
+    problem: str = ""
+
+
+def read_rows(path: Path, text_split: str) -> Iterator[Row]:
+    """UserError or Problem: the file as a whole cannot be read."""
+    check_kind(path)
+    suffix = path.suffix.lower()
+    if suffix in SHEETS:
+        return _sheet_rows(path, SHEETS[suffix])
+    if suffix == ".txt":
+        return _text_rows(path, text_split)
+    return _json_rows(path)
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    for block in read_blocks(path):
+        if block.too_long:
+            yield Row(block.first_line, problem=TOO_LONG)
+            continue
+        for number, line in enumerate(block.lines, start=block.first_line):
+            if not line or line.isspace():
+                continue
+            try:
+                form, segments = read_line(line)
+                yield Row(number, line, form, tuple(segments))
+            except ExampleError as error:
+                yield Row(number, problem=str(error))
+
+
+def _text_rows(path: Path, text_split: str) -> Iterator[Row]:
+    for batch in read_text(path, text_split):
+        for problem in batch.problems:
+            yield Row(problem.line, problem=problem.message)
+        for line in batch.lines:
+            yield Row(0, segments=tuple(parse_line(line)))
+
+
+def _sheet_rows(path: Path, separators: str) -> Iterator[Row]:
+    csv.field_size_limit(MAX_EXAMPLE_BYTES)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        separator = _separator(file, separators)
+        reader = csv.DictReader(file, delimiter=separator, strict=True)
+        line = reader.line_num + 1
+        try:
+            reader.fieldnames = _names(reader.fieldnames)
+            line = reader.line_num + 1
+            for cells in reader:
+                yield _sheet_row(line, cells)
+                line = reader.line_num + 1
+        except UnicodeDecodeError:
+            raise Problem(
+                f"{path} is not UTF-8 from about line {line} on. Save it with the "
+                "encoding UTF-8; spreadsheet programs call it CSV UTF-8."
+            ) from None
+        except csv.Error as error:
+            raise Problem(f"{path}, line {line}: {error}. Mend its quotes.") from None
+
+
+def _separator(file: io.TextIOWrapper, separators: str) -> str:
+    """The one that cuts the head into our columns; spreadsheets differ by country."""
+    try:
+        head = file.readline()
+    except UnicodeDecodeError:
+        head = ""
+    file.seek(0)
+    # A seek to the beginning reads the mark of UTF-8 again.
+    for separator in separators:
+        names = next(csv.reader([head], delimiter=separator), [])
+        if set(COLUMNS) <= {name.strip().lower() for name in names}:
+            return separator
+    return separators[0]
+
+
+def _names(found: Any) -> list[str]:
+    names = [name.strip().lower() for name in found or []]
+    missing = [column for column in COLUMNS if column not in names]
+    if missing:
+        has = f"it has {', '.join(names[:8])}" if names else "it has none"
+        raise Problem(
+            f"The first line has to name the columns prompt and completion; {has}."
+        )
+    return names
+
+
+def _sheet_row(line: int, cells: dict[str, Any]) -> Row:
+    value = {column: cells.get(column) for column in COLUMNS}
+    try:
+        segments = prompt_segments({key: text or "" for key, text in value.items()})
+    except ExampleError as error:
+        return Row(line, problem=str(error))
+    return Row(line, form=LineForm.PROMPT, segments=tuple(segments))

@@ -1,0 +1,76 @@
+"""Where `openai-ft` begins: chooses the command, ends with words and an exit code."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from jobs.cli import arguments
+from jobs.cli.problems import Exit, Problem
+
+Command = Callable[[argparse.Namespace], Exit]
+
+
+def main() -> None:
+    # A terminal that cannot write a character shows another one instead.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except Problem as problem:
+        print(f"openai-ft: {problem}", file=sys.stderr)
+        sys.exit(problem.exit_code)
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        sys.exit(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read has read enough. Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.OK)
+
+
+def run(argv: list[str]) -> Exit:
+    if not argv:
+        arguments.train_parser().print_help()
+        return Exit.USAGE
+    parsers = {
+        "prepare": arguments.prepare_parser,
+        "list": arguments.list_parser,
+        "complete": arguments.complete_parser,
+    }
+    if argv[0] not in parsers:
+        return run_training(argv)
+    args = parsers[argv[0]]().parse(argv[1:])
+    return command(argv[0])(args)
+
+
+def run_training(argv: list[str]) -> Exit:
+    parser = arguments.train_parser()
+    args = parser.parse(argv)
+    if not (args.train or args.follow):
+        parser.error("say what to train on: -t FILE")
+    if args.train and args.follow:
+        parser.error("-t starts a job and --follow follows one; give one of them")
+    if args.json and not args.plan:
+        parser.error("--json goes with --plan")
+    return command("train")(args)
+
+
+def command(name: str) -> Command:
+    """Imported here: a help page should not wait for what only the others need."""
+    match name:
+        case "prepare":
+            from jobs.cli.preparing import prepare
+
+            return prepare
+        case "list":
+            from jobs.cli.listing import list_jobs
+
+            return list_jobs
+        case "complete":
+            from jobs.cli.completing import complete
+
+            return complete
+    from jobs.cli.training import train
+
+    return train

@@ -1,0 +1,56 @@
+"""`--plan`: what a job would do, as a table or as JSON."""
+
+import json
+from typing import Any
+
+from finetune_site.wording import about, count, num_bytes, percent
+from jobs.cli.problems import Exit
+from jobs.cli.screen import Screen
+from jobs.cli.server import Server
+from jobs.cli.text import columns
+
+
+def print_plan(
+    server: Server, body: dict[str, Any], as_json: bool, screen: Screen
+) -> Exit:
+    screen.wait("The site counts tokens")
+    plan = server.ask("/fine_tuning/plan", body)
+    screen.clear()
+    if as_json:
+        print(json.dumps(plan, indent=2))
+        return Exit.OK
+    print(columns(plan_rows(plan)))
+    print("\nNothing was started. The same line without --plan starts the job.")
+    return Exit.OK
+
+
+def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str, str]]:
+    steps, total = plan["steps_per_epoch"], plan["total_steps"]
+    learned = percent(plan["learned_tokens"] / max(1, plan["tokens"]))
+    return [
+        ("examples", count(plan["examples"]), _unlearned(plan)),
+        ("tokens an epoch", count(plan["tokens"]), f"{learned} of them learned"),
+        ("rows an epoch", count(plan["rows"]), _rows_note(plan)),
+        ("steps an epoch", count(steps), ""),
+        ("epochs", count(total / max(1, steps)), ""),
+        ("steps", count(total), _time(plan)),
+        ("completions", count(plan["completions"]), ""),
+        ("snapshots", count(plan["snapshots"]), num_bytes(plan["disk_bytes"])),
+        ("memory", num_bytes(plan["memory_bytes"]), ""),
+    ]
+
+
+def _unlearned(plan: dict[str, Any]) -> str:
+    number = plan["unlearned_examples"]
+    return f"{count(number)} with nothing to learn" if number else ""
+
+
+def _rows_note(plan: dict[str, Any]) -> str:
+    notes = [f"{percent(plan['padding_share'])} padding"]
+    if plan["pieces_cut"]:
+        notes.append(f"{count(plan['pieces_cut'])} examples are cut into pieces")
+    return ", ".join(notes)
+
+
+def _time(plan: dict[str, Any]) -> str:
+    return about(plan["seconds"]) if plan.get("seconds") else ""

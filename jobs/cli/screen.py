@@ -1,0 +1,139 @@
+"""Where a job is shown: a bar on a terminal, plain lines everywhere else."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from finetune_site.wording import count, duration, loss
+from jobs.cli.event_lines import Verbosity
+
+Job = dict[str, Any]
+
+# Without a bar the loss is told at every tenth of the steps, and after so long.
+SHARES = 10
+QUIET_SECONDS = 30
+# Smaller files are sent before a bar could be read.
+LARGE_FILE_BYTES = 4_000_000
+
+
+class Screen:
+    """`is_live`: somebody sits before it, so it may draw, and ask."""
+
+    def __init__(self, verbosity: int, console: Console | None = None) -> None:
+        self.verbosity = verbosity
+        self.console = console or Console(highlight=False, markup=False, emoji=False)
+        self.is_live = self.console.is_terminal
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._said = ""
+        self._told_share, self._told_at = 0, 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.clear()
+
+    def say(self, text: str, *, verbosity: int = Verbosity.NORMAL) -> None:
+        """A line above the bar. The terminal breaks it, so that it can be copied."""
+        if text and self.verbosity >= verbosity:
+            self.console.print(text, soft_wrap=True)
+
+    def say_new(self, text: str) -> None:
+        """A line that tells a state: again only when it has changed."""
+        if text != self._said:
+            self.say(text)
+        self._said = text
+
+    def wait(self, text: str) -> None:
+        """What is waited for: beside a spinner, or as a line."""
+        if not self.is_live or self.verbosity == Verbosity.QUIET:
+            return self.say_new(text)
+        return self._draw(text, total=None)
+
+    def show(self, job: Job) -> None:
+        """How far a running job is."""
+        step, total = job.get("step") or 0, job.get("total_steps") or 0
+        text = progress_text(job)
+        if self.is_live and self.verbosity > Verbosity.QUIET:
+            self._draw(text, total=total or None, completed=step)
+        elif step and total and self._is_worth_a_line(step, total):
+            self.say(text)
+
+    def clear(self) -> None:
+        """Take the bar away."""
+        if self._progress:
+            self._progress.stop()
+        self._progress = None
+
+    @contextmanager
+    def sending(self, name: str, num_bytes: int) -> Iterator[Any]:
+        """Calls of what it yields move the bar of an upload."""
+        if not self.is_live or num_bytes < LARGE_FILE_BYTES:
+            yield lambda done, total: None
+            return
+        with Progress(
+            TextColumn("Sending {task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        ) as progress:
+            task = progress.add_task(name, total=num_bytes)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    def _draw(self, text: str, *, total: int | None, completed: int = 0) -> None:
+        if self._progress is None:
+            self._progress = Progress(
+                SpinnerColumn(),
+                BarColumn(bar_width=24),
+                TextColumn("{task.description}", markup=False),
+                console=self.console,
+                transient=True,
+            )
+            self._task = self._progress.add_task(text, total=total)
+            self._progress.start()
+        self._progress.update(
+            self._task, description=text, total=total, completed=completed
+        )
+
+    def _is_worth_a_line(self, step: int, total: int) -> bool:
+        if self.verbosity >= Verbosity.ALL:
+            return False
+        share, now = step * SHARES // total, time.monotonic()
+        if share == self._told_share and now - self._told_at < QUIET_SECONDS:
+            return False
+        self._told_share, self._told_at = share, now
+        return True
+
+
+def progress_text(job: Job) -> str:
+    """`Step 31 of 78, train loss 2.41, validation loss 2.60, 0:12 left`."""
+    parts = [f"Step {count(job.get('step') or 0)} of {count(job.get('total_steps'))}"]
+    for name in ("train", "validation"):
+        value = job.get(f"{name}_loss")
+        if value is not None:
+            parts.append(f"{name} loss {loss(value)}")
+    left = job.get("seconds_left")
+    if left is not None:
+        parts.append(f"{duration(left)} left")
+    return ", ".join(parts)

@@ -1,0 +1,223 @@
+"""Calls of the API, and what they answer when something is wrong."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.auth import AuthBase
+
+from jobs.cli.problems import Away, Exit, Problem, Refusal
+
+DEFAULT_URL = "http://127.0.0.1:8000/v1"
+CONNECT_SECONDS = 10
+# The server itself waits up to 120 s, for a model to load or tokens to be counted.
+ANSWER_SECONDS = 150
+# An answer that says "later" is asked for again for so long.
+PATIENCE_SECONDS = 300
+LONGEST_PAUSE_SECONDS = 30
+LATER = {429, 502, 503, 504}
+
+Answer = dict[str, Any]
+
+NO_KEY = """OPENAI_API_KEY is not set. The server wants to know who asks.
+Make a key on the site's page Team, or on its machine with
+    .venv/bin/python manage.py create_api_key USERNAME
+and set it: export OPENAI_API_KEY=..."""
+
+
+class Bearer(AuthBase):
+    """As `auth` of the session; a header alone gives way to a key in ~/.netrc."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self.key}"
+        return request
+
+
+class Server:
+    def __init__(self, url: str, key: str, *, trace: bool = False) -> None:
+        self.url = url
+        self.trace = trace
+        self.session = requests.Session()
+        self.session.auth = Bearer(key)
+
+    def get(self, path: str, **params: Any) -> Answer:
+        return self._patiently("GET", path, params=params)
+
+    def post(self, path: str, body: Any = None, *, key: str = "") -> Answer:
+        """Once: whether to send it again is for the caller to know."""
+        headers = {"Idempotency-Key": key} if key else {}
+        return _read(self.send("POST", path, json=body, headers=headers))
+
+    def ask(self, path: str, body: Any) -> Answer:
+        """A POST that changes nothing, so that it can be sent again."""
+        return self._patiently("POST", path, json=body)
+
+    def stream(self, path: str, body: Answer) -> Iterator[Answer]:
+        """The objects of an event stream, as they come."""
+        response = self._wait_through_later("POST", path, json=body, stream=True)
+        with response:
+            try:
+                yield from _events(response)
+            except requests.RequestException as error:
+                raise Away(f"The answer broke off ({_reason(error)}).") from None
+
+    def send(self, method: str, path: str, **options: Any) -> requests.Response:
+        """The answer, if it is one of success. Away or Refusal: it is not."""
+        began = time.monotonic()
+        try:
+            response = self.session.request(
+                method,
+                self.url + path,
+                timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
+                **options,
+            )
+        except requests.RequestException as error:
+            raise Away(no_answer(self.url, _reason(error))) from None
+        if self.trace:
+            seconds = time.monotonic() - began
+            line = f"{method} {path} {response.status_code} in {seconds:.3f} s"
+            print(line, file=sys.stderr)
+        if response.status_code >= 400:
+            raise _as_problem(response, self.url)
+        return response
+
+    def _patiently(self, method: str, path: str, **options: Any) -> Answer:
+        return _read(self._wait_through_later(method, path, **options))
+
+    def _wait_through_later(
+        self, method: str, path: str, **options: Any
+    ) -> requests.Response:
+        """Asks again when the answer is "later"; a server that is away is not waited
+        for."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self.send(method, path, **options)
+            except Away as error:
+                if error.retry_after is None or time.monotonic() > deadline:
+                    raise
+                time.sleep(min(error.retry_after, LONGEST_PAUSE_SECONDS))
+
+
+def from_environment(env: Mapping[str, str] = os.environ, **options: Any) -> Server:
+    """Problem: something is missing or wrong."""
+    url = env.get("OPENAI_BASE_URL") or env.get("OPENAI_API_BASE") or DEFAULT_URL
+    key = env.get("OPENAI_API_KEY", "").strip()
+    if not key:
+        raise Problem(NO_KEY, Exit.SERVER)
+    if not (key.isascii() and key.isprintable()):
+        raise Problem(
+            "OPENAI_API_KEY holds characters that no key has. Copy it again.",
+            Exit.SERVER,
+        )
+    return Server(clean_url(url), key, **options)
+
+
+def clean_url(url: str) -> str:
+    """The base of all paths; `/v1` may be left out."""
+    parts = urlsplit(url.strip())
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise Problem(
+            f"OPENAI_BASE_URL is {url!r}; write it like {DEFAULT_URL}.", Exit.SERVER
+        )
+    path = parts.path.rstrip("/") or "/v1"
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def no_answer(url: str, reason: str) -> str:
+    return (
+        f"No answer from {url} ({reason}).\nIs the site running, and is this its "
+        "address? OPENAI_BASE_URL says where it is."
+    )
+
+
+def _reason(error: requests.RequestException) -> str:
+    if isinstance(error, requests.Timeout):
+        return "it takes too long"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate is not trusted"
+    text = str(error)
+    for mark, words in (
+        ("refused", "connection refused"),
+        ("resolve", "there is no such host"),
+        ("unreachable", "the network does not reach it"),
+    ):
+        if mark in text:
+            return words
+    return "the connection broke"
+
+
+def _as_problem(response: requests.Response, url: str) -> Problem:
+    status, error = response.status_code, _error_of(response)
+    if error is None and status < 500 and status not in LATER:
+        return Refusal(
+            f"{url} answers, but not as this API does (status {status}). The address "
+            "in OPENAI_BASE_URL has to end in /v1.",
+            status=status,
+        )
+    error = error or {}
+    message = str(error.get("message") or f"The server answered with status {status}.")
+    if status in LATER:
+        return Away(message, retry_after=_retry_after(response))
+    if status >= 500:
+        return Away(message)
+    if status == 401:
+        message = (
+            f"{url} does not know the key in OPENAI_API_KEY. It may have been revoked: "
+            "make another one on the site's page Team."
+        )
+    return Refusal(message, status=status, param=error.get("param"))
+
+
+def _error_of(response: requests.Response) -> Answer | None:
+    """The error in the API's one shape, if it is that."""
+    try:
+        body = response.json()
+    except ValueError:
+        return None
+    error = body.get("error") if isinstance(body, dict) else None
+    return error if isinstance(error, dict) else None
+
+
+def _retry_after(response: requests.Response) -> float:
+    try:
+        return max(0.1, float(response.headers.get("retry-after", "")))
+    except ValueError:
+        return 1.0
+
+
+def _read(response: requests.Response) -> Answer:
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if isinstance(answer, dict):
+        return answer
+    raise Refusal(
+        f"{response.url} answers, but not as this API does. The address in "
+        "OPENAI_BASE_URL has to end in /v1.",
+        status=response.status_code,
+    )
+
+
+def _events(response: requests.Response) -> Iterator[Answer]:
+    # As bytes, which end their lines with \n only: text may hold other line ends.
+    for line in response.iter_lines(chunk_size=None):
+        if not line.startswith(b"data:"):
+            continue
+        data = line.removeprefix(b"data:").strip()
+        if data == b"[DONE]":
+            return
+        event = json.loads(data)
+        if error := event.get("error"):
+            raise Away(str(error.get("message", "The server could not go on.")))
+        yield event
+    raise Away("The answer broke off.")

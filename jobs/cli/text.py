@@ -1,0 +1,44 @@
+"""Text that is safe in a terminal, and tables made of it."""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+# They turn the rest of a line around, so that it reads as something else.
+BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+SHOWN_INSTEAD = "\ufffd"
+
+
+def printable(text: str) -> str:
+    """Without control characters: what a model wrote must not steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(map(_printable_character, text))
+
+
+def _printable_character(character: str) -> str:
+    if character in "\n\t":
+        return character
+    is_control = unicodedata.category(character) in {"Cc", "Cs"}
+    return SHOWN_INSTEAD if is_control or character in BIDI_CONTROLS else character
+
+
+def indented(text: str, by: str) -> str:
+    return printable(text).replace("\n", "\n" + by)
+
+
+def one_line(text: str, most: int) -> str:
+    """Its beginning, on one line."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def columns(rows: Iterable[Sequence[str]], *, gap: str = "   ") -> str:
+    """Cells one below the other. As wide as they need to be: a pipe has no width."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        gap.join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in cells
+    )

@@ -1,0 +1,205 @@
+"""`openai-ft -t FILE`: sends the data, starts a job or plans it, and follows it."""
+
+import argparse
+import re
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from finetune_site.wording import counted, duration, loss
+from jobs.cli.creation import create_job, job_body
+from jobs.cli.event_lines import Verbosity
+from jobs.cli.following import FINAL, Follower, goes_on
+from jobs.cli.plan import print_plan
+from jobs.cli.problems import Exit, Problem, Refusal
+from jobs.cli.screen import Screen
+from jobs.cli.server import Answer, Server, from_environment
+from jobs.cli.text import indented
+from jobs.cli.uploads import find_same, upload, wait_until_read
+
+FILE_ID = re.compile(r"file-[0-9A-Za-z]+")
+# What the API calls a field, and which flag it comes from.
+FLAGS = {
+    "model": "-m",
+    "training_file": "-t",
+    "validation_file": "--val",
+    "engine": "-e",
+    "n_epochs": "--num-epochs",
+    "batch_size": "--batch-size",
+    "learning_rate_multiplier": "-s",
+    "max_tokens": "--max-tokens",
+    "completions_every": "--completions-every",
+    "num_completions": "--num-completions",
+    "snapshots_every": "--snapshots-every",
+    "prompts": "--prompt",
+    "method": "--lora/--full",
+}
+ENDS = {
+    "succeeded": Exit.OK,
+    "failed": Exit.FAILED,
+    "cancelled": Exit.CANCELLED,
+}
+
+
+def train(args: argparse.Namespace) -> Exit:
+    server = from_environment(trace=args.verbosity >= Verbosity.ALL)
+    with Screen(args.verbosity) as screen:
+        if args.follow:
+            return follow(server, find_job(server, args.follow), screen)
+        check_paths(args)
+        if args.json:
+            screen.verbosity = Verbosity.QUIET
+        body = send_files(server, args, screen)
+        try:
+            if args.plan:
+                return print_plan(server, body, args.json, screen)
+            job = create_job(server, body)
+        except Refusal as error:
+            raise with_flag(error) from None
+        screen.say(f"Job {job['id']}: {job.get('name') or job['model']}")
+        if args.detach:
+            print(goes_on(job))
+            return Exit.OK
+        return follow(server, job, screen)
+
+
+def find_job(server: Server, job_id: str) -> Answer:
+    try:
+        return server.get(f"/fine_tuning/jobs/{job_id.strip('/')}")
+    except Refusal as error:
+        if error.status != 404:
+            raise
+        raise Problem(
+            f"There is no job {job_id}. `openai-ft list` shows those there are."
+        ) from None
+
+
+def check_paths(args: argparse.Namespace) -> None:
+    """Before anything is sent."""
+    for flag, given in (("-t", args.train), ("--val", args.val)):
+        if given is None or is_file_id(given):
+            continue
+        path = Path(given)
+        if path.is_dir():
+            raise Problem(f"{flag}: {given} is a folder; name a file in it.")
+        if not path.is_file():
+            raise Problem(
+                f"{flag}: there is no file {given} here (the folder is {Path.cwd()}), "
+                "and it is not the id of one on the site, like file-…"
+            )
+        if not path.stat().st_size:
+            raise Problem(f"{flag}: {given} is empty.")
+
+
+def is_file_id(given: str) -> bool:
+    """A file of that name comes first."""
+    return bool(FILE_ID.fullmatch(given)) and not Path(given).exists()
+
+
+def send_files(
+    server: Server, args: argparse.Namespace, screen: Screen
+) -> dict[str, Any]:
+    train_id = send_file(server, args.train, screen)
+    val_id = send_file(server, args.val, screen) if args.val else None
+    return job_body(args, train_id, val_id)
+
+
+def send_file(server: Server, given: str, screen: Screen) -> str:
+    """The id of a file on the site, sent unless it is there."""
+    if is_file_id(given):
+        return given
+    path = Path(given)
+    if same := find_same(server, path):
+        screen.say(f"{path.name} is on the site already, as {same['id']}.")
+        return str(same["id"])
+    with screen.sending(path.name, path.stat().st_size) as progress:
+        file = upload(server, path, progress)
+    screen.wait(f"The site reads {path.name}")
+    file = wait_until_read(server, file)
+    screen.clear()
+    screen.say(f"Sent {path.name} as {file['id']}{_examples(file)}.")
+    screen.say(indented(file.get("status_details") or "", "  "))
+    return str(file["id"])
+
+
+def _examples(file: Answer) -> str:
+    number = file.get("num_examples")
+    return f": {counted(number, 'example')}" if number else ""
+
+
+def with_flag(error: Refusal) -> Problem:
+    """A refusal that names the flag instead of the field."""
+    field = (error.param or "").rpartition(".")[2]
+    flag = FLAGS.get(field)
+    if flag is None:
+        return error
+    text = str(error).removeprefix(f"{error.param}: ")
+    return Problem(f"{flag}: {text}", Exit.USAGE)
+
+
+def follow(server: Server, job: Answer, screen: Screen) -> Exit:
+    follower = Follower(server, job, screen)
+    while True:
+        try:
+            job = follower.run()
+            break
+        except KeyboardInterrupt:
+            screen.clear()
+            if not stays(server, follower.job, screen):
+                print(f"\n{goes_on(follower.job)}")
+                return Exit.INTERRUPTED
+    screen.clear()
+    return report_end(job, screen)
+
+
+def stays(server: Server, job: Answer, screen: Screen) -> bool:
+    """What somebody who pressed Ctrl-C wants: False to leave. A second one leaves."""
+    if not (screen.is_live and sys.stdin.isatty()):
+        return False
+    question = "\nStop following: [l]eave the job running, [c]ancel it, or [g]o on? "
+    while True:
+        try:
+            answer = input(question).strip().lower()
+        except (KeyboardInterrupt, EOFError):
+            return False
+        match answer[:1]:
+            case "" | "l":
+                return False
+            case "g":
+                return True
+            case "c":
+                cancel(server, job)
+                screen.say("Cancelled. It may leave a last snapshot; one moment …")
+                return True
+
+
+def cancel(server: Server, job: Answer) -> None:
+    # It may have ended just now: then that is what is told.
+    with suppress(Refusal):
+        server.post(f"/fine_tuning/jobs/{job['id']}/cancel")
+
+
+def report_end(job: Answer, screen: Screen) -> Exit:
+    status = job["status"]
+    assert status in FINAL  # noqa: S101  the follower returns no other
+    if status == "failed":
+        error = job.get("error") or {}
+        raise Problem(f"The job failed. {error.get('message', '')}", Exit.FAILED)
+    screen.say(_end_words(job), verbosity=Verbosity.QUIET)
+    return ENDS[status]
+
+
+def _end_words(job: Answer) -> str:
+    steps = counted(job.get("step") or 0, "step")
+    words = f"{str(job['status']).capitalize()} after {steps}"
+    if job.get("finished_at"):
+        words += f" in {duration(job['finished_at'] - job['created_at'])}"
+    for name in ("train", "validation"):
+        value = job.get(f"{name}_loss")
+        if value is not None:
+            words += f", {name} loss {loss(value)}"
+    model = job.get("fine_tuned_model") or job.get("last_snapshot")
+    if not model:
+        return f"{words}."
+    return f'{words}.\nAsk it: openai-ft complete {model} "your prompt"'
