@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from jobs.trainer.examples import dump_line
 from jobs.trainer.plan import is_due, make_plan, num_times
-from jobs.trainer.spec import Spec
+from jobs.trainer.spec import Spec, SpecError
 from tests.training import make_run
 
 RUN_MODULE = "\nimport runpy; runpy.run_module('jobs.trainer', run_name='__main__')"
@@ -25,6 +27,13 @@ def test_steps_follow_from_rows(spec):
     plan = make_plan(spec)
     assert plan["steps_per_epoch"] == -(-plan["rows"] // 2)
     assert plan["total_steps"] == 3 * plan["steps_per_epoch"]
+
+
+def test_a_dataset_that_was_changed_since_is_refused(spec):
+    with Path(spec.train.examples).open("ab") as file:
+        file.write(dump_line([("One more", 1.0)]))
+    with pytest.raises(SpecError, match="changed after the job was made"):
+        make_plan(spec)
 
 
 def test_only_tokens_with_a_weight_are_learned(spec):

@@ -31,6 +31,13 @@ def test_no_control_file_means_run(tmp_path):
     assert RunFolder(tmp_path).read_control() == Control(want="run")
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"wish": "stop"}'])
+def test_a_control_file_that_cannot_be_read_means_run(tmp_path, text):
+    folder = RunFolder(tmp_path)
+    folder.control.write_text(text)
+    assert folder.read_control() == Control(want="run")
+
+
 def test_control_reads_back(tmp_path):
     control = Control(want="pause", snapshot_request=3)
     RunFolder(tmp_path).write_control(control)

@@ -192,6 +192,16 @@ def test_an_adapter_trains_further_as_either_kind(tmp_path):
     assert losses[0] < 3.5
 
 
+def test_says_that_it_keeps_the_rank_of_an_adapter(tmp_path):
+    small = {"method": "lora", "lora": Lora(rank=4, alpha=8), "epochs": 1}
+    parent = make_run(tmp_path / "parent", **small)
+    snapshot = of_type(train(parent), "snapshot")[-1]
+    source = dataclasses.replace(TINY, adapter_path=str(parent.path / snapshot["path"]))
+    events = train(make_run(tmp_path / "child", method="lora", model=source))
+    messages = [line["message"] for line in of_type(events, "log")]
+    assert any("adapter of rank 4 and alpha 8" in message for message in messages)
+
+
 def test_refuses_a_dataset_with_nothing_to_learn(tmp_path):
     run = make_run(tmp_path / "run", [[("Only read.", 0.0)]])
     status = of_type(train(run), "status")[-1]

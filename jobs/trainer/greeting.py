@@ -15,10 +15,13 @@ def say_hello(
     facts: CacheFacts,
     packing: Packing,
     step: int,
+    note: str = "",
 ) -> None:
     """Status and a log line. A job that went on after a death has both already."""
     if events.seq == 0:
         _say_what_is_learned(events, numerics, facts, packing)
+        if note:
+            events.write("log", level="info", message=note)
         return
     if events.last_status == "paused":
         events.write("status", status="running", message="")

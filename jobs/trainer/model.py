@@ -79,6 +79,18 @@ def add_lora(model: nn.Module, lora: Lora) -> nn.Module:
         ) from None
 
 
+def kept_adapter_words(model: Any, lora: Lora) -> str:
+    """Said when a job goes on with an adapter that is another than it asks for."""
+    config = model.peft_config["default"]
+    kept, asked = (config.r, config.lora_alpha), (lora.rank, lora.alpha)
+    if kept == asked:
+        return ""
+    return (
+        f"Goes on with its snapshot's adapter of rank {kept[0]} and alpha {kept[1]}; "
+        f"rank {asked[0]} and alpha {asked[1]} would need a new one"
+    )
+
+
 def _usual_targets(model: nn.Module) -> str | list[str]:
     """All linear layers but the output layer.
 

@@ -8,7 +8,7 @@ from jobs.trainer.architecture import crosses_borders
 from jobs.trainer.memory import memory_parts, micro_batch_rows
 from jobs.trainer.packing import Packing, rows_for
 from jobs.trainer.runfolder import MICRO_BATCH_TOKENS
-from jobs.trainer.spec import DataSource, Spec
+from jobs.trainer.spec import DataSource, Spec, SpecError
 from jobs.trainer.token_cache import TokenCache, build_token_cache
 
 
@@ -54,10 +54,21 @@ def make_plan(
 
 
 def open_tokens(source: DataSource, spec: Spec) -> TokenCache:
-    """A version's tokens, counted now unless that was done before."""
-    return build_token_cache(
+    """A version's tokens, counted now unless that was done before.
+
+    Raises SpecError when they are those of another file than the job's.
+    """
+    cache = build_token_cache(
         Path(source.examples), Path(spec.model.path), Path(source.tokens)
     )
+    counted = cache.facts.sha256
+    if source.sha256 and counted and counted != source.sha256:
+        raise SpecError(
+            f"The dataset's file {source.examples} was changed after the job was made: "
+            f"its sha256 is {counted[:12]}…, and the job is to learn from "
+            f"{source.sha256[:12]}…. Upload it as a new version, and start a new job."
+        )
+    return cache
 
 
 def pack_rows(spec: Spec, cache: TokenCache) -> Packing:

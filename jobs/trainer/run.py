@@ -31,7 +31,7 @@ from jobs.trainer.feed import Feed
 from jobs.trainer.greeting import say_hello
 from jobs.trainer.launch import FAREWELL_SECONDS, is_first, join, start_over
 from jobs.trainer.learning import Learning
-from jobs.trainer.model import ModelError
+from jobs.trainer.model import ModelError, is_adapted, kept_adapter_words
 from jobs.trainer.numerics import choose_numerics
 from jobs.trainer.prepare import learner_of, open_data
 from jobs.trainer.ranks import FirstFailed, Ranks
@@ -208,8 +208,9 @@ class Trainer:
         return asdict(choose_numerics(self.folder, self.spec, targets, self.ranks.size))
 
     def _say_hello(self) -> None:
-        facts = self.cache.facts
-        say_hello(self.events, self.numerics, facts, self.packing, self.step)
+        facts, model = self.cache.facts, self.learning.model
+        note = kept_adapter_words(model, self.spec.lora) if is_adapted(model) else ""
+        say_hello(self.events, self.numerics, facts, self.packing, self.step, note)
 
     # ----- one step
 

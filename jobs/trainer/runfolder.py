@@ -74,10 +74,12 @@ class RunFolder:
         self.full = self.path / "full.json"
 
     def read_control(self) -> Control:
-        """Missing means: run."""
+        """Missing means: run. So does what cannot be read, as after an edit by hand:
+        the site replaces the file as soon as people want something else.
+        """
         try:
             return Control(**json.loads(self.control.read_bytes()))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError, TypeError):
             return Control()
 
     def write_control(self, control: Control) -> None:

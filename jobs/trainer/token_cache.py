@@ -6,13 +6,14 @@ when it is complete, so a folder that exists can be used.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -39,6 +40,8 @@ class CacheFacts:
     learned_targets: int
     # Examples in which no target has a weight above 0.
     unlearned_examples: int
+    # Of the file that was encoded.
+    sha256: str = ""
 
 
 class TokenCache:
@@ -101,9 +104,16 @@ def build_token_cache(
         if open_token_cache(folder) is None:
             _remove_drafts(folder)
             with complete_folder(folder) as draft:
+                digest = file_sha256(examples)
                 facts = _write(examples, model_folder, draft, progress)
+                facts = replace(facts, sha256=digest)
                 write_json(draft / "facts.json", asdict(facts))
     return TokenCache(folder)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
