@@ -2,10 +2,11 @@
 
 A block whose lines are all in the long form is checked column by column, which is
 several times faster, and its lines are taken over as they are; likewise a block whose
-lines all lack weights. A block with anything else in it goes line by line through
-`parse_line`, which knows every form and every complaint.
+lines all lack weights, or all are prompts with completions. A block with anything else
+in it goes line by line through `read_line`, which knows every form and every complaint.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -19,8 +20,8 @@ from jobs.trainer.examples import (
     Segment,
     dump_line,
     is_loss_weight,
-    parse_line,
 )
+from jobs.trainer.line_forms import PROMPT_WEIGHTS, LineForm, read_line
 
 # Loss weights of an example → the texts of all examples that have them.
 Groups = dict[tuple[float, ...], list[Sequence[str]]]
@@ -46,6 +47,8 @@ class Batch:
     done: int
     lines: list[bytes] = field(default_factory=list)
     groups: Groups = field(default_factory=dict)
+    # How many examples came from lines of other forms than our own.
+    forms: Counter[LineForm] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, segments: Sequence[Segment]) -> None:
@@ -74,6 +77,7 @@ def _read_block(block: Block, joiner: str) -> Batch:
     return (
         _read_long_form(block)
         or _read_unweighted(block)
+        or _read_prompts(block)
         or _read_line_by_line(block, joiner)
     )
 
@@ -154,6 +158,23 @@ def _read_unweighted(block: Block) -> Batch | None:
         return None
 
 
+def _read_prompts(block: Block) -> Batch | None:
+    """The same for lines of a prompt and a completion."""
+    batch, loads, dumps = Batch(block.done), orjson.loads, orjson.dumps
+    try:
+        for line in filter(None, block.lines):
+            value = loads(line)
+            texts = [value["prompt"], value["completion"]]
+            if len(value) != 2 or not texts[1]:
+                return None
+            long_form = {"data": {"text_list": texts, "loss_weights": PROMPT_WEIGHTS}}
+            batch.take(dumps(long_form), texts, PROMPT_WEIGHTS)
+        batch.forms[LineForm.PROMPT] = len(batch.lines)
+        return batch if _all_right(batch.groups) else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def _all_right(groups: Groups) -> bool:
     """Raises TypeError for a text that is none."""
     for weights, examples in groups.items():
@@ -176,7 +197,10 @@ def _read_line_by_line(block: Block, joiner: str) -> Batch:
             batch.refuse(number, TOO_LONG, line)
         elif line and not line.isspace():
             try:
-                batch.add(join_by(parse_line(line), joiner))
+                form, segments = read_line(line)
+                batch.add(join_by(segments, joiner))
+                if form != LineForm.SEGMENTS:
+                    batch.forms[form] += 1
             except ExampleError as error:
                 batch.refuse(number, str(error), line)
     return batch

@@ -17,8 +17,9 @@ from jobs.trainer.runfolder import sync_path
 
 @dataclass(frozen=True, kw_only=True)
 class ImportRequest:
-    """An upload of a kind, or the changes of a parent's draft."""
+    """An upload, or changes of a parent's loss weights: its draft, or others."""
 
+    # jsonl or txt; draft or weights.
     kind: str
     text_split: str = TextSplit.PARAGRAPHS
     changes: list[dict[str, Any]] = field(default_factory=list)

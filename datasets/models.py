@@ -75,7 +75,7 @@ class DatasetVersion(models.Model):
     sha256 = models.CharField(max_length=64, blank=True)
     num_bytes = models.BigIntegerField(default=0)
     num_examples = models.PositiveIntegerField(default=0)
-    # How many of them came from lines of which form, for example {"chat": 12}.
+    # How many of them came from lines in a form of OpenAI's: {"prompt": 3, "chat": 12}.
     forms = models.JSONField(default=dict, blank=True)
     num_bad = models.PositiveIntegerField(default=0)
     # [{"line": 3, "message": "...", "text": "start of the line"}], the first 100.

@@ -29,7 +29,6 @@ def test_reads_every_form(line, segments):
         (b'{"data": "caf\xe9"}', "UTF-8"),
         ("17", "found a number"),
         ('{"data": {"text": "x"}}', 'unknown key "text"'),
-        ('{"prompt": "a", "completion": "b"}', "two segments"),
         ('{"data": {"text_list": "x"}}', "brackets"),
         ('{"data": {"text_list": ["x", 3]}}', "text 2"),
         ('{"data": {"text_list": []}}', "no text"),

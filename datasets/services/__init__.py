@@ -1,5 +1,6 @@
 """What changes datasets. The door for everybody outside this package."""
 
+from datasets.services.api_files import delete_api_file, take_api_file
 from datasets.services.drafts import (
     change_example,
     change_weight,
@@ -9,12 +10,14 @@ from datasets.services.drafts import (
     undo_change,
 )
 from datasets.services.imports import import_version, requeue_stale_imports
+from datasets.services.reweighting import reweighted
 from datasets.services.sets import delete_dataset, rename_dataset
 from datasets.services.uploads import import_dataset_file, remove_left_uploads
 
 __all__ = [
     "change_example",
     "change_weight",
+    "delete_api_file",
     "delete_dataset",
     "discard_draft",
     "import_dataset_file",
@@ -23,6 +26,8 @@ __all__ = [
     "remove_left_uploads",
     "rename_dataset",
     "requeue_stale_imports",
+    "reweighted",
     "save_draft",
+    "take_api_file",
     "undo_change",
 ]

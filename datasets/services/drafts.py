@@ -5,7 +5,7 @@ import shutil
 from django.db import transaction
 from django.db.models import QuerySet
 
-from datasets.draft import LAST, Draft
+from datasets.draft import LAST
 from datasets.import_request import ImportRequest
 from datasets.models import DatasetVersion, DraftChange
 from datasets.selectors import draft_of, example_of, last_saving_change
@@ -25,8 +25,8 @@ def change_weight(
     example: int | None = None,
 ) -> DraftChange:
     """Of one segment of one example, or without `example` of every example."""
-    _check_ready(version)
-    _check_weight(weight)
+    check_ready(version)
+    check_weight(weight)
     if segment < LAST:
         raise UserError("There is no such segment.", field="segment")
     if example is not None and segment >= len(example_of(version, example)):
@@ -48,14 +48,14 @@ def change_example(
     *, member: Member, version: DatasetVersion, example: int, weights: list[float]
 ) -> int:
     """Set the weights of an example's first segments; how many were not so already."""
-    _check_ready(version)
+    check_ready(version)
     shown = draft_of(version).apply(example, example_of(version, example))
     if len(weights) > len(shown):
         raise UserError(
             f"Example {example + 1:,} has {len(shown)} segments. Load the page again."
         )
     for weight in weights:
-        _check_weight(weight)
+        check_weight(weight)
     changed = [
         number
         for number, ((_, before), weight) in enumerate(
@@ -106,8 +106,10 @@ def save_draft(
     draft = draft_of(version)
     if not draft:
         raise UserError("There is nothing to save: the draft has no change.")
+    check_ready(version)
     saved = DatasetVersion(parent=version, note=note.strip()[:200])
-    return _add_child(member, version, saved, draft, "dataset.save_draft")
+    request = ImportRequest(kind="draft", changes=draft.as_json())
+    return add_child(member, saved, request, "dataset.save_draft")
 
 
 def rejoin_version(
@@ -120,31 +122,30 @@ def rejoin_version(
     names = {" ": "a space", "\n": "a new line"}
     if joiner not in names:
         raise UserError("Choose a space or a new line.", field="joiner")
+    check_ready(version)
     joined = DatasetVersion(
         parent=version, joiner=joiner, note=f"Segments joined by {names[joiner]}"
     )
-    return _add_child(member, version, joined, Draft([]), "dataset.rejoin")
+    return add_child(member, joined, ImportRequest(kind="draft"), "dataset.rejoin")
 
 
-def _add_child(
-    member: Member,
-    version: DatasetVersion,
-    child: DatasetVersion,
-    draft: Draft,
-    action: str,
+def add_child(
+    member: Member | None, child: DatasetVersion, request: ImportRequest, action: str
 ) -> DatasetVersion:
-    _check_ready(version)
+    """Add a version that is made from its parent, and have it written."""
+    parent = DatasetVersion.objects.select_related("dataset").get(pk=child.parent_id)
     child.created_by = member
-    child.source_name = version.source_name
-    child.bytes_total = version.num_bytes
+    child.source_name = parent.source_name
+    child.bytes_total = parent.num_bytes
     child.folder.mkdir(parents=True, mode=0o700)
     try:
-        ImportRequest(kind="draft", changes=draft.as_json()).write(child.folder)
+        request.write(child.folder)
         with transaction.atomic():
             # The lock lets only one of two people who save at once come through here.
-            DatasetVersion.objects.select_for_update().get(pk=version.pk)
-            _check_not_saving(version)
-            add_version(dataset=version.dataset, version=child)
+            DatasetVersion.objects.select_for_update().get(pk=parent.pk)
+            if request.kind == "draft":
+                _check_not_saving(parent)
+            add_version(dataset=parent.dataset, version=child)
             record(member=member, action=action, subject=str(child))
     except BaseException:
         shutil.rmtree(child.folder, ignore_errors=True)
@@ -159,7 +160,7 @@ def _open_changes(version: DatasetVersion) -> QuerySet[DraftChange]:
     )
 
 
-def _check_ready(version: DatasetVersion) -> None:
+def check_ready(version: DatasetVersion) -> None:
     if version.status != DatasetVersion.Status.READY:
         raise UserError(f"{version} is not ready. Wait for its import to end.")
 
@@ -175,10 +176,10 @@ def _check_not_saving(version: DatasetVersion) -> None:
         )
 
 
-def _check_weight(weight: float) -> None:
+def check_weight(weight: float, field: str = "weight") -> None:
     if not is_loss_weight(weight):
         raise UserError(
             "A loss weight is 0 (read, not learned) or a number from "
             f"{MIN_LOSS_WEIGHT:g} to {MAX_LOSS_WEIGHT:g} (1 = learned fully).",
-            field="weight",
+            field=field,
         )

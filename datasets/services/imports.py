@@ -5,6 +5,7 @@ comes to the same bytes.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
@@ -21,20 +22,25 @@ from datasets.import_request import ImportRequest
 from datasets.models import DatasetVersion, DraftChange
 from datasets.plain_text import read_text
 from datasets.services.claims import CLAIM_SECONDS, Claim, unclaimed
+from datasets.services.reweighting import check_prompts
 from datasets.services.uploads import UPLOAD_NAME, remove_upload
 from datasets.services.versions import enqueue_import
 from datasets.tally import Tally
 from finetune_site.claims import ClaimLostError
 from finetune_site.errors import UserError
+from jobs.trainer.line_forms import LineForm
 
 logger = logging.getLogger(__name__)
 
 MAX_PROBLEMS = 100
+IMPORTING = DatasetVersion.Status.IMPORTING
 # Databases limit how many values a query may name.
 DELETE_AT_ONCE = 500
 
 
 def import_version(*, version_id: int) -> None:
+    if _waits_for_parent(version_id):
+        return
     claim = Claim.take(version_id)
     if claim is None:
         return
@@ -61,6 +67,8 @@ def import_version(*, version_id: int) -> None:
             "The import stopped because of a fault in this site; its log has the "
             "details. Nothing else is affected.",
         )
+    for child in DatasetVersion.objects.filter(parent=version, status=IMPORTING):
+        enqueue_import(child)
 
 
 def requeue_stale_imports() -> int:
@@ -77,6 +85,12 @@ def requeue_stale_imports() -> int:
     return len(stale)
 
 
+def _waits_for_parent(version_id: int) -> bool:
+    """The end of the parent's import enqueues it again."""
+    child = DatasetVersion.objects.filter(pk=version_id, status=IMPORTING)
+    return child.filter(parent__status=IMPORTING).exists()
+
+
 def _import_claimed(version: DatasetVersion, claim: Claim) -> None:
     request = ImportRequest.read(version.folder)
     facts = _write_files(version, request, claim)
@@ -91,11 +105,13 @@ def _write_files(
 ) -> dict[str, Any]:
     """Returns what the row is told about the files."""
     tally, num_bad = Tally(), 0
+    forms: Counter[LineForm] = Counter()
     problems: list[Problem] = []
     with ExamplesWriter(version.examples_path) as writer:
         for batch in _batches(version, request):
             writer.add(batch.lines)
             tally.add(batch.groups)
+            forms += batch.forms
             num_bad += len(batch.problems)
             problems += batch.problems[: MAX_PROBLEMS - len(problems)]
             claim.report(batch.done)
@@ -108,6 +124,8 @@ def _write_files(
         "sha256": writer.sha256,
         "num_bytes": writer.num_bytes,
         "num_examples": tally.num_examples,
+        "forms": forms,
+        "from_chats": LineForm.CHAT in forms or _has_chats(version.parent),
         "num_bad": num_bad,
         "num_unspaced": tally.num_unspaced,
         "shares": tally.shares(),
@@ -115,15 +133,28 @@ def _write_files(
 
 
 def _batches(version: DatasetVersion, request: ImportRequest) -> Iterator[Batch]:
-    if request.kind == "draft":
-        if version.parent is None:
-            raise UserError("The version this one was made from is gone.")
+    if request.kind in {"draft", "weights"}:
+        parent = _ready_parent(version)
+        if request.kind == "weights":
+            check_prompts(parent)
         draft = Draft(Change(**change) for change in request.changes)
-        return read_changed(version.parent.examples_path, draft, version.joiner)
+        return read_changed(parent.examples_path, draft, version.joiner)
     upload = version.folder / UPLOAD_NAME
     if request.kind == "txt":
         return read_text(upload, request.text_split)
     return read_jsonl(upload, version.joiner)
+
+
+def _ready_parent(version: DatasetVersion) -> DatasetVersion:
+    if version.parent is None:
+        raise UserError("The version this one was made from is gone.")
+    if version.parent.status == DatasetVersion.Status.FAILED:
+        raise UserError(version.parent.status_message)
+    return version.parent
+
+
+def _has_chats(parent: DatasetVersion | None) -> bool:
+    return parent is not None and parent.from_chats
 
 
 def _move_draft(version: DatasetVersion, request: ImportRequest) -> None:

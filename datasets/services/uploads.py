@@ -1,5 +1,6 @@
 """Takes a file that somebody uploaded and has it imported as a version."""
 
+import hashlib
 import os
 import shutil
 import time
@@ -22,6 +23,7 @@ from jobs.trainer.runfolder import sync_path
 
 KINDS = {".jsonl": "jsonl", ".txt": "txt"}
 UPLOAD_NAME = "upload.bin"
+MAX_NAME_CHARACTERS = 120
 LEFT_AFTER_SECONDS = 24 * 60 * 60
 
 
@@ -31,19 +33,24 @@ def import_dataset_file(
     name: str,
     upload: UploadedFile | Path | str,
     dataset: Dataset | None = None,
+    or_next_version: bool = False,
+    kind: str = "",
     text_split: str = TextSplit.PARAGRAPHS,
     joiner: str = "",
     note: str = "",
 ) -> DatasetVersion:
     """A new dataset, or the next version of `dataset`, from a .jsonl or .txt file.
 
-    The version is `importing` when this returns. UserError names the field at fault.
+    With `or_next_version` a dataset that has the name already gets the next version.
+    `kind` tells what a file is whose name does not. The version is `importing` when
+    this returns. UserError names the field at fault.
     """
     source = upload.name if isinstance(upload, UploadedFile) else str(upload)
     source_name = Path(source or "").name
-    kind = _check_upload(upload, source_name)
+    kind = kind or _kind_of(source_name)
+    _check_size(upload, source_name)
     if dataset is None:
-        name = check_name(name)
+        name = _clean_name(name) if or_next_version else check_name(name)
     _check_choices(text_split, joiner)
     version = DatasetVersion(
         source_name=source_name, joiner=joiner, note=note.strip()[:200]
@@ -52,12 +59,21 @@ def import_dataset_file(
     try:
         _take_in(upload, version.folder)
         check_kind(version.folder / UPLOAD_NAME)
-        version.bytes_total = (version.folder / UPLOAD_NAME).stat().st_size
+        _note_facts(version)
         ImportRequest(kind=kind, text_split=text_split).write(version.folder)
-        return _add(member, name, dataset, version)
+        with transaction.atomic():
+            dataset = dataset or _create(member, name, or_next_version)
+            return _add(member, dataset, version)
     except BaseException:
         shutil.rmtree(version.folder, ignore_errors=True)
         raise
+
+
+def _note_facts(version: DatasetVersion) -> None:
+    path = version.folder / UPLOAD_NAME
+    version.bytes_total = path.stat().st_size
+    with path.open("rb") as file:
+        version.upload_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_upload(version: DatasetVersion) -> None:
@@ -82,15 +98,9 @@ def remove_left_uploads() -> int:
 
 
 def check_name(name: str, besides: Dataset | None = None) -> str:
-    name = " ".join(name.split())
-    if not name:
-        raise UserError("Give the dataset a name.", field="name")
-    if len(name) > 120:
-        raise UserError(
-            f"The name has {len(name)} characters; 120 fit. Shorten it.", field="name"
-        )
-    others = Dataset.objects.exclude(pk=besides.pk) if besides else Dataset.objects
-    if others.filter(name__iexact=name).exists():
+    name = _clean_name(name)
+    found = _of_name(name)
+    if found and found != besides:
         raise name_taken(name)
     return name
 
@@ -103,19 +113,42 @@ def name_taken(name: str) -> UserError:
     )
 
 
-@transaction.atomic
-def _add(
-    member: Member | None,
-    name: str,
-    dataset: Dataset | None,
-    version: DatasetVersion,
-) -> DatasetVersion:
-    if dataset is None:
-        try:
-            with transaction.atomic():
-                dataset = Dataset.objects.create(name=name, created_by=member)
-        except IntegrityError:
+def _clean_name(name: str) -> str:
+    name = " ".join(name.split())
+    if not name:
+        raise UserError("Give the dataset a name.", field="name")
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise UserError(
+            f"The name has {len(name)} characters; {MAX_NAME_CHARACTERS} fit. Shorten "
+            "it.",
+            field="name",
+        )
+    return name
+
+
+def _of_name(name: str) -> Dataset | None:
+    return Dataset.objects.filter(name__iexact=name).first()
+
+
+def _create(member: Member | None, name: str, or_find: bool) -> Dataset:
+    """A new dataset; with `or_find` the one of that name, if there is one."""
+    found = _of_name(name) if or_find else None
+    if found:
+        return found
+    try:
+        with transaction.atomic():
+            return Dataset.objects.create(name=name, created_by=member)
+    except IntegrityError:
+        # Somebody else was quicker.
+        found = _of_name(name) if or_find else None
+        if found is None:
             raise name_taken(name) from None
+        return found
+
+
+def _add(
+    member: Member | None, dataset: Dataset, version: DatasetVersion
+) -> DatasetVersion:
     add_version(dataset=dataset, version=version)
     record(
         member=member,
@@ -127,7 +160,7 @@ def _add(
     return version
 
 
-def _check_upload(upload: UploadedFile | Path | str, source_name: str) -> str:
+def _kind_of(source_name: str) -> str:
     kind = KINDS.get(Path(source_name).suffix.lower())
     if kind is None:
         raise UserError(
@@ -135,6 +168,10 @@ def _check_upload(upload: UploadedFile | Path | str, source_name: str) -> str:
             "examples as .jsonl, one example a line, or as plain text (.txt).",
             field="file",
         )
+    return kind
+
+
+def _check_size(upload: UploadedFile | Path | str, source_name: str) -> None:
     size = upload.size if isinstance(upload, UploadedFile) else os.stat(upload).st_size
     if not size:
         raise UserError(
@@ -147,7 +184,6 @@ def _check_upload(upload: UploadedFile | Path | str, source_name: str) -> str:
             "files.",
             field="file",
         )
-    return kind
 
 
 def _check_choices(text_split: str, joiner: str) -> None:

@@ -1,11 +1,10 @@
 """Adds a version to a dataset and hands its import to the worker."""
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import Max
 from django_q.tasks import async_task
 
 from datasets.models import Dataset, DatasetVersion
-from finetune_site.errors import UserError
 
 # An import of the largest file takes minutes, more than a task is given otherwise.
 TASK_SECONDS = 3000
@@ -13,17 +12,13 @@ TASK_SECONDS = 3000
 
 def add_version(*, dataset: Dataset, version: DatasetVersion) -> DatasetVersion:
     """Give the version the next number, save it, and have it imported on commit."""
-    version.dataset = dataset
-    try:
-        with transaction.atomic():
-            newest = dataset.versions.aggregate(newest=Max("number"))["newest"]
-            version.number = (newest or 0) + 1
-            version.save()
-            enqueue_import(version)
-    except IntegrityError:
-        raise UserError(
-            "Somebody else made a version at the same moment. Try again."
-        ) from None
+    with transaction.atomic():
+        # The lock lets one at a time count the versions there are.
+        version.dataset = Dataset.objects.select_for_update().get(pk=dataset.pk)
+        newest = dataset.versions.aggregate(newest=Max("number"))["newest"]
+        version.number = (newest or 0) + 1
+        version.save()
+        enqueue_import(version)
     return version
 
 

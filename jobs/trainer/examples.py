@@ -31,7 +31,7 @@ def parse_line(line: str | bytes) -> list[Segment]:
 
     Raises ExampleError. Empty segments are kept: weights go by position.
     """
-    return segments_of(_read_json(line))
+    return segments_of(read_json(line))
 
 
 def segments_of(value: Any) -> list[Segment]:
@@ -43,7 +43,7 @@ def segments_of(value: Any) -> list[Segment]:
         value = {"text_list": [value]}
     if not isinstance(value, dict):
         raise ExampleError(
-            f"expected a text or an object, found {_kind(value)}; write {LONG_FORM}"
+            f"expected a text or an object, found {kind_of(value)}; write {LONG_FORM}"
         )
     _refuse_unknown_keys(value, {"text_list", "loss_weights"})
     texts = _texts(value)
@@ -78,7 +78,7 @@ def load_line(line: bytes) -> list[Segment]:
     return list(zip(data["text_list"], weights, strict=True))
 
 
-def _read_json(line: str | bytes) -> Any:
+def read_json(line: str | bytes) -> Any:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -104,12 +104,6 @@ def _refuse_unknown_keys(value: dict[str, Any], known: set[str]) -> None:
     unknown = [key for key in value if key not in known]
     if not unknown:
         return
-    if "prompt" in value and "completion" in value:
-        raise ExampleError(
-            'this line has "prompt" and "completion"; write them as two segments: '
-            '{"data": {"text_list": ["the prompt", " the completion"], '
-            '"loss_weights": [0, 1]}}'
-        )
     names = ", ".join(f'"{key}"' for key in unknown[:3])
     raise ExampleError(f"unknown key {names}; write {LONG_FORM}")
 
@@ -125,7 +119,7 @@ def _texts(value: dict[str, Any]) -> list[str]:
     for number, text in enumerate(texts, start=1):
         if not isinstance(text, str):
             raise ExampleError(
-                f"text {number} of text_list is {_kind(text)}; put it into quotes"
+                f"text {number} of text_list is {kind_of(text)}; put it into quotes"
             )
     if not any(texts):
         raise ExampleError("there is no text in it; add some or delete the line")
@@ -148,7 +142,7 @@ def _weights(value: dict[str, Any], num_texts: int) -> list[float]:
 def _weight(weight: Any, number: int) -> float:
     if isinstance(weight, bool) or not isinstance(weight, (int, float)):
         raise ExampleError(
-            f"loss weight {number} is {_kind(weight)}; write a number such as 0.5"
+            f"loss weight {number} is {kind_of(weight)}; write a number such as 0.5"
         )
     if not is_loss_weight(weight):
         raise ExampleError(
@@ -158,7 +152,8 @@ def _weight(weight: Any, number: int) -> float:
     return float(weight)
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words."""
     names = {type(None): "null", bool: "true or false", str: "a text", list: "a list"}
     if isinstance(value, dict):
         return "an object"

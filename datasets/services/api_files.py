@@ -1,0 +1,79 @@
+"""Versions as the API's clients send and delete them: files."""
+
+import secrets
+import shutil
+from pathlib import Path
+
+from django.core.files.uploadedfile import UploadedFile
+from django.db import transaction
+from django.db.models import ProtectedError
+from django.utils import timezone
+
+from datasets.models import Dataset, DatasetVersion
+from datasets.services.uploads import MAX_NAME_CHARACTERS, import_dataset_file
+from finetune_site.errors import UserError
+from finetune_site.team.models import Member
+from finetune_site.team.services import record
+
+# What clients call a file whose name they do not know.
+NAMELESS = {"", "blob", "file", "upload"}
+
+
+def take_api_file(*, member: Member, upload: UploadedFile) -> DatasetVersion:
+    """A dataset of the file's name, or the next version of the one there is.
+
+    A name without an ending means examples, one a line.
+    """
+    name = upload.name or ""
+    return import_dataset_file(
+        member=member,
+        name=dataset_name(name),
+        upload=upload,
+        or_next_version=True,
+        kind="" if Path(name).suffix else "jsonl",
+    )
+
+
+def dataset_name(file_name: str) -> str:
+    name = " ".join(Path(file_name).stem.split())[:MAX_NAME_CHARACTERS].strip()
+    if name.lower() not in NAMELESS:
+        return name
+    # Not one dataset for all of them: they have nothing in common.
+    return f"Upload of {timezone.localtime():%d %b %Y, %H:%M}, {secrets.token_hex(3)}"
+
+
+def delete_api_file(*, member: Member, version: DatasetVersion) -> None:
+    """A job keeps what it was trained on: then the file is gone for clients only."""
+    _check_no_child(version)
+    folder, subject = version.folder, str(version)
+    with transaction.atomic():
+        record(member=member, action="file.delete", subject=subject, file=version.uid)
+        if not _delete(version):
+            DatasetVersion.objects.filter(pk=version.pk).update(file_deleted=True)
+            return
+    # Rows first: a folder without a row harms nobody.
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _delete(version: DatasetVersion) -> bool:
+    """With its dataset, if it was the only version. False when a job uses it."""
+    dataset = Dataset.objects.select_for_update().get(pk=version.dataset_id)
+    try:
+        with transaction.atomic():
+            version.delete()
+    except ProtectedError:
+        return False
+    if not dataset.versions.exists():
+        dataset.delete()
+    return True
+
+
+def _check_no_child(version: DatasetVersion) -> None:
+    importing = DatasetVersion.Status.IMPORTING
+    child = DatasetVersion.objects.filter(parent=version, status=importing).first()
+    if child:
+        raise UserError(
+            f"Version {child.number} is being made from this file at the moment. Wait "
+            "until it is ready, then delete the file.",
+            field="file_id",
+        )
