@@ -54,8 +54,6 @@ class DatasetVersion(models.Model):
     status_message = models.TextField(blank=True)
     note = models.CharField(max_length=200, blank=True)
     source_name = models.CharField(max_length=255, blank=True)
-    # Of the file as it was sent, by which clients know one that is here already.
-    upload_sha256 = models.CharField(max_length=64, blank=True, db_index=True)
     joiner = models.CharField(max_length=1, choices=Joiner, blank=True, default="")
     # Read from chats: whoever asks what it trained has to write them out the same way.
     from_chats = models.BooleanField(default=False)

@@ -107,9 +107,9 @@ def save_draft(
     if not draft:
         raise UserError("There is nothing to save: the draft has no change.")
     check_ready(version)
-    saved = DatasetVersion(parent=version, note=note.strip()[:200])
+    saved = DatasetVersion(note=note.strip()[:200])
     request = ImportRequest(kind="draft", changes=draft.as_json())
-    return add_child(member, saved, request, "dataset.save_draft")
+    return add_child(member, version, saved, request, "dataset.save_draft")
 
 
 def rejoin_version(
@@ -123,17 +123,20 @@ def rejoin_version(
     if joiner not in names:
         raise UserError("Choose a space or a new line.", field="joiner")
     check_ready(version)
-    joined = DatasetVersion(
-        parent=version, joiner=joiner, note=f"Segments joined by {names[joiner]}"
-    )
-    return add_child(member, joined, ImportRequest(kind="draft"), "dataset.rejoin")
+    joined = DatasetVersion(joiner=joiner, note=f"Segments joined by {names[joiner]}")
+    request = ImportRequest(kind="draft")
+    return add_child(member, version, joined, request, "dataset.rejoin")
 
 
 def add_child(
-    member: Member | None, child: DatasetVersion, request: ImportRequest, action: str
+    member: Member | None,
+    parent: DatasetVersion,
+    child: DatasetVersion,
+    request: ImportRequest,
+    action: str,
 ) -> DatasetVersion:
-    """Add a version that is made from its parent, and have it written."""
-    parent = DatasetVersion.objects.select_related("dataset").get(pk=child.parent_id)
+    """Add a version that is made from another one, and have it written."""
+    child.parent = parent
     child.created_by = member
     child.source_name = parent.source_name
     child.bytes_total = parent.num_bytes

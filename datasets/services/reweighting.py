@@ -26,14 +26,11 @@ def reweighted(
         if {part["weight"] for part in _prompts(version)} == {prompt_weight}:
             return version
     request = ImportRequest(kind="weights", changes=_rule(prompt_weight))
-    return _made_before(version, request) or add_child(
-        member,
-        DatasetVersion(
-            parent=version, note=f"Prompts have loss weight {prompt_weight:g}"
-        ),
-        request,
-        "dataset.reweight",
-    )
+    made = _made_before(version, request)
+    if made:
+        return made
+    child = DatasetVersion(note=f"Prompts have loss weight {prompt_weight:g}")
+    return add_child(member, version, child, request, "dataset.reweight")
 
 
 def check_prompts(version: DatasetVersion) -> None:

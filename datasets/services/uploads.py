@@ -1,6 +1,5 @@
 """Takes a file that somebody uploaded and has it imported as a version."""
 
-import hashlib
 import os
 import shutil
 import time
@@ -59,7 +58,7 @@ def import_dataset_file(
     try:
         _take_in(upload, version.folder)
         check_kind(version.folder / UPLOAD_NAME)
-        _note_facts(version)
+        version.bytes_total = (version.folder / UPLOAD_NAME).stat().st_size
         ImportRequest(kind=kind, text_split=text_split).write(version.folder)
         with transaction.atomic():
             dataset = dataset or _create(member, name, or_next_version)
@@ -67,13 +66,6 @@ def import_dataset_file(
     except BaseException:
         shutil.rmtree(version.folder, ignore_errors=True)
         raise
-
-
-def _note_facts(version: DatasetVersion) -> None:
-    path = version.folder / UPLOAD_NAME
-    version.bytes_total = path.stat().st_size
-    with path.open("rb") as file:
-        version.upload_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_upload(version: DatasetVersion) -> None:
