@@ -41,9 +41,10 @@ class Follower:
         pause = POLL_SECONDS
         while True:
             try:
-                if self._has_ended():
-                    return self.job
+                has_ended = self._has_ended()
                 self._note_found()
+                if has_ended:
+                    return self.job
                 pause = POLL_SECONDS
             except Away as error:
                 self._note_lost(error)
@@ -108,7 +109,8 @@ class Follower:
 
     def _note_lost(self, error: Away) -> None:
         if not self.is_lost:
-            self.screen.say(f"{error}\nThe job goes on meanwhile; trying again …")
+            reason = str(error).partition("\n")[0]
+            self.screen.say(f"{reason}\nThe job goes on meanwhile; trying again …")
         self.is_lost = True
 
     def _note_found(self) -> None:

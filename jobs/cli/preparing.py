@@ -161,7 +161,8 @@ def report_lines(path: Path, target: Path | None, report: Report) -> Iterator[st
         if number := report.forms[form]:
             yield f"{counted(number, 'line')} {words}."
     if report.num_joined:
-        yield f"White space was put between segments of {report.num_joined:,} examples."
+        joined = counted(report.num_joined, "example")
+        yield f"White space was put between the segments of {joined}."
     yield from _problem_lines(report)
     yield from _notes(report)
     if report.num_examples:
@@ -187,6 +188,6 @@ def _notes(report: Report) -> Iterator[str]:
         )
     if report.num_repeated:
         yield (
-            f"{counted(report.num_repeated, 'example')} stand there before, word for "
-            "word; they were kept."
+            f"{counted(report.num_repeated, 'example repeats', 'examples repeat')} an "
+            "earlier one word for word; all were kept."
         )

@@ -115,9 +115,7 @@ def send_file(server: Server, given: str, screen: Screen) -> str:
         return str(same["id"])
     with screen.sending(path.name, path.stat().st_size) as progress:
         file = upload(server, path, progress)
-    screen.wait(f"The site reads {path.name}")
-    file = wait_until_read(server, file)
-    screen.clear()
+    file = wait_until_read(server, file, screen)
     screen.say(f"Sent {path.name} as {file['id']}{_examples(file)}.")
     screen.say(indented(file.get("status_details") or "", "  "))
     return str(file["id"])

@@ -5,12 +5,12 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from datasets.batches import Batch, read_jsonl
 from datasets.plain_text import TextSplit, read_text
 from finetune_site.errors import UserError
 from jobs.cli.problems import Away, Exit, Problem
+from jobs.cli.screen import Screen
 from jobs.cli.server import Answer, Server
 
 PURPOSE = "fine-tune"
@@ -123,20 +123,18 @@ def read_batches(
     return read_jsonl(path, joiner)
 
 
-def wait_until_read(server: Server, file: Answer) -> Answer:
+def wait_until_read(server: Server, file: Answer, screen: Screen) -> Answer:
     """The file object once the site has read the file. Problem: it holds nothing."""
     while file.get("status") == "uploaded":
+        screen.wait(f"The site reads {file.get('filename')}")
         time.sleep(POLL_SECONDS)
         file = server.get(f"/files/{file['id']}")
+    screen.clear()
     if file.get("status") == "error":
         name = file.get("filename")
         raise Problem(
-            f"{name} holds nothing to learn from. {_details(file)}\n"
+            f"{name} cannot be used. {file.get('status_details') or ''}\n"
             f"Check it with: openai-ft prepare {name}",
             Exit.SERVER,
         )
     return file
-
-
-def _details(file: dict[str, Any]) -> str:
-    return str(file.get("status_details") or "")
