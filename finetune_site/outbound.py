@@ -167,8 +167,9 @@ class PublicHTTPConnection(HTTPConnection):
                     return super()._new_conn()
                 except urllib3.exceptions.HTTPError as error:
                     trouble = error
-        except OSError as error:
-            raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
+        except (OSError, UnicodeError) as error:
+            unknown = socket.gaierror(str(error))
+            raise urllib3.exceptions.NameResolutionError(name, self, unknown) from error
         finally:
             # The name is what a certificate is checked against.
             self._dns_host = name

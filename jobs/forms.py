@@ -9,7 +9,7 @@ from datasets.models import DatasetVersion
 from finetune_site import wording
 from finetune_site.errors import UserError
 from finetune_site.parsing import small_int
-from jobs.engines.registry import TITLES
+from jobs.engines.registry import LOCAL, engine_titles, remote_names
 from jobs.models import Job, Snapshot
 from jobs.selectors import base_models, models_dir
 
@@ -99,7 +99,21 @@ class JobForm(forms.Form):
         },
     )
     engine = forms.ChoiceField(
-        label="Engine", choices=list(TITLES.items()), initial="local"
+        label="Engine",
+        initial=LOCAL.name,
+        help_text="Where the job runs and its snapshots are kept.",
+        error_messages={
+            "invalid_choice": "This engine was removed. Choose another one.",
+        },
+    )
+    when_engine_away = forms.ChoiceField(
+        label="When that engine is away",
+        required=False,
+        choices=[
+            (Job.WhenEngineAway.WAIT.value, "Wait until it is back"),
+            (Job.WhenEngineAway.FAIL.value, "Fail after two minutes"),
+        ],
+        initial=Job.WhenEngineAway.WAIT.value,
     )
     epochs = whole("Epochs", 1, 1000, "How often the model sees each example.")
     batch_size = whole("Batch size", 1, 4096, "More rows: fewer, calmer steps.")
@@ -141,6 +155,7 @@ class JobForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Cannot be set, and so is not sent, without a validation dataset.
+        self._field("engine").choices = list(engine_titles().items())
         self._field("early_stop").required = False
         self._field("early_stop").initial = 0
         versions = selectable_versions(self._chosen_versions())
@@ -162,6 +177,9 @@ class JobForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
         data["early_stop"] = data.get("early_stop") or 0
+        # Nor is this without an engine elsewhere.
+        if not data.get("when_engine_away"):
+            data["when_engine_away"] = Job.WhenEngineAway.WAIT.value
         if data.get("base_model") != SNAPSHOT:
             data["parent_snapshot"] = None
         elif parent := data.get("parent_snapshot"):
@@ -180,6 +198,10 @@ class JobForm(forms.Form):
     @property
     def has_datasets(self) -> bool:
         return bool(self._field("dataset_version").queryset.exists())
+
+    @property
+    def remote_engines(self) -> list[str]:
+        return remote_names()
 
     @property
     def num_snapshots(self) -> int:

@@ -9,7 +9,7 @@ from django.http import QueryDict
 from datasets.models import DatasetVersion
 from finetune_site.parsing import small_int
 from finetune_site.wording import count
-from jobs.engines.registry import TITLES
+from jobs.engines.registry import engine_title, engine_titles
 from jobs.forms import SNAPSHOT, selectable_versions
 from jobs.models import Job, Snapshot
 from jobs.selectors import (
@@ -26,6 +26,7 @@ KEPT = (
     "validation_version",
     "parent_snapshot",
     "engine",
+    "when_engine_away",
     "method",
     "epochs",
     "batch_size",
@@ -58,6 +59,8 @@ def from_link(query: QueryDict) -> dict[str, Any]:
     }
     if snapshot:
         values["method"] = snapshot.method
+        # Where it lies is where it can be trained further.
+        values["engine"] = snapshot.job.engine
         # Another order of rows than the parent's, which it knows by heart.
         values["seed"] = snapshot.job.seed + 1
         values["validation_version"] = snapshot.job.validation_version
@@ -118,7 +121,7 @@ def describe(job: Job) -> list[tuple[str, str]]:
         ("Dataset", str(job.dataset_version)),
         ("Validation dataset", str(job.validation_version or "none")),
         ("Start from", start),
-        ("Engine", TITLES.get(job.engine, job.engine)),
+        ("Engine", engine_title(job.engine)),
         ("What changes", job.get_method_display()),
         ("Epochs", count(job.epochs)),
         ("Batch size", f"{_units(job.batch_size, 'row')} a step"),
@@ -149,6 +152,8 @@ def _units(number: int, unit: str) -> str:
 
 def _like(job: Job) -> dict[str, Any]:
     values = {name: getattr(job, name) for name in KEPT}
+    if job.engine not in engine_titles():
+        values["engine"] = "local"
     parent = job.parent_snapshot
     return {
         **values,

@@ -17,6 +17,7 @@ from jobs.curves import (
     read_validation,
     stride_of,
 )
+from jobs.engines.registry import engine_title
 from jobs.film import (
     NEWEST_COLUMNS,
     Cell,
@@ -57,6 +58,7 @@ def first_load(job: Job, *, can_work: bool, all_columns: bool) -> dict[str, Any]
         "job": job,
         "can_work": can_work,
         "title": page_title(job),
+        "engine_title": engine_title(job.engine),
         "parts": render_parts(job, can_work=can_work),
         "film": read_film(job, newest=None) if all_columns else read_film(job),
         "log": read_log(job),
@@ -254,7 +256,9 @@ def _readings(job: Job) -> dict[str, Any]:
         "train_loss": latest,
         "fall": 1 - latest / first if latest and first else None,
         "best_validation": best_point(validation) if validation else None,
-        "total_memory": psutil.virtual_memory().total,
+        # Another server does not say how much it has.
+        "total_memory": 0 if job.far_uid else psutil.virtual_memory().total,
+        "engine_title": job.engine,
         "sparks": {
             "train": spark(train),
             "validation": spark(validation),

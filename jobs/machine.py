@@ -31,7 +31,8 @@ class Machine:
 
 def read_machine() -> Machine:
     memory = psutil.virtual_memory()
-    kept = Snapshot.objects.aggregate(num=Count("pk"), size=Sum("num_bytes"))
+    here = Snapshot.objects.filter(job__far_uid="")
+    kept = here.aggregate(num=Count("pk"), size=Sum("num_bytes"))
     return Machine(
         jobs_at_once=get_engine("local").jobs_at_once,
         cores=_num_cores(),

@@ -13,9 +13,16 @@ from django_q.tasks import async_task
 from datasets.models import DatasetVersion
 from datasets.services.versions import TASK_SECONDS
 from finetune_site import wording
+from jobs.engines.registry import LOCAL, engine_title, remote_names
 from jobs.models import Job
-from jobs.selectors import NUM_DEFAULT_PROMPTS, find_base_model, models_dir
+from jobs.selectors import (
+    NUM_DEFAULT_PROMPTS,
+    find_base_model,
+    get_base_model,
+    models_dir,
+)
 from jobs.services import counting
+from jobs.services.auto_settings import choose_settings
 from jobs.services.specs import build_spec
 from jobs.trainer.architecture import crosses_borders
 from jobs.trainer.packing import Packing, rows_for
@@ -44,7 +51,10 @@ class PlanView:
     state: str
     plan: dict[str, Any] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
+    # Where it would run: its title, and the jobs ahead of it there.
+    engine: str = ""
     num_ahead: int = 0
+    # Of this machine; 0 for an engine elsewhere.
     memory_total: int = 0
     warnings: list[str] = field(default_factory=list)
 
@@ -61,10 +71,6 @@ def read_plan(values: dict[str, Any]) -> PlanView:
     known = all(values.get(name) is not None for name in SETTINGS)
     if not version or not known or not model or not model.is_ready(models_dir()):
         return PlanView("incomplete", values=values)
-    folder = cache_folder(version.folder, model.folder(models_dir()))
-    tokens = open_token_cache(folder)
-    if tokens is None:
-        return PlanView("counting", values=values)
     job = Job(
         dataset_version=version,
         base_model=model.name,
@@ -73,21 +79,42 @@ def read_plan(values: dict[str, Any]) -> PlanView:
         prompts=values.get("prompts") or [""] * NUM_DEFAULT_PROMPTS,
         **{name: values[name] for name in SETTINGS},
     )
-    spec = build_spec(job)
-    plan = make_plan(
-        spec,
-        cache=tokens,
-        packing=_pack(
-            folder,
-            spec.max_tokens,
-            spec.seed,
-            alone=crosses_borders(Path(spec.model.path)),
-        ),
-    )
+    plan = plan_job(job)
+    if plan is None:
+        return PlanView("counting", values=values)
+    engine = values.get("engine") or LOCAL.name
     waiting = Job.objects.filter(status__in=[Job.Status.QUEUED, *Job.LIVE])
-    memory = psutil.virtual_memory().total
-    warnings = list(_warnings(plan, memory))
-    return PlanView("ready", plan, values, waiting.count(), memory, warnings)
+    memory = 0 if engine in remote_names() else psutil.virtual_memory().total
+    return PlanView(
+        "ready",
+        plan,
+        values,
+        engine=engine_title(engine),
+        num_ahead=waiting.filter(engine=engine).count(),
+        memory_total=memory,
+        warnings=list(_warnings(plan, memory)),
+    )
+
+
+def plan_job(job: Job) -> dict[str, Any] | None:
+    """Of a job that need not be saved; None until its tokens are counted.
+
+    Settings that are left to the site are chosen by the way.
+    """
+    model = get_base_model(job.base_model)
+    folder = cache_folder(job.dataset_version.folder, model.folder(models_dir()))
+    tokens = open_token_cache(folder)
+    if tokens is None:
+        return None
+    choose_settings(job)
+    spec = build_spec(job)
+    packing = _pack(
+        folder,
+        spec.max_tokens,
+        spec.seed,
+        alone=crosses_borders(Path(spec.model.path)),
+    )
+    return make_plan(spec, cache=tokens, packing=packing)
 
 
 def start_counting(version: DatasetVersion, base_model: str) -> None:
@@ -116,7 +143,7 @@ def _pack(folder: Path, max_tokens: int, seed: int, *, alone: bool) -> Packing:
 
 
 def _warnings(plan: dict[str, Any], memory_total: int) -> Iterator[str]:
-    if plan["memory_bytes"] > memory_total:
+    if memory_total and plan["memory_bytes"] > memory_total:
         yield (
             "This machine has too little memory for it. Take fewer max tokens, LoRA or "
             "a smaller base model."

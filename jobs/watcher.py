@@ -1,7 +1,8 @@
 """The watcher: one loop that compares what should be with what is.
 
 It looks at the state of rows and run folders, never at messages, and keeps nothing in
-memory that matters: it may be killed anywhere, and two of them do no harm.
+memory that matters: it may be killed anywhere, and two of them do no harm. Engines
+elsewhere have a thread each, so that a slow one delays nobody; see remote_watch.
 """
 
 import logging
@@ -19,8 +20,9 @@ from django_q.tasks import async_task
 from datasets.services.imports import requeue_stale_imports
 from finetune_site.errors import UserError
 from jobs.engines.base import Engine
-from jobs.engines.registry import ENGINES, get_engine
+from jobs.engines.registry import LOCAL, get_engine, remote_names
 from jobs.models import Job
+from jobs.remote_watch import RemoteWatches
 from jobs.services.downloads import requeue_stale_downloads
 from jobs.services.ending import end_job
 from jobs.services.heartbeats import beat
@@ -36,6 +38,7 @@ LOOK_SECONDS = 0.2
 BEAT_SECONDS = 2.0
 WORKER_BEAT_SECONDS = 10.0
 SWEEP_SECONDS = 5.0
+ENGINES_SECONDS = 1.0
 MAX_BACK_OFF_SECONDS = 5.0
 # A new job's preparation is on its way for this long before it is asked for again.
 PREPARATION_SECONDS = 10.0
@@ -47,6 +50,7 @@ class Watcher:
     def __init__(self) -> None:
         self.stopped = threading.Event()
         self.complaints: set[tuple[int, str]] = set()
+        self.remotes = RemoteWatches()
         self.chores = [
             Chore(BEAT_SECONDS, lambda: beat("watcher")),
             Chore(WORKER_BEAT_SECONDS, ask_for_worker_beat),
@@ -58,6 +62,13 @@ class Watcher:
 
     def run(self) -> None:
         """Look again and again, also while the database is away."""
+        self.chores.append(Chore(ENGINES_SECONDS, self.remotes.keep))
+        try:
+            self._run()
+        finally:
+            self.remotes.stop()
+
+    def _run(self) -> None:
         failures = 0
         while not self.stopped.is_set():
             try:
@@ -75,11 +86,10 @@ class Watcher:
             self.stopped.wait(LOOK_SECONDS + back_off)
 
     def look(self) -> None:
-        """One round: everything that is due now."""
+        """One round on this machine: everything that is due now."""
         reset_queries()
-        jobs = list(
-            Job.objects.filter(status__in=[Status.QUEUED, *Job.LIVE]).order_by("id")
-        )
+        found = Job.objects.filter(status__in=[Status.QUEUED, *Job.LIVE])
+        jobs = list(found.exclude(engine__in=remote_names()).order_by("id"))
         for job in jobs:
             if job.is_live:
                 self.attend_safely(job)
@@ -174,10 +184,19 @@ def claim_waiting(jobs: list[Job]) -> None:
     """Claim for every engine that had room; the launch is a background task's."""
     for name in {job.engine for job in jobs if job.status == Status.QUEUED}:
         num_live = sum(job.engine == name and job.is_live for job in jobs)
-        if num_live >= get_engine(name).jobs_at_once:
+        try:
+            has_room = num_live < get_engine(name).jobs_at_once
+        except UserError as error:
+            # It was removed behind the site's back.
+            fail_waiting(name, error.message)
             continue
-        while (job_id := claim_next(name)) is not None:
+        while has_room and (job_id := claim_next(name)) is not None:
             async_task("jobs.tasks.launch_job", job_id)
+
+
+def fail_waiting(engine: str, message: str) -> None:
+    for job in Job.objects.filter(engine=engine, status=Status.QUEUED):
+        end_job(job, Status.FAILED, message, was={Status.QUEUED})
 
 
 def nothing_waits() -> bool:
@@ -192,8 +211,8 @@ def ask_for_worker_beat() -> None:
 
 def sweep() -> None:
     """Ask again for background work that died with its worker, and end strays."""
-    for engine in ENGINES.values():
-        engine.end_strays()
+    # Of all queues of this machine at once.
+    LOCAL.end_strays()
     requeue_stale_imports()
     requeue_stale_downloads()
     young = timezone.now() - timedelta(seconds=PREPARATION_SECONDS)

@@ -75,6 +75,9 @@ function reflect() {
   for (const preset of document.querySelectorAll("[data-preset]")) preset.checked = preset.value === fields.epochs.value;
   const box = document.querySelector("[data-snapshot-field]");
   if (box) box.hidden = fields.base_model.value !== "snapshot";
+  const away = document.querySelector("[data-remote-engines]");
+  // This machine is never away.
+  if (away) away.hidden = !away.dataset.remoteEngines.split(" ").includes(fields.engine.value);
   // Only a validation loss can stop improving.
   fields.early_stop.disabled = !fields.validation_version.value;
 }

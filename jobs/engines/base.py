@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from finetune_site.errors import UserError
+from finetune_site.errors import LaterError, UserError
 from jobs.models import Job, Snapshot
 from jobs.trainer.events import Event
 from jobs.trainer.spec import Spec
@@ -12,6 +12,15 @@ from jobs.trainer.spec import Spec
 
 class RunFolderError(UserError):
     """A run folder that cannot be used any more. Its job fails with these words."""
+
+
+class EngineTroubleError(LaterError):
+    """An engine that cannot be asked now. Nothing is known of its jobs; it may pass."""
+
+    def __init__(self, message: str, *, retry_after: float = 0) -> None:
+        super().__init__(message)
+        # Seconds that it wants to be left alone, if it says so.
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +36,11 @@ class Report:
     alive: bool
     # Whether a trainer was started for the job's present claim.
     launched: bool
+    # Of a server elsewhere: what it says of the job beside its events. `status` is one
+    # of `Job.Status`, or empty where the events say it all.
+    status: str = ""
+    message: str = ""
+    total_steps: int = 0
 
 
 class Engine(Protocol):
@@ -36,6 +50,12 @@ class Engine(Protocol):
     # For people.
     title: str
     jobs_at_once: int
+    # Whether it is a server elsewhere: then it may be slow or away, and is only asked
+    # where nobody waits for a job of another engine.
+    is_remote: bool
+
+    def check_job(self, job: Job) -> None:
+        """Before a job is made: UserError says what the engine lacks for it."""
 
     def start(self, job: Job, spec: Spec) -> None:
         """Have a trainer run the job, unless one does. RunFolderError: it cannot."""
@@ -63,7 +83,8 @@ class Engine(Protocol):
     ) -> AsyncIterator[dict[str, Any]]:
         """Stream a completion of a snapshot, or of `base_model` when it is None.
 
-        The request has prompt, temperature, top_p, max_tokens, stop, seed and n. Lines:
-        {"index", "text", "finish_reason", "tokens"}, at last {"done", "usage", ...}.
-        Raises UserError.
+        The request has prompt (a text or token ids), temperature, top_p, max_tokens,
+        stop, seed and n, and may have logprobs, echo, best_of, logit_bias and the two
+        penalties. Lines: {"index", "text", "finish_reason", "tokens"}, with "logprobs"
+        when asked, at last {"done", "usage", ...}. Raises UserError.
         """

@@ -36,9 +36,19 @@ LEAVE_SECONDS = 30.0
 
 
 class LocalEngine:
-    name = "local"
-    title = "This machine"
-    jobs_at_once = 1
+    """Several of them are several queues of the same machine."""
+
+    is_remote = False
+
+    def __init__(
+        self, name: str = "local", title: str = "This machine", jobs_at_once: int = 1
+    ) -> None:
+        self.name = name
+        self.title = title
+        self.jobs_at_once = jobs_at_once
+
+    def check_job(self, job: Job) -> None:
+        pass
 
     def start(self, job: Job, spec: Spec) -> None:
         folder = RunFolder(job.folder)

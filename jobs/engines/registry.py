@@ -3,16 +3,72 @@
 from finetune_site.errors import UserError
 from jobs.engines.base import Engine
 from jobs.engines.local import LocalEngine
+from jobs.engines.remote import RemoteEngine
+from jobs.models import EngineSetting, Job, Snapshot
 
-ENGINES: dict[str, Engine] = {"local": LocalEngine()}
-
-
-TITLES = {name: engine.title for name, engine in ENGINES.items()}
+# Always there, and the default.
+LOCAL = LocalEngine()
 
 
 def get_engine(name: str) -> Engine:
-    engine = ENGINES.get(name)
-    if engine is None:
-        known = ", ".join(ENGINES)
+    """UserError: there is none of that name."""
+    if name == LOCAL.name:
+        return LOCAL
+    setting = None
+    if "\0" not in name:
+        setting = EngineSetting.objects.filter(name=name).first()
+    if setting is None:
+        known = ", ".join(engine_titles())
         raise UserError(f"There is no engine {name}; choose {known}.", field="engine")
-    return engine
+    return engine_of(setting)
+
+
+def engine_of(setting: EngineSetting) -> Engine:
+    if setting.kind == EngineSetting.Kind.LOCAL:
+        title = f"This machine, queue {setting.name}"
+        return LocalEngine(setting.name, title, setting.jobs_at_once)
+    return RemoteEngine(setting)
+
+
+def engine_titles() -> dict[str, str]:
+    """Names of all engines, the default first, and what people call them."""
+    rows = EngineSetting.objects.order_by("name")
+    return {LOCAL.name: LOCAL.title} | {row.name: engine_of(row).title for row in rows}
+
+
+def engine_title(name: str) -> str:
+    """Also of an engine that was removed."""
+    if name == LOCAL.name:
+        return LOCAL.title
+    return engine_titles().get(name, f"{name} (removed)")
+
+
+def remote_names() -> list[str]:
+    rows = EngineSetting.objects.filter(kind=EngineSetting.Kind.REMOTE)
+    return list(rows.values_list("name", flat=True))
+
+
+def engine_that_has(snapshot: Snapshot) -> Engine:
+    """Where a snapshot lies, and so is asked. UserError: its engine was removed."""
+    try:
+        return get_engine(snapshot.job.engine)
+    except UserError:
+        raise UserError(
+            f"The snapshot lies on the engine {snapshot.job.engine}, which was removed "
+            "from this site. An admin can add it again under the same name."
+        ) from None
+
+
+def check_same_place(job: Job) -> None:
+    """UserError: the snapshot to train further from is out of the engine's reach."""
+    parent = job.parent_snapshot
+    if parent is None or parent.job.engine == job.engine:
+        return
+    home = engine_that_has(parent)
+    if not home.is_remote and not get_engine(job.engine).is_remote:
+        return
+    raise UserError(
+        f"This snapshot lies on the engine {home.name}, so only {home.name} can train "
+        "it further. Choose that engine, or another snapshot.",
+        field="engine",
+    )

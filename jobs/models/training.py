@@ -237,3 +237,8 @@ class Snapshot(models.Model):
     @property
     def folder(self) -> Path:
         return self.job.folder / self.relative_path
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the weights lie on this machine, not on an engine elsewhere."""
+        return not self.job.far_uid

@@ -15,10 +15,9 @@ from datasets.services.versions import TASK_SECONDS
 from finetune_site.errors import UserError
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
-from jobs.engines.registry import get_engine
+from jobs.engines.registry import check_same_place, get_engine
 from jobs.models import Job, Snapshot
 from jobs.selectors import default_name, find_base_model, models_dir
-from jobs.services.auto_settings import choose_settings
 from jobs.services.client_notes import clean_metadata, clean_suffix
 
 Status = Job.Status
@@ -26,9 +25,30 @@ MAX_PROMPTS = 16
 MAX_PROMPT_CHARACTERS = 8_000
 
 
-def create_job(
+def create_job(*, member: Member | None, **asked: Any) -> Job:
+    """A new job, which starts by itself once it is checked and there is room.
+
+    `asked`: see `draft_job`.
+    """
+    job = draft_job(**asked)
+    get_engine(job.engine).check_job(job)
+    job.created_by = member
+    with transaction.atomic():
+        job.save()
+        record(
+            member=member,
+            action="job.create",
+            subject=str(job),
+            job=job.uid,
+            dataset=str(job.dataset_version),
+            base_model=job.base_model,
+        )
+        transaction.on_commit(lambda: enqueue_preparation(job.pk))
+    return job
+
+
+def draft_job(
     *,
-    member: Member | None,
     name: str,
     dataset_version: DatasetVersion,
     base_model: str = "",
@@ -41,7 +61,7 @@ def create_job(
     may_import: bool = False,
     **options: Any,
 ) -> Job:
-    """A new job, which starts by itself once it is checked and there is room.
+    """A job that could be saved.
 
     `options`: method, epochs, batch_size, max_tokens, learning_rate_scale, seed,
     completions_every, num_completions, snapshots_every, early_stop, when_engine_away,
@@ -53,7 +73,6 @@ def create_job(
     get_engine(engine)
     job = Job(
         name=name.strip() or default_name(dataset_version),
-        created_by=member,
         dataset_version=dataset_version,
         validation_version=validation_version,
         base_model=base_model,
@@ -69,20 +88,7 @@ def create_job(
     if validation_version:
         check_dataset(validation_version, "validation_version", may_import=may_import)
     check_early_stop(job)
-    if dataset_version.status == DatasetVersion.Status.READY:
-        choose_settings(job)
     check_fields(job)
-    with transaction.atomic():
-        job.save()
-        record(
-            member=member,
-            action="job.create",
-            subject=str(job),
-            job=job.uid,
-            dataset=str(dataset_version),
-            base_model=base_model,
-        )
-        transaction.on_commit(lambda: enqueue_preparation(job.pk))
     return job
 
 
@@ -135,7 +141,8 @@ def check_parent(job: Job) -> None:
     parent = job.parent_snapshot
     if parent is None:
         return
-    if not parent.folder.is_dir():
+    check_same_place(job)
+    if parent.is_here and not parent.folder.is_dir():
         raise UserError(
             f"The files of the snapshot {parent} are gone. Choose another one.",
             field="parent_snapshot",
@@ -178,7 +185,7 @@ def check_dataset(
 def check_fields(job: Job) -> None:
     """The limits of the single fields, as the model states them."""
     try:
-        job.full_clean()
+        job.full_clean(exclude=["created_by"])
     except ValidationError as error:
         field, messages = next(iter(error.message_dict.items()))
         raise UserError(" ".join(messages), field=field) from None

@@ -21,7 +21,12 @@ Status = Job.Status
 
 
 def launch_queued(engine: str) -> int:
-    """Launch as many waiting jobs as the engine has room for."""
+    """Launch as many waiting jobs as the engine has room for.
+
+    None of an engine elsewhere: that may take long, and its watch does it.
+    """
+    if get_engine(engine).is_remote:
+        return 0
     num_launched = 0
     while (job_id := claim_next(engine)) is not None:
         launch(job_id)

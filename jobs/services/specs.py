@@ -17,7 +17,9 @@ from jobs.trainer.token_cache import cache_folder
 def build_spec(job: Job) -> Spec:
     """The same training for the same row, so it does not matter who writes it first."""
     base_model = get_base_model(job.base_model)
-    source = model_source(job.base_model, job.parent_snapshot)
+    parent = job.parent_snapshot
+    # A snapshot elsewhere is known there; the plan is that of its base model.
+    source = model_source(job.base_model, parent if parent and parent.is_here else None)
     # Snapshots carry their base model's tokenizer.
     tokenizer_folder = base_model.folder(models_dir())
     validation = job.validation_version
@@ -27,7 +29,7 @@ def build_spec(job: Job) -> Spec:
         train=data_source(job.dataset_version, tokenizer_folder),
         validation=data_source(validation, tokenizer_folder) if validation else None,
         method="lora" if job.method == Job.Method.LORA else "full",
-        parent_snapshot=job.parent_snapshot.uid if job.parent_snapshot else None,
+        parent_snapshot=parent.uid if parent else None,
         epochs=job.epochs,
         batch_size=job.batch_size,
         max_tokens=job.max_tokens,

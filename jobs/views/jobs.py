@@ -15,6 +15,7 @@ from finetune_site.errors import UserError
 from finetune_site.parsing import small_int
 from finetune_site.team.access import current_member, member_required
 from jobs import job_defaults, job_list, live_page, planning
+from jobs.engines.registry import engine_title
 from jobs.forms import JobForm
 from jobs.models import Job
 from jobs.services import jobs as services
@@ -102,6 +103,7 @@ def job_settings(request: HttpRequest, pk: int) -> HttpResponse:
     can_work = current_member(request).can_work
     context = {
         "job": found,
+        "engine_title": engine_title(found.engine),
         "can_work": can_work,
         "parts": live_page.render_parts(found, can_work=can_work),
         "settings": job_defaults.describe(found),
@@ -161,5 +163,6 @@ def job_delete(request: HttpRequest, pk: int) -> HttpResponse:
     except UserError as error:
         messages.error(request, error.message)
         return redirect("job", pk)
-    messages.success(request, f"{found} and its snapshots are deleted.")
+    there = f" The engine {found.engine} keeps its own copy." if found.far_uid else ""
+    messages.success(request, f"{found} and its snapshots are deleted.{there}")
     return redirect(reverse("jobs"))

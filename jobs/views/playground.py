@@ -18,7 +18,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from finetune_site.errors import UserError
 from jobs import playground as play
-from jobs.engines.registry import get_engine
+from jobs.engines.registry import LOCAL, engine_that_has
 from jobs.models import Snapshot
 from jobs.playground_form import DEFAULTS, PlaygroundForm
 
@@ -67,8 +67,9 @@ async def _lines(
     snapshot: Snapshot | None, asked: dict[str, Any]
 ) -> AsyncIterator[dict[str, Any]]:
     """An error comes as the last line: the answer has begun by then."""
-    engine = get_engine(snapshot.job.engine if snapshot else "local")
     try:
+        # Reads a row for engines elsewhere.
+        engine = await sync_to_async(engine_that_has)(snapshot) if snapshot else LOCAL
         async for line in engine.complete(snapshot, asked):
             yield line
     except UserError as error:

@@ -1,0 +1,354 @@
+"""Another server with this API, as its client: single calls, with time limits.
+
+Whatever goes wrong ends in one of two errors. EngineTroubleError: no good answer, it
+may pass, and what was asked for may have been done or not. FarRefusalError: the server
+said no.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import orjson
+import requests
+import urllib3
+
+from finetune_site import outbound
+from finetune_site.errors import UserError
+from finetune_site.outbound import RefusedAddressError
+from jobs.engines.base import EngineTroubleError
+
+Answer = dict[str, Any]
+
+# To connect, and between two bytes of an answer; and for a whole answer.
+TIMEOUT = (4.0, 20.0)
+ANSWER_SECONDS = 60.0
+MAX_ANSWER_BYTES = 100_000_000
+# A far disk may make an upload wait; a snapshot is loaded before its first word.
+UPLOAD_TIMEOUT = (30.0, 120.0)
+COMPLETION_TIMEOUT = (4.0, 150.0)
+MAX_RETRY_AFTER_SECONDS = 60.0
+FILES_PER_PAGE = 1000
+MAX_FILE_PAGES = 5
+EVENTS_PER_PAGE = 1000
+# Of the far server's own words.
+MAX_WORDS = 300
+
+
+class KeyTroubleError(EngineTroubleError):
+    """The key is wrong, or may not do this: passes once somebody mends it."""
+
+
+class FarRefusalError(UserError):
+    """The far server understood, and said no."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def is_unknown(self) -> bool:
+        return self.status == HTTPStatus.NOT_FOUND
+
+
+class FarApi:
+    """`name` is the engine's, for the words of errors."""
+
+    def __init__(self, name: str, url: str, key: str, *, allow_private: bool) -> None:
+        self.name = name
+        self.url = url.rstrip("/")
+        self.session = outbound.session(allow_private=allow_private)
+        self.session.headers["Authorization"] = f"Bearer {key}"
+
+    # ----- calls
+
+    def find_job(self, client_job_id: str) -> Answer | None:
+        """The job that was made under this id, if one was."""
+        query = {"metadata[client_job_id]": client_job_id, "limit": "1"}
+        found = self._items(self.get("fine_tuning/jobs", query))
+        # A server that does not know the filter lists all of its jobs.
+        mine = [
+            job
+            for job in found
+            if (job.get("metadata") or {}).get("client_job_id") == client_job_id
+        ]
+        return mine[0] if mine else None
+
+    def job(self, uid: str) -> Answer:
+        return self.get(f"fine_tuning/jobs/{quote(uid)}")
+
+    def create_job(self, body: Answer, *, key: str) -> Answer:
+        return self.post("fine_tuning/jobs", body, key=key)
+
+    def act(self, uid: str, action: str, body: Answer | None = None) -> Answer:
+        """`action` is cancel, pause, resume or snapshots."""
+        return self.post(f"fine_tuning/jobs/{quote(uid)}/{action}", body or {})
+
+    def events(self, uid: str, after: int) -> tuple[list[Answer], bool]:
+        """The lines of the far run folder's events.jsonl behind that seq, in order,
+        and whether there are more.
+        """
+        query = {"order": "asc", "limit": str(EVENTS_PER_PAGE)}
+        if after:
+            query["after"] = f"ftevent-{uid.partition('-')[2]}-{after:08d}"
+        page = self.get(f"fine_tuning/jobs/{quote(uid)}/events", query)
+        lines = [item.get("data") for item in self._items(page)]
+        return [self._line(line) for line in lines], bool(page.get("has_more"))
+
+    def find_file(self, sha256: str) -> str | None:
+        """The id of a file with exactly that content."""
+        query = {"purpose": "fine-tune", "limit": str(FILES_PER_PAGE)}
+        for _ in range(MAX_FILE_PAGES):
+            page = self.get("files", query)
+            for file in self._items(page):
+                if file.get("sha256") == sha256 and file.get("status") == "processed":
+                    return str(file["id"])
+            if not page.get("has_more"):
+                return None
+            query["after"] = str(page.get("last_id"))
+        return None
+
+    def upload(
+        self, path: Path, name: str, *, key: str, on_sent: Callable[[float], None]
+    ) -> str:
+        """The id of the new file. `on_sent` hears which share has gone, often."""
+        with path.open("rb") as file:
+            body = Multipart(file, name, on_sent)
+            answer = self._call(
+                "POST",
+                "files",
+                data=body,
+                headers={"Content-Type": body.content_type, "Idempotency-Key": key},
+                timeout=UPLOAD_TIMEOUT,
+                seconds=UPLOAD_TIMEOUT[1],
+            )
+        return str(answer.get("id"))
+
+    def has_model(self, name: str) -> bool:
+        try:
+            self.get(f"models/{quote(name, safe='')}", timeout=(2.0, 4.0))
+        except FarRefusalError as error:
+            if not error.is_unknown:
+                raise
+            return False
+        return True
+
+    def complete(self, body: Answer) -> requests.Response:
+        """The open stream of an answer, or the whole of one without `stream`."""
+        return self._send(
+            "POST",
+            "completions",
+            data=orjson.dumps(body),
+            headers={"Content-Type": "application/json"},
+            timeout=COMPLETION_TIMEOUT,
+        )
+
+    def paths(self) -> set[str]:
+        """What the far server can do: the paths of its OpenAPI document."""
+        paths = self.get("openapi.json").get("paths")
+        if not isinstance(paths, dict):
+            raise self.odd()
+        return set(paths)
+
+    # ----- how
+
+    def get(
+        self, path: str, query: dict[str, str] | None = None, **options: Any
+    ) -> Answer:
+        return self._call("GET", path, params=query, **options)
+
+    def post(self, path: str, body: Answer, *, key: str = "") -> Answer:
+        headers = {"Content-Type": "application/json"}
+        if key:
+            headers["Idempotency-Key"] = key
+        return self._call("POST", path, data=orjson.dumps(body), headers=headers)
+
+    def _call(
+        self, method: str, path: str, *, seconds: float = ANSWER_SECONDS, **options: Any
+    ) -> Answer:
+        response = self._send(method, path, **options)
+        answer = _as_json(self.read(response, seconds))
+        if not isinstance(answer, dict):
+            raise self.odd()
+        return answer
+
+    def _send(self, method: str, path: str, **options: Any) -> requests.Response:
+        """An answer of status 200, its body unread."""
+        options.setdefault("timeout", TIMEOUT)
+        try:
+            response = self.session.request(
+                method, f"{self.url}/{path}", stream=True, **options
+            )
+        except RefusedAddressError as error:
+            raise EngineTroubleError(error.message) from None
+        except requests.RequestException as error:
+            raise self._no_answer(error) from None
+        if response.status_code >= 300:
+            raise self._refusal(response)
+        return response
+
+    def read(
+        self, response: requests.Response, seconds: float = ANSWER_SECONDS
+    ) -> bytes:
+        try:
+            return outbound.read_answer(
+                response, most_bytes=MAX_ANSWER_BYTES, seconds=seconds
+            )
+        except requests.RequestException as error:
+            raise self._no_answer(error) from None
+
+    def _items(self, page: Answer) -> list[Answer]:
+        data = page.get("data")
+        if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
+            raise self.odd()
+        return data
+
+    def _line(self, line: Any) -> Answer:
+        """As a trainer writes it: what reads lines relies on these."""
+        if not isinstance(line, dict):
+            raise self.odd()
+        counted = isinstance(line.get("seq"), int)
+        timed = isinstance(line.get("time"), int | float)
+        if not (counted and timed and isinstance(line.get("type"), str)):
+            raise self.odd()
+        return line
+
+    # ----- what to say
+
+    def _refusal(self, response: requests.Response) -> UserError:
+        status = response.status_code
+        found = _as_json(self.read(response))
+        error = found.get("error") if isinstance(found, dict) else None
+        ours = isinstance(error, dict)
+        words = str(error.get("message"))[:MAX_WORDS] if isinstance(error, dict) else ""
+        if 300 <= status < 400:
+            to = response.headers.get("location", "another address")[:MAX_WORDS]
+            return EngineTroubleError(
+                f"The engine {self.name} sends this site on to {to}. Add it again with "
+                "the address that answers itself."
+            )
+        if status == HTTPStatus.UNAUTHORIZED:
+            return KeyTroubleError(
+                f"The engine {self.name} does not accept the key that this site has "
+                "for it. Make a new key there, and enter it on the Engines page."
+            )
+        if status == HTTPStatus.FORBIDDEN:
+            return KeyTroubleError(
+                f"The key of the engine {self.name} may not do this there. It says: "
+                f"{words or 'forbidden'}"
+            )
+        if status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500:
+            said = f": {words}" if words else ""
+            return EngineTroubleError(
+                f"The engine {self.name} cannot answer now ({status}){said}",
+                retry_after=_seconds(response.headers.get("retry-after", "")),
+            )
+        if not ours:
+            return self.odd(status)
+        return FarRefusalError(words, status)
+
+    def _no_answer(self, error: requests.RequestException) -> EngineTroubleError:
+        return EngineTroubleError(
+            f"The engine {self.name} does not answer at {_origin(self.url)}: "
+            f"{_reason(error)}."
+        )
+
+    def odd(self, status: int = 200) -> EngineTroubleError:
+        return EngineTroubleError(
+            f"What answers at {self.url} is not this API ({status}). Check the address "
+            f"of the engine {self.name}: it is the client's base URL and ends in /v1."
+        )
+
+
+class Multipart:
+    """A form with a purpose and one file, which is read while it is sent.
+
+    requests itself would read the file into memory.
+    """
+
+    def __init__(self, file: Any, name: str, on_sent: Callable[[float], None]) -> None:
+        boundary = os.urandom(16).hex()
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        quoted = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+        head = (
+            f"--{boundary}\r\n"
+            'Content-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'
+            f"--{boundary}\r\n"
+            f'Content-Disposition: form-data; name="file"; filename="{quoted}"\r\n'
+            "Content-Type: application/jsonl\r\n\r\n"
+        ).encode()
+        tail = f"\r\n--{boundary}--\r\n".encode()
+        size = os.fstat(file.fileno()).st_size
+        self.size = len(head) + size + len(tail)
+        self.on_sent = on_sent
+        self.num_sent = 0
+        self.left = self._pieces(head, file, tail)
+        self.piece = b""
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.left
+
+    def read(self, size: int = -1) -> bytes:
+        if not self.piece:
+            self.piece = next(self.left, b"")
+        end = len(self.piece) if size < 0 else size
+        piece, self.piece = self.piece[:end], self.piece[end:]
+        self.num_sent += len(piece)
+        self.on_sent(self.num_sent / self.size)
+        return piece
+
+    def _pieces(self, head: bytes, file: Any, tail: bytes) -> Iterator[bytes]:
+        yield head
+        while piece := file.read(outbound.PIECE_BYTES):
+            yield piece
+        yield tail
+
+
+def _as_json(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _seconds(text: str) -> float:
+    try:
+        return min(max(float(text), 0.0), MAX_RETRY_AFTER_SECONDS)
+    except ValueError:
+        return 0.0
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _reason(error: requests.RequestException) -> str:
+    """Why there was no answer, in a few words that show nothing of the request."""
+    if isinstance(error, outbound.SlowAnswerError):
+        return str(error)
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate is not one that this machine trusts"
+    if isinstance(error, requests.ConnectTimeout):
+        return "no connection came about in time"
+    if isinstance(error, requests.ReadTimeout):
+        return "it took too long"
+    cause = _cause(error)
+    if isinstance(cause, urllib3.exceptions.NameResolutionError):
+        return "there is no host of that name"
+    if isinstance(cause, urllib3.exceptions.NewConnectionError):
+        inner = cause.__cause__
+        return getattr(inner, "strerror", None) or "no connection came about"
+    return "the connection broke off"
+
+
+def _cause(error: requests.RequestException) -> object:
+    """What urllib3 said; its last try where it counts them."""
+    first = error.args[0] if error.args else None
+    return getattr(first, "reason", first)

@@ -1,0 +1,170 @@
+"""Completions of another server, as lines of this site's engines."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import orjson
+import requests
+from asgiref.sync import sync_to_async
+
+from finetune_site import outbound
+from finetune_site.errors import UserError
+from jobs.engines.far_api import Answer, FarApi
+
+# Streams at a time in one process, each a thread.
+MAX_STREAMS = 32
+MAX_LINE_BYTES = 10_000_000
+# Of a request, what the far API takes under the same name.
+SAME = (
+    "prompt",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "stop",
+    "seed",
+    "n",
+    "logprobs",
+    "echo",
+    "best_of",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+)
+BUSY = "Too many answers of engines elsewhere are under way. Try again in a minute."
+CUT = "The engine {} stopped while it answered. Try again."
+
+streams = threading.BoundedSemaphore(MAX_STREAMS)
+
+Line = dict[str, Any]
+
+
+async def complete(
+    connect: Callable[[], FarApi], model: str, request: dict[str, Any]
+) -> AsyncIterator[Line]:
+    """The lines of an answer as they come. Raises UserError."""
+    body = asked(model, request)
+    if not streams.acquire(blocking=False):
+        raise UserError(BUSY)
+    stream = Stream(body)
+    try:
+        # Rows may be read for it, and its first word may take long.
+        far = await sync_to_async(connect, thread_sensitive=False)()
+        async for line in stream.lines(far):
+            yield line
+    finally:
+        stream.close()
+        streams.release()
+
+
+def asked(model: str, request: dict[str, Any]) -> Answer:
+    body = {name: request[name] for name in SAME if request.get(name) is not None}
+    body["model"] = model
+    # The best of several are known when all are whole.
+    if body.get("best_of", 1) <= body.get("n", 1):
+        body.pop("best_of", None)
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return body
+
+
+class Stream:
+    """Reads in a thread of its own, since requests waits for bytes."""
+
+    def __init__(self, body: Answer) -> None:
+        self.body = body
+        self.closed = threading.Event()
+        self.response: requests.Response | None = None
+        self.queue: asyncio.Queue[Line | Exception | None] = asyncio.Queue()
+
+    async def lines(self, far: FarApi) -> AsyncIterator[Line]:
+        loop = asyncio.get_running_loop()
+
+        def put(item: Line | Exception | None) -> None:
+            # The loop ends with the process; then nobody listens.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self.queue.put_nowait, item)
+
+        thread = threading.Thread(target=self.read, args=(far, put), daemon=True)
+        thread.start()
+        while (item := await self.queue.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    def read(self, far: FarApi, put: Callable[[Line | Exception | None], None]) -> None:
+        try:
+            self.response = far.complete(self.body)
+            if self.closed.is_set():
+                return
+            for line in translate(far, self.response, streamed="stream" in self.body):
+                put(line)
+            put(None)
+        except UserError as error:
+            put(error)
+        except requests.RequestException:
+            put(UserError(CUT.format(far.name)))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            put(far.odd())
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Ends a read that waits: the far side hears that nobody listens any more."""
+        self.closed.set()
+        response, self.response = self.response, None
+        if response is None:
+            return
+        # Without a socket there is nothing that could wait.
+        with suppress(ValueError, OSError):
+            response.raw.shutdown()
+        response.close()
+
+
+def translate(
+    far: FarApi, response: requests.Response, *, streamed: bool
+) -> Iterator[Line]:
+    """OpenAI's shape as this site's lines."""
+    usage: dict[str, Any] = {}
+    chunks = events(response) if streamed else [orjson.loads(far.read(response))]
+    for chunk in chunks:
+        if "error" in chunk:
+            raise UserError(str(chunk["error"]["message"]))
+        for choice in chunk.get("choices") or []:
+            yield line_of(choice)
+        usage = chunk.get("usage") or usage
+    yield {
+        "done": True,
+        "usage": usage,
+        "prompt_cut": False,
+    }
+
+
+def line_of(choice: dict[str, Any]) -> Line:
+    logprobs = choice.get("logprobs")
+    text = str(choice["text"])
+    line = {
+        "index": int(choice["index"]),
+        "text": text,
+        "finish_reason": choice.get("finish_reason"),
+        # Counted only where the far side lists them; a piece is about one.
+        "tokens": len(logprobs["tokens"]) if logprobs else int(bool(text)),
+    }
+    return {**line, "logprobs": logprobs} if logprobs else line
+
+
+def events(response: requests.Response) -> Iterator[dict[str, Any]]:
+    """The objects of server-sent events, up to the last one."""
+    rest = b""
+    for piece in outbound.pieces(response):
+        *lines, rest = (rest + piece).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            break
+        for line in lines:
+            data = line.strip().removeprefix(b"data:").strip()
+            if data == b"[DONE]":
+                return
+            if line.startswith(b"data:"):
+                yield orjson.loads(data)
+    raise requests.ConnectionError("the stream ended before its end")
