@@ -4,9 +4,12 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+# OpenAI's clients, each version in a venv of its own, for `make test-clients`.
+CLIENTS := .clients
+CLIENT_VERSIONS := 0.28.1 1.109.1 3.54.0
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet install -c constraints.txt
 
-.PHONY: demo up test lint bench-main bench-data bench-train format clean
+.PHONY: demo up test test-clients lint bench-main bench-data bench-train bench-api format clean
 
 demo: $(VENV)/.ok
 	@exec $(RUN) manage.py demo $(ARGS)
@@ -16,6 +19,9 @@ up: $(VENV)/.ok
 
 test: $(VENV)/.test-ok
 	$(RUN) -m pytest $(ARGS)
+
+test-clients: $(VENV)/.test-ok $(CLIENT_VERSIONS:%=$(CLIENTS)/%/.ok)
+	$(RUN) -m tests.clients $(CLIENTS) $(CLIENT_VERSIONS)
 
 lint: $(VENV)/.test-ok
 	$(RUN) -m ruff check .
@@ -33,6 +39,10 @@ bench-data: $(VENV)/.test-ok
 # The first time it installs TRL beside the project.
 bench-train: $(VENV)/.test-ok
 	$(RUN) -m tests.bench.train
+
+# 50 clients of the API at once. SECONDS_LONG=20 makes it shorter.
+bench-api: $(VENV)/.test-ok
+	$(RUN) -m tests.bench.api $(SECONDS_LONG)
 
 format: $(VENV)/.test-ok
 	$(RUN) -m ruff check --fix .
@@ -54,5 +64,11 @@ $(VENV)/.test-ok: $(VENV)/.ok
 	@sh tests/install_browser.sh $(RUN)
 	@touch $@
 
+$(CLIENTS)/%/.ok:
+	@echo "Installing openai $*."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install openai==$*
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS) .pytest_cache .mypy_cache .ruff_cache
