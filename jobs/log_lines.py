@@ -39,7 +39,7 @@ def to_lines(events: Iterable[Event]) -> list[LogLine]:
             seq=event.seq,
             time=event.time,
             level=event.data.get("level", "info"),
-            text=_text(event),
+            text=sentence(event),
             minor=event.type in MINOR,
         )
         for event in events
@@ -49,7 +49,7 @@ def to_lines(events: Iterable[Event]) -> list[LogLine]:
 MINOR = ("step", "validation")
 
 
-def _text(event: Event) -> str:
+def sentence(event: Event) -> str:
     write = SENTENCES.get(event.type)
     return write(event.step, event.data) if write else event.data.get("message", "")
 
@@ -63,6 +63,10 @@ def _step(step: int, data: dict[str, Any]) -> str:
 
 def _validation(step: int, data: dict[str, Any]) -> str:
     return f"Step {count(step)}: validation loss {loss(data.get('loss'))}"
+
+
+def _completion(step: int, data: dict[str, Any]) -> str:
+    return f"Step {count(step)}: {data.get('prompt', '')}{data.get('text', '')}"
 
 
 def _snapshot(step: int, data: dict[str, Any]) -> str:
@@ -79,6 +83,7 @@ def _status(step: int, data: dict[str, Any]) -> str:
 SENTENCES: dict[str, Callable[[int, dict[str, Any]], str]] = {
     "step": _step,
     "validation": _validation,
+    "completion": _completion,
     "snapshot": _snapshot,
     "status": _status,
 }

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import wraps
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
 from django.db import transaction
@@ -40,7 +40,7 @@ def first_answer(view: View) -> View:
     @wraps(view)
     def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         token, oldest = recognise(request)
-        for upload in request.FILES.values():
+        for _, upload in uploads(request):
             settle(upload)
         forget_old_answers()
         with transaction.atomic():
@@ -70,12 +70,18 @@ def hash_of_body(request: HttpRequest) -> str:
     if request.content_type != "multipart/form-data":
         return hashlib.sha256(request.body).hexdigest()
     hashed = hashlib.sha256(repr(sorted(request.POST.lists())).encode())
-    for field, upload in sorted(request.FILES.items()):
+    for field, upload in uploads(request):
         hashed.update(repr((field, upload.name, upload.size)).encode())
         for chunk in upload.chunks(HASHED_AT_ONCE):
             hashed.update(chunk)
         upload.seek(0)
     return hashed.hexdigest()
+
+
+def uploads(request: HttpRequest) -> list[tuple[str, UploadedFile]]:
+    """With the names of their fields."""
+    lists = cast(list[tuple[str, list[UploadedFile]]], list(request.FILES.lists()))
+    return [(field, upload) for field, found in lists for upload in found]
 
 
 def settle(upload: UploadedFile) -> None:

@@ -13,7 +13,17 @@ from django.urls import URLPattern, re_path
 from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI
 
-from jobs.api import errors
+from jobs.api import (
+    checkpoints,
+    errors,
+    events,
+    files,
+    fine_tuning,
+    models,
+    plan,
+    snapshot_requests,
+    snapshots,
+)
 from jobs.api.errors import NOTHING_HERE, ApiError, error_response
 from jobs.api.keys import reader
 
@@ -32,6 +42,17 @@ api = NinjaAPI(
     urls_namespace="api",
 )
 errors.install(api)
+for part in (
+    files,
+    models,
+    snapshots,
+    fine_tuning,
+    events,
+    checkpoints,
+    plan,
+    snapshot_requests,
+):
+    api.add_router("", part.router)
 
 
 def finished(response: HttpResponseBase, method: str | None) -> HttpResponseBase:

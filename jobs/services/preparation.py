@@ -116,11 +116,11 @@ def fail_checked(job: Job, message: str) -> None:
 
 
 def prepare_claimed(job: Job) -> None:
-    for version in filter(None, (job.dataset_version, job.validation_version)):
-        check_imported(version)
-    choose_settings(job)
+    check_imported(job)
     model = get_base_model(job.base_model)
     cache = count_tokens(job.dataset_version, model, job=job)
+    # Once all tokens are counted: so the plan that somebody asked for is this one.
+    choose_settings(job)
     if job.validation_version:
         count_tokens(job.validation_version, model, job=job)
     check_weights(job, cache)
@@ -130,13 +130,15 @@ def prepare_claimed(job: Job) -> None:
     job.total_steps = job.plan["total_steps"]
 
 
-def check_imported(version: DatasetVersion) -> None:
-    if version.status != DatasetVersion.Status.FAILED:
-        return
-    raise UserError(
-        f"{version.source_name or version} could not be imported: "
-        f"{version.status_message}"
-    )
+def check_imported(job: Job) -> None:
+    for field in ("dataset_version", "validation_version"):
+        version = getattr(job, field)
+        if version and version.status == DatasetVersion.Status.FAILED:
+            raise UserError(
+                f"{version.source_name or version} could not be imported: "
+                f"{version.status_message}",
+                field=field,
+            )
 
 
 def check_weights(job: Job, cache: TokenCache) -> None:

@@ -1,0 +1,110 @@
+"""What happened to a job: the lines of its run folder, for people and for followers."""
+
+import re
+from typing import Any, Literal
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Router, Schema
+
+from jobs.api.errors import answers, not_found
+from jobs.api.job_shape import seconds
+from jobs.api.paging import Limit, Order, Page, as_page
+from jobs.log_lines import sentence
+from jobs.model_names import is_storable
+from jobs.models import Event, Job
+
+router = Router(tags=["Fine-tuning"])
+
+METRICS = ("step", "validation")
+LEVELS = {"warning": "warn"}
+
+
+class EventShape(Schema):
+    """`data` is the run folder's whole line, with `seq`, `time`, `type` and `step`."""
+
+    id: str
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: Literal["message", "metrics"]
+    data: dict[str, Any]
+
+
+@router.get("/fine_tuning/jobs/{job_id}/events", response=answers(Page[EventShape]))
+def list_fine_tuning_events(
+    request: HttpRequest,
+    job_id: str,
+    limit: Limit = 20,
+    after: str | None = None,
+    order: Order = "desc",
+) -> Any:
+    """The newest first; `order=asc` is for those who follow a job.
+
+    `after` is an event's id; one with the number 00000000 stands before the first.
+    """
+    job = find_followed(job_id)
+    events = job.events.all()
+    if after is not None:
+        seq = seq_of(job, after)
+        events = events.filter(**{"seq__lt" if order == "desc" else "seq__gt": seq})
+    return page_of_events(job, events, limit=limit, order=order)
+
+
+def find_followed(uid: str) -> Job:
+    """Only its ids: followers ask twice a second."""
+    jobs = Job.objects.only("pk", "uid")
+    job = jobs.filter(uid=uid).first() if is_storable(uid) else None
+    return job or not_found("fine-tuning job", uid)
+
+
+def page_of_events(
+    job: Job, events: QuerySet[Event], *, limit: int, order: Order
+) -> dict[str, Any]:
+    events = events.order_by("-seq" if order == "desc" else "seq")
+    found = list(events[: limit + 1])
+    items = [show_event(job, event) for event in found[:limit]]
+    return as_page(items, has_more=len(found) > limit)
+
+
+def show_event(job: Job, event: Event) -> dict[str, Any]:
+    return {
+        "id": event_id(job, event.seq),
+        "created_at": seconds(event.time),
+        "level": level_of(event),
+        "message": sentence(event),
+        "type": "metrics" if event.type in METRICS else "message",
+        "data": line_of(event),
+    }
+
+
+def line_of(event: Event) -> dict[str, Any]:
+    """As it stands in events.jsonl."""
+    return {
+        "seq": event.seq,
+        "time": event.time.timestamp(),
+        "type": event.type,
+        "step": event.step,
+        **event.data,
+    }
+
+
+def level_of(event: Event) -> str:
+    if event.data.get("status") == Job.Status.FAILED:
+        return "error"
+    level = str(event.data.get("level", "info"))
+    level = LEVELS.get(level, level)
+    return level if level in ("warn", "error") else "info"
+
+
+def event_id(job: Job, seq: int) -> str:
+    return f"ftevent-{job.uid.removeprefix('ftjob-')}-{seq:08}"
+
+
+def seq_of(job: Job, event: str) -> int:
+    """The event may be one that is not there yet, or 0."""
+    found = re.fullmatch(re.escape(event_id(job, 0)[:-8]) + r"([0-9]{8,9})", event)
+    if not found:
+        not_found("event of this job", event, param="after")
+    return int(found[1])

@@ -1,0 +1,62 @@
+"""Kinds of fields that say in words what they take."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from finetune_site.parsing import is_text
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Between:
+    """A number from `low` to `high`, nothing at all, or with `auto` the word `auto`."""
+
+    low: float
+    high: float
+    whole: bool = True
+    auto: bool = False
+
+    def check(self, value: Any) -> Any:
+        if value is None or (self.auto and value == AUTO):
+            return value
+        if not self.fits(value):
+            raise PydanticCustomError("number", "{words}", {"words": self.words})
+        return int(value) if self.whole else float(value)
+
+    def fits(self, value: Any) -> bool:
+        # Python takes true for 1; what is no number at all is not between.
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return self.low <= value <= self.high and (not self.whole or value % 1 == 0)
+
+    @property
+    def words(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        auto = f', or "{AUTO}"' if self.auto else ""
+        return f"give {kind} from {self.low:,g} to {self.high:,.10g}{auto}"
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        kind = "integer" if self.whole else "number"
+        number = {"type": kind, "minimum": self.low, "maximum": self.high}
+        auto = [{"type": "string", "enum": [AUTO]}] if self.auto else []
+        return {"anyOf": [number, *auto, {"type": "null"}]}
+
+
+def check_text(value: str) -> str:
+    if not is_text(value):
+        raise PydanticCustomError("text", "it holds a character that is no text")
+    return value
+
+
+Text = Annotated[str, AfterValidator(check_text)]

@@ -1,0 +1,98 @@
+"""Fine-tuning jobs: /v1/fine_tuning/jobs."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Router
+
+from finetune_site.team.access import current_member
+from jobs.api.errors import ApiError, answers
+from jobs.api.first_answer import first_answer
+from jobs.api.job_request import JobRequest, client_names, job_arguments
+from jobs.api.job_shape import JobShape, find_job, show_job, shown_jobs
+from jobs.api.keys import worker
+from jobs.api.metadata_filter import PARAMETER, with_metadata
+from jobs.api.paging import Limit, Order, Page, page_of
+from jobs.models import Job
+from jobs.services.jobs import create_job, pause_job, resume_job, stop_job
+
+router = Router(tags=["Fine-tuning"])
+
+
+@router.post("/fine_tuning/jobs", response=answers(JobShape), auth=worker)
+@first_answer
+def create_fine_tuning_job(request: HttpRequest, body: JobRequest) -> Any:
+    """Train a model on a file. The job starts by itself when there is room."""
+    with client_names():
+        job = create_job(
+            member=current_member(request), may_import=True, **job_arguments(body)
+        )
+    return show_job(find_job(job.uid))
+
+
+@router.get(
+    "/fine_tuning/jobs",
+    response=answers(Page[JobShape]),
+    openapi_extra={"parameters": [PARAMETER]},
+)
+def list_fine_tuning_jobs(
+    request: HttpRequest,
+    limit: Limit = 20,
+    after: str | None = None,
+    order: Order = "desc",
+) -> Any:
+    """The newest first, of the whole team."""
+    jobs = with_metadata(shown_jobs(), request.GET)
+    return page_of(jobs, show_job, limit=limit, after=after, order=order)
+
+
+@router.get("/fine_tuning/jobs/{job_id}", response=answers(JobShape))
+def get_fine_tuning_job(request: HttpRequest, job_id: str) -> Any:
+    """One job."""
+    return show_job(find_job(job_id))
+
+
+@router.post(
+    "/fine_tuning/jobs/{job_id}/cancel", response=answers(JobShape), auth=worker
+)
+def cancel_fine_tuning_job(request: HttpRequest, job_id: str) -> Any:
+    """End it. What has learned already leaves a last snapshot."""
+    return changed(request, job_id, stop_job)
+
+
+@router.post(
+    "/fine_tuning/jobs/{job_id}/pause", response=answers(JobShape), auth=worker
+)
+def pause_fine_tuning_job(request: HttpRequest, job_id: str) -> Any:
+    """Leave its place to others; `resume` goes on from where it stands."""
+    return changed(request, job_id, pause_job)
+
+
+@router.post(
+    "/fine_tuning/jobs/{job_id}/resume", response=answers(JobShape), auth=worker
+)
+def resume_fine_tuning_job(request: HttpRequest, job_id: str) -> Any:
+    """Go on with a job that is paused."""
+    return changed(request, job_id, resume_job)
+
+
+def changed(
+    request: HttpRequest, job_id: str, change: Callable[..., Job]
+) -> dict[str, Any]:
+    change(member=current_member(request), job=find_job(job_id))
+    return show_job(find_job(job_id))
+
+
+@router.post(
+    "/fine_tuning/alpha/graders/{path:rest}", response=answers(JobShape), auth=worker
+)
+def use_grader(request: HttpRequest, rest: str) -> Any:
+    """Not here: graders belong to training by reinforcement."""
+    raise ApiError(
+        HTTPStatus.NOT_FOUND,
+        "Graders belong to training by reinforcement. This server trains on examples "
+        "of good answers.",
+        code="not_found",
+    )

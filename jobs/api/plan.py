@@ -1,0 +1,94 @@
+"""POST /v1/fine_tuning/plan: what a job would do. It starts nothing."""
+
+import asyncio
+import time
+from http import HTTPStatus
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import connection
+from django.http import HttpRequest
+from ninja import Router, Schema
+
+from datasets.models import DatasetVersion
+from jobs.api.errors import ApiError, answers
+from jobs.api.job_request import JobRequest, client_names, job_arguments
+from jobs.models import Job
+from jobs.planning import plan_job, start_counting
+from jobs.services.jobs import draft_job
+from jobs.services.preparation import check_imported, default_prompts
+
+router = Router(tags=["Fine-tuning"])
+
+# For the import of the file, and for its tokens to be counted.
+WAIT_SECONDS = 120.0
+LOOK_SECONDS = 0.3
+RETRY_SECONDS = 20
+
+
+class PlanShape(Schema):
+    """The keys of `python -m jobs.trainer plan`."""
+
+    examples: int
+    tokens: int
+    learned_tokens: int
+    unlearned_examples: int
+    rows: int
+    padding_share: float
+    pieces_cut: int
+    steps_per_epoch: int
+    total_steps: int
+    completions: int
+    snapshots: int
+    disk_bytes: int
+    memory_bytes: int
+    memory_parts: dict[str, int]
+    seconds: float | None
+
+
+@router.post("/fine_tuning/plan", response=answers(PlanShape))
+async def plan_fine_tuning_job(request: HttpRequest, body: JobRequest) -> Any:
+    """The body of a job in numbers. Tokens that were never counted are counted now."""
+    job = await sync_to_async(draft)(body)
+    end = time.monotonic() + WAIT_SECONDS
+    while True:
+        plan = await sync_to_async(look)(job)
+        if plan is not None:
+            return plan
+        if time.monotonic() > end:
+            raise ApiError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "The tokens of the file are still being counted. Ask again.",
+                retry_after=RETRY_SECONDS,
+            )
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def draft(body: JobRequest) -> Job:
+    with client_names():
+        return draft_job(may_import=True, **job_arguments(body))
+
+
+def look(job: Job) -> dict[str, Any] | None:
+    """The plan, once it can be made."""
+    if not is_imported(job):
+        plan = None
+    else:
+        job.prompts = job.prompts or default_prompts(job)
+        plan = plan_job(job)
+        if plan is None:
+            start_counting(job.dataset_version, job.base_model)
+    if plan is None:
+        # It would idle until the next look.
+        connection.close()
+    return plan
+
+
+def is_imported(job: Job) -> bool:
+    """UserError: its dataset cannot be."""
+    versions = [job.dataset_version, job.validation_version]
+    for version in filter(None, versions):
+        version.refresh_from_db()
+    with client_names():
+        check_imported(job)
+    return all(v.status == DatasetVersion.Status.READY for v in versions if v)
