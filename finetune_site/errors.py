@@ -12,3 +12,11 @@ class UserError(Exception):
         super().__init__(message)
         self.message = message
         self.field = field
+
+
+class LaterError(UserError):
+    """Nothing is wrong with what was asked; it works once something is ready again."""
+
+
+class BusyError(LaterError):
+    """There is too much to do at the moment."""

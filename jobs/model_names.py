@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from django.db.models import QuerySet
 
 from finetune_site.errors import UserError
+from finetune_site.parsing import is_text
 from jobs.models import Job, Snapshot
 from jobs.selectors import base_models, find_base_model
 
@@ -35,7 +36,7 @@ def find_model(name: str) -> ModelChoice:
     job, and `<name>:latest`, where the name is a job's, its suffix, or a base model's.
     A base model may be one that is not on this machine.
     """
-    if is_storable(name):
+    if is_text(name) and len(name) <= MAX_CHARACTERS:
         if base_model := find_any_case(name):
             return ModelChoice(name, base_model, None)
         if snapshot := find_snapshot(name):
@@ -77,17 +78,6 @@ def find_any_case(name: str) -> str | None:
     wanted = name.casefold()
     names = (model.name for model in base_models())
     return next((known for known in names if known.casefold() == wanted), None)
-
-
-def is_storable(text: str) -> bool:
-    """Whether a database can look for it: JSON may hold what is no text of theirs."""
-    if "\0" in text or len(text) > MAX_CHARACTERS:
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _of_fine_tuned(name: str) -> Snapshot | None:

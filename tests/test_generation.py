@@ -6,16 +6,9 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from jobs.trainer.answer import Row, Sampling, row_seed
 from jobs.trainer.encoding import load_tokenizer
-from jobs.trainer.generation import (
-    Batch,
-    Row,
-    Sampling,
-    complete,
-    fit,
-    row_seed,
-    stream,
-)
+from jobs.trainer.generation import Batch, Prefill, complete, fit, stream
 from jobs.trainer.text_pieces import StopScanner, TextDecoder
 
 TINY = Path(__file__).parent.parent / "jobs/base_models/tiny"
@@ -183,8 +176,112 @@ def test_stop_scanner_takes_the_earliest_stop():
     assert scanner.flush() == ""
 
 
-@pytest.mark.parametrize("kind", ["mamba", "lfm2"])
-def test_a_model_that_carries_a_state_answers_too(kind, tokenizer, prompts):
+def plain_logprobs(model, ids):
+    """Of each token and of all others, after each token of a text."""
+    with torch.inference_mode():
+        return torch.log_softmax(model(torch.tensor([list(ids)])).logits[0].float(), -1)
+
+
+def pieces_of(model, tokenizer, ids, **sampling):
+    return list(stream(model, tokenizer, [ids], Sampling(**sampling), NO_END))
+
+
+@pytest.mark.parametrize("temperature", [0, 0.7])
+def test_chances_are_those_of_a_plain_forward_pass(
+    model, tokenizer, prompts, temperature
+):
+    pieces = pieces_of(
+        model,
+        tokenizer,
+        prompts[0],
+        max_tokens=12,
+        num_top=3,
+        temperature=temperature,
+        top_p=0.9,
+        frequency_penalty=1.0,
+        seed=3,
+    )
+    tokens = [token for piece in pieces for token in piece.token_ids]
+    chances = [chance for piece in pieces for chance in piece.chances]
+    after = plain_logprobs(model, [*prompts[0], *tokens])[len(prompts[0]) - 1 : -1]
+    expected = after.gather(1, torch.tensor(tokens)[:, None])[:, 0].tolist()
+    assert [chance.logprob for chance in chances] == pytest.approx(expected, abs=1e-4)
+    for chance, row in zip(chances, after, strict=True):
+        assert [token for token, _ in chance.top] == row.topk(3).indices.tolist()
+
+
+def test_prompt_in_parts_has_the_chances_of_a_plain_forward_pass(
+    model, tokenizer, prompts, monkeypatch
+):
+    monkeypatch.setattr("jobs.trainer.generation.PREFILL_TOKENS", 7)
+    ids = (prompts[0] * 5)[:25]
+    row = Row(tokenizer, 0, Sampling(max_tokens=0), seed=1)
+    prefill = Prefill(model, ids, [row], num_top=0)
+    while not prefill.advance():
+        pass
+    expected = plain_logprobs(model, ids)[:-1].gather(1, torch.tensor(ids[1:])[:, None])
+    assert [chance.logprob for chance in prefill.chances] == pytest.approx(
+        expected[:, 0].tolist(), abs=1e-4
+    )
+
+
+def test_prompt_alone_needs_no_tokens(model, tokenizer, prompts):
+    [piece] = pieces_of(model, tokenizer, prompts[0], max_tokens=0)
+    assert (piece.text, piece.token_ids, piece.finish_reason) == ("", (), "length")
+
+
+def test_bias_of_a_hundred_decides(model, tokenizer, prompts):
+    [answer] = complete(
+        model,
+        tokenizer,
+        prompts[:1],
+        Sampling(temperature=0, max_tokens=5, logit_bias={7: 100.0}),
+        NO_END,
+    )
+    assert answer.token_ids == (7,) * 5
+
+
+@pytest.mark.parametrize("kind", ["presence_penalty", "frequency_penalty"])
+def test_penalties_follow_their_formula(model, tokenizer, prompts, kind):
+    """Against a loop that reads everything again, and counts."""
+    sampling = Sampling(temperature=0, max_tokens=30, **{kind: 1.5})
+    [answer] = complete(model, tokenizer, prompts[:1], sampling, NO_END)
+    ids = list(prompts[0])
+    for _ in range(30):
+        with torch.inference_mode():
+            logits = model(torch.tensor([ids])).logits[0, -1]
+        counts = torch.bincount(
+            torch.tensor(ids[len(prompts[0]) :], dtype=torch.long),
+            minlength=len(logits),
+        )
+        counts = counts.clamp(max=1) if kind == "presence_penalty" else counts
+        ids.append(int((logits - 1.5 * counts).argmax()))
+    assert list(answer.token_ids) == ids[len(prompts[0]) :]
+
+
+def test_stop_token_ends_the_answer_as_the_end_token_does(model, tokenizer, prompts):
+    fourth = naive(model, prompts[0], 4)[3]
+    stops = frozenset({fourth})
+    sampling = Sampling(temperature=0, max_tokens=10, stop_tokens=stops)
+    [answer] = complete(model, tokenizer, prompts[:1], sampling, NO_END)
+    assert (answer.finish_reason, len(answer.token_ids)) == ("stop", 3)
+
+
+def test_rows_that_ask_for_chances_do_not_change_the_others(model, tokenizer, prompts):
+    batch = Batch(model, NO_END)
+    asking = Sampling(temperature=0, max_tokens=8, num_top=2)
+    plain = Sampling(temperature=0, max_tokens=8)
+    rows = [Row(tokenizer, index, how, 1) for index, how in enumerate((asking, plain))]
+    pieces = batch.add(prompts[0], rows)
+    while batch.rows:
+        pieces += batch.step()
+    of = {n: [p for p in pieces if p.index == n] for n in (0, 1)}
+    assert [p.token_ids for p in of[0]] == [p.token_ids for p in of[1]]
+    assert all(piece.chances for piece in of[0])
+    assert not any(piece.chances for piece in of[1])
+
+
+def stateful_model(kind):
     torch.manual_seed(4)
     config = CONFIG_MAPPING[kind](
         vocab_size=4096,
@@ -195,7 +292,23 @@ def test_a_model_that_carries_a_state_answers_too(kind, tokenizer, prompts):
         num_key_value_heads=2,
         state_size=8,
     )
-    model = AutoModelForCausalLM.from_config(config).eval()
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("kind", ["mamba", "lfm2"])
+def test_chances_of_a_model_that_carries_a_state(kind, tokenizer, prompts):
+    model = stateful_model(kind)
+    row = Row(tokenizer, 0, Sampling(max_tokens=0), seed=1)
+    prefill = Prefill(model, prompts[0], [row], num_top=1)
+    assert prefill.advance()
+    after = plain_logprobs(model, prompts[0])[:-1]
+    expected = after.gather(1, torch.tensor(prompts[0][1:])[:, None])[:, 0].tolist()
+    assert [chance.logprob for chance in prefill.chances] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["mamba", "lfm2"])
+def test_a_model_that_carries_a_state_answers_too(kind, tokenizer, prompts):
+    model = stateful_model(kind)
     sampling = Sampling(temperature=0, max_tokens=6)
     answers = complete(model, tokenizer, prompts, sampling, NO_END)
     expected = [naive(model, ids, 6) for ids in prompts]

@@ -11,9 +11,15 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import torch
 
-from finetune_site.errors import UserError
+from finetune_site.errors import LaterError, UserError
 from jobs.serving import client
+from jobs.trainer.encoding import load_tokenizer
+from jobs.trainer.model import load_model
+from jobs.trainer.output_loss import weighted_loss
+from jobs.trainer.shortcuts import output_weight
+from jobs.trainer.spec import ModelSource
 from tests.running_async import run
 
 ROOT = Path(__file__).parent.parent
@@ -142,14 +148,105 @@ def test_client_that_leaves_frees_its_place(server):
         time.sleep(0.02)
 
 
+def logprobs_of(lines, index=0):
+    told = [line["logprobs"] for line in lines if line.get("index") == index]
+    return {
+        name: [one for part in told for one in part[name] or []] for name in told[0]
+    }
+
+
+def test_logprobs_come_with_the_text(server):
+    lines = answer(server, logprobs=2)
+    told = logprobs_of(lines)
+    assert "".join(told["tokens"]) == text_of(lines)
+    assert len(told["tokens"]) == 40
+    assert all(len(top) in (2, 3) for top in told["top_logprobs"])
+    assert told["text_offset"][0] == len(QUESTION["prompt"])
+
+
+def test_no_logprobs_unless_asked(server):
+    assert not any("logprobs" in line for line in answer(server))
+
+
+@pytest.mark.parametrize("as_tokens", [False, True])
+def test_scoring_equals_the_trainers_nll(server, as_tokens):
+    text = "The capital of France is Paris."
+    ids, nll = trained_nll(text)
+    prompt = ids if as_tokens else text
+    lines = answer(server, prompt=prompt, max_tokens=0, echo=True, logprobs=0)
+    told = logprobs_of(lines)
+    assert text_of(lines) == "".join(told["tokens"]) == text
+    assert told["token_logprobs"][0] is None
+    assert -sum(told["token_logprobs"][1:]) == pytest.approx(nll, abs=1e-3)
+    assert lines[-1]["usage"]["completion_tokens"] == 0
+
+
+def trained_nll(text):
+    """Tokens of a text, and the sum over them as the trainer makes it."""
+    ids = load_tokenizer(TINY["path"]).encode(text).ids
+    model = load_model(ModelSource(**TINY)).eval()
+    hidden = model.base_model(torch.tensor([ids[:-1]])).last_hidden_state[0]
+    ones = torch.ones(len(ids) - 1)
+    with torch.no_grad():
+        _, nll, _ = weighted_loss(
+            hidden, output_weight(model), torch.tensor(ids[1:]), ones
+        )
+    return ids, float(nll)
+
+
+def test_echo_puts_the_prompt_first_for_every_answer(server):
+    lines = answer(server, echo=True, n=2, logprobs=1)
+    for index in (0, 1):
+        assert text_of(lines, index).startswith(QUESTION["prompt"])
+        told = logprobs_of(lines, index)
+        assert "".join(told["tokens"]) == text_of(lines, index)
+        assert told["top_logprobs"][0] is None
+
+
+def test_best_of_gives_the_likeliest_first(server):
+    every = answer(server, n=6, logprobs=0)
+    means = {}
+    for index in range(6):
+        logprobs = logprobs_of(every, index)["token_logprobs"]
+        means[text_of(every, index)] = sum(logprobs) / len(logprobs)
+    lines = answer(server, n=2, best_of=6)
+    best = sorted(means, key=means.get, reverse=True)[:2]
+    assert [text_of(lines, 0), text_of(lines, 1)] == best
+    assert lines[-1]["usage"]["completion_tokens"] == 6 * 40
+
+
+def test_as_many_answers_as_rows(server):
+    lines = answer(server, n=32, max_tokens=4)
+    assert {line["index"] for line in lines[:-1]} == set(range(32))
+
+
+def test_token_that_the_model_does_not_have_is_said_in_words(server):
+    for changes in ({"prompt": [1, 99999]}, {"logit_bias": {"99999": 1}}):
+        with pytest.raises(UserError, match="0 to 4,095") as caught:
+            answer(server, **changes)
+        assert caught.value.field in changes
+
+
+def test_prompt_without_room_is_refused_where_all_of_it_is_wanted(server):
+    with pytest.raises(UserError, match="maximum context length is 2,048"):
+        answer(server, prompt=[5] * 2048, whole_prompt=True, max_tokens=1)
+    assert answer(server, prompt=[5] * 2048, max_tokens=1)[-1]["prompt_cut"]
+
+
+def test_last_place_in_the_context_can_be_scored(server):
+    ask = {"prompt": [5] * 2048, "max_tokens": 0, "echo": True, "logprobs": 0}
+    assert len(logprobs_of(answer(server, **ask))["tokens"]) == 2048
+
+
 def test_missing_model_is_said_in_words(server):
     with pytest.raises(UserError, match="gone"):
         answer(server, model={"base_model": "tiny", "path": "/nowhere"})
 
 
 def test_bad_value_names_the_field(server):
-    with pytest.raises(UserError, match="max_tokens is 0"):
-        answer(server, max_tokens=0)
+    with pytest.raises(UserError, match="max_tokens is -1") as caught:
+        answer(server, max_tokens=-1)
+    assert caught.value.field == "max_tokens"
 
 
 def test_unknown_field_is_refused(server):
@@ -201,6 +298,6 @@ def test_server_that_dies_half_way_is_said_in_words(tmp_path):
         async for _ in client.stream_completion(socket, request):
             process.kill()
 
-    with pytest.raises(UserError, match="stopped"):
+    with pytest.raises(LaterError, match="stopped"):
         run(kill_after_the_first_word())
     process.wait()

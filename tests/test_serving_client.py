@@ -2,7 +2,7 @@
 
 import pytest
 
-from finetune_site.errors import UserError
+from finetune_site.errors import LaterError
 from jobs.serving import client
 from tests.running_async import run
 
@@ -45,5 +45,5 @@ def test_server_away_for_long_is_said_in_words(tmp_path, monkeypatch):
         async for _ in client.stream_completion(tmp_path / "serving.sock", {}):
             pass
 
-    with pytest.raises(UserError, match="starting"):
+    with pytest.raises(LaterError, match="starting"):
         run(ask())

@@ -1,55 +1,72 @@
-"""[torch] The requests to one model, answered together, and what goes back to each."""
+"""[torch] One request's answers in the making, and what goes back to whoever asked."""
 
-import itertools
 import time
-from collections import deque
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 from jobs.serving.inbox import Asked
 from jobs.serving.loaded import Loaded
+from jobs.serving.request import CompletionRequest, RequestError
+from jobs.serving.token_log import TokenLog, TokenNames
+from jobs.trainer.answer import Piece, Row, Sampling, row_seed
 from jobs.trainer.encoding import encode_prompt
-from jobs.trainer.generation import (
-    Batch,
-    Piece,
-    Prefill,
-    Row,
-    Sampling,
-    context_length,
-    fit,
-    row_seed,
-)
-
-# A turn is short enough to look smooth and long enough that sending costs little.
-TURN_SECONDS = 0.03
-MAX_ROWS = 32
-# What keys and values of all answers of a model may take.
-MAX_CACHE_BYTES = 1_000_000_000
+from jobs.trainer.generation import Prefill, context_length
+from jobs.trainer.token_choice import Chance
 
 
 class Answers:
-    """One request's answers in the making."""
+    """Raises RequestError for what this very model cannot take."""
 
-    def __init__(self, asked: Asked, loaded: Loaded, numbers: "itertools.count[int]"):
+    def __init__(self, asked: Asked, loaded: Loaded, numbers: "Iterable[int]"):
         request = asked.request
         self.asked = asked
+        self.loaded = loaded
         self.started = time.monotonic()
-        self.prompt = encode_prompt(loaded.tokenizer, request.prompt, loaded.end_id)
-        sampling = Sampling(
-            temperature=request.temperature,
-            top_p=request.top_p,
-            max_tokens=request.max_tokens,
-            stop=request.stop,
-            seed=request.seed,
-        )
+        self.prompt = prompt_tokens(request, loaded)
+        self.max_tokens = request.max_tokens
+        if request.whole_prompt or request.echo:
+            self.max_tokens = room_for(self.prompt, request, loaded)
+        sampling = self._sampling()
         self.rows = [
-            Row(loaded.tokenizer, next(numbers), sampling, row_seed(request.seed, i))
-            for i in range(request.n)
+            Row(loaded.tokenizer, number, sampling, row_seed(request.seed, index))
+            for index, number in zip(range(request.num_rows), numbers, strict=False)
         ]
-        self.first = self.rows[0].index
+        # The index of each answer by its row's.
+        self.places = {row.index: place for place, row in enumerate(self.rows)}
+        self.logs: dict[int, TokenLog] = {}
         self.num_unfinished = len(self.rows)
         self.num_tokens = 0
         self.prompt_cut = False
         self.unsent: list[Piece] = []
+        # The same for all answers. None: not known, or not asked for.
+        self.prompt_chances: list[Chance] | None = None
+
+    @property
+    def chooses(self) -> bool:
+        """The best are known once all are complete."""
+        return self.asked.request.n < len(self.rows)
+
+    @property
+    def num_top_of_prompt(self) -> int | None:
+        """For the reading of the prompt; None: its chances are not asked for."""
+        request = self.asked.request
+        if not request.echo or self.prompt_chances is not None:
+            return None
+        return request.logprobs
+
+    def begin(self, prefill: Prefill) -> None:
+        """The prompt is read, for some of the rows."""
+        request = self.asked.request
+        if self.num_top_of_prompt is not None:
+            self.prompt_chances = prefill.chances
+        for row in prefill.rows:
+            if request.logprobs is not None:
+                self.logs[row.index] = TokenLog(
+                    self.names, request.logprobs, prefill.prompt, len(self.prompt_text)
+                )
+            if request.echo and not self.chooses:
+                self.asked.put(self._echo(self.places[row.index]))
 
     def take(self, piece: Piece) -> None:
         self.unsent.append(piece)
@@ -59,20 +76,88 @@ class Answers:
 
     def send(self) -> None:
         """One line for each answer that has something new."""
+        if self.chooses and self.num_unfinished:
+            return
+        if self.chooses:
+            self._choose()
         pieces, self.unsent = self.unsent, []
         for index in sorted({piece.index for piece in pieces}):
             self._send([piece for piece in pieces if piece.index == index])
         if not self.num_unfinished:
             self.asked.put(self._summary())
 
+    def _choose(self) -> None:
+        """Those that are likeliest by the mean of their tokens, the best first."""
+        request = self.asked.request
+        best = sorted(self.rows, key=lambda row: -row.mean_logprob)[: request.n]
+        self.places = {row.index: place for place, row in enumerate(best)}
+        self.unsent = [piece for piece in self.unsent if piece.index in self.places]
+        for place in range(request.n if request.echo else 0):
+            self.asked.put(self._echo(place))
+
     def _send(self, pieces: list[Piece]) -> None:
-        self.asked.put(
-            {
-                "index": pieces[0].index - self.first,
-                "text": "".join(piece.text for piece in pieces),
-                "finish_reason": pieces[-1].finish_reason,
-                "tokens": sum(len(piece.token_ids) for piece in pieces),
-            }
+        index = pieces[0].index
+        line: dict[str, Any] = {
+            "index": self.places[index],
+            "text": "".join(piece.text for piece in pieces),
+            "finish_reason": pieces[-1].finish_reason,
+            "tokens": sum(len(piece.token_ids) for piece in pieces),
+        }
+        if index in self.logs:
+            line["logprobs"] = self.logs[index].take(pieces)
+        self.asked.put(line)
+
+    def _echo(self, place: int) -> dict[str, Any]:
+        line: dict[str, Any] = {
+            "index": place,
+            "text": self.prompt_text,
+            "finish_reason": None,
+            "tokens": 0,
+        }
+        if self.prompt_chances is not None:
+            line["logprobs"] = self._prompt_log
+        return line
+
+    @cached_property
+    def _prompt_log(self) -> dict[str, list[Any] | None]:
+        """Of its tokens; nothing can be told of the first."""
+        request = self.asked.request
+        log = TokenLog(self.names, request.logprobs or 0, [], 0)
+        # The empty prompt is an end token that nobody wrote.
+        prompt = self.prompt if request.prompt else []
+        known = [None, *(self.prompt_chances or ())]
+        for token, chance in zip(prompt, known, strict=False):
+            log.push(token, chance)
+        return log.take_all()
+
+    @cached_property
+    def prompt_text(self) -> str:
+        prompt = self.asked.request.prompt
+        if isinstance(prompt, str):
+            return prompt
+        text: str = self.loaded.tokenizer.decode(list(prompt))
+        return text
+
+    @cached_property
+    def names(self) -> TokenNames:
+        return TokenNames(self.loaded.tokenizer)
+
+    def _sampling(self) -> Sampling:
+        request = self.asked.request
+        num_top = request.logprobs
+        if num_top is None and request.num_rows > request.n:
+            num_top = 0
+        return Sampling(
+            temperature=request.temperature,
+            top_p=request.top_p,
+            max_tokens=self.max_tokens,
+            stop=request.stop,
+            stop_tokens=frozenset(request.stop_tokens),
+            seed=request.seed,
+            presence_penalty=request.presence_penalty,
+            frequency_penalty=request.frequency_penalty,
+            logit_bias=request.logit_bias,
+            num_top=num_top,
         )
 
     def _summary(self) -> dict[str, Any]:
@@ -87,103 +172,34 @@ class Answers:
         }
 
 
-class Desk:
-    """All requests to one model. A turn brings each of them on."""
-
-    def __init__(self, loaded: Loaded) -> None:
-        self.loaded = loaded
-        self.batch = Batch(loaded.model, loaded.end_id)
-        self.waiting: deque[Answers] = deque()
-        self.reading: tuple[Answers, Prefill] | None = None
-        # By the index of their rows.
-        self.answers: dict[int, Answers] = {}
-        self.numbers = itertools.count()
-
-    def add(self, asked: Asked) -> None:
-        self.waiting.append(Answers(asked, self.loaded, self.numbers))
-
-    @property
-    def is_idle(self) -> bool:
-        return not (self.waiting or self.reading or self.batch.rows)
-
-    def turn(self) -> None:
-        until = time.monotonic() + TURN_SECONDS
-        self._drop_cancelled()
-        while self._read() and time.monotonic() < until:
-            pass
-        while self.batch.rows:
-            self._take(self.batch.step())
-            if time.monotonic() > until:
-                break
-        self._send()
-
-    def refuse_all(self, message: str) -> None:
-        open_answers = [*self.waiting, *self.answers.values()]
-        if self.reading:
-            open_answers.append(self.reading[0])
-        for asked in {answers.asked for answers in open_answers}:
-            asked.refuse(message, "internal")
-
-    def _drop_cancelled(self) -> None:
-        self.waiting = deque(a for a in self.waiting if not a.asked.cancelled)
-        if self.reading and self.reading[0].asked.cancelled:
-            self.reading = None
-        rows = self.batch.rows
-        gone = {row.index for row in rows if self.answers[row.index].asked.cancelled}
-        for index in gone:
-            del self.answers[index]
-        self.batch.keep([at for at, row in enumerate(rows) if row.index not in gone])
-
-    def _read(self) -> bool:
-        """One part of one prompt; when it is read, its answers join the others.
-
-        True when there was something to read.
-        """
-        if self.reading is None and self.waiting and self._has_room(self.waiting[0]):
-            next_one = self.waiting.popleft()
-            prefill = Prefill(self.loaded.model, next_one.prompt, next_one.rows)
-            self.reading = next_one, prefill
-        if self.reading is None:
-            return False
-        answers, prefill = self.reading
-        if prefill.advance():
-            self.reading = None
-            self.answers |= {row.index: answers for row in answers.rows}
-            self._take(self.batch.join(prefill))
-            # The first word at once.
-            self._send()
-        return True
-
-    def _take(self, pieces: list[Piece]) -> None:
-        for piece in pieces:
-            self.answers[piece.index].take(piece)
-
-    def _send(self) -> None:
-        """What was made since the last time; answers that are complete leave."""
-        for answers in set(self.answers.values()):
-            answers.send()
-        growing = {row.index for row in self.batch.rows}
-        self.answers = {i: a for i, a in self.answers.items() if i in growing}
-
-    def _has_room(self, answers: Answers) -> bool:
-        num_rows = len(self.batch.rows) + len(answers.rows)
-        if not self.batch.rows:
-            return True
-        longest = max(map(self._final_length, {answers, *self.answers.values()}))
-        num_bytes = num_rows * longest * cache_bytes_per_token(self.loaded.model)
-        return num_rows <= MAX_ROWS and num_bytes <= MAX_CACHE_BYTES
-
-    def _final_length(self, answers: Answers) -> int:
-        context = context_length(self.loaded.model)
-        kept, room = fit(answers.prompt, answers.asked.request.max_tokens, context)
-        return len(kept) + room
+def prompt_tokens(request: CompletionRequest, loaded: Loaded) -> list[int]:
+    if isinstance(request.prompt, str):
+        prompt = encode_prompt(loaded.tokenizer, request.prompt, loaded.end_id)
+    else:
+        prompt = list(request.prompt) or [loaded.end_id]
+    vocabulary = int(loaded.model.config.get_text_config().vocab_size)
+    check_tokens("prompt", prompt, vocabulary)
+    check_tokens("logit_bias", request.logit_bias, vocabulary)
+    return prompt
 
 
-def cache_bytes_per_token(model: Any) -> int:
-    """Keys and values of all layers for one token."""
-    config = model.config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or (
-        config.hidden_size // config.num_attention_heads
-    )
-    return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)
+def check_tokens(field: str, tokens: Iterable[int], vocabulary: int) -> None:
+    largest = max(tokens, default=0)
+    if largest >= vocabulary:
+        raise RequestError(
+            f"{field} names token {largest}, and this model has tokens 0 to "
+            f"{vocabulary - 1:,}.",
+            field=field,
+        )
+
+
+def room_for(prompt: Sequence[int], request: CompletionRequest, loaded: Loaded) -> int:
+    """How many tokens may follow the whole prompt. Clients look for these words."""
+    context = context_length(loaded.model)
+    if len(prompt) + min(1, request.max_tokens) > context:
+        raise RequestError(
+            f"This model's maximum context length is {context:,} tokens, and the "
+            f"prompt has {len(prompt):,}. Shorten it.",
+            field="prompt",
+        )
+    return min(request.max_tokens, context - len(prompt))

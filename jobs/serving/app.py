@@ -19,7 +19,19 @@ Send = Callable[[Message], Awaitable[None]]
 
 # A prompt of 100,000 characters, each written as a JSON escape.
 MAX_BODY_BYTES = 2_000_000
-STATUS_OF_KIND = {"request": 400, "model": 422, "busy": 503, "internal": 500}
+STATUS_OF_KIND = {
+    "request": 400,
+    "model": 422,
+    "busy": 429,
+    "internal": 500,
+    "loading": 503,
+}
+# How long a request waits until its model is loaded and has room for it.
+WAIT_SECONDS = 120.0
+LOADING = (
+    "The model is still being loaded, or has too many questions before this one. Try "
+    "again in a minute."
+)
 STARTED_AT = time.monotonic()
 
 
@@ -40,7 +52,8 @@ class App:
         elif (scope["method"], scope["path"]) == ("POST", "/complete"):
             await self._complete(receive, send)
         else:
-            await _refuse(send, "There is nothing at this address", "request", 404)
+            nothing = _error("There is nothing at this address", "request")
+            await _reply(send, 404, nothing)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -67,7 +80,7 @@ class App:
             await _refuse(send, "The body must be JSON", "request")
             return
         except RequestError as error:
-            await _refuse(send, error.message, error.kind)
+            await _refuse(send, error.message, error.kind, error.field)
             return
         answer = asyncio.create_task(_send_lines(asked, send))
         gone = asyncio.create_task(_disconnected(receive))
@@ -82,7 +95,7 @@ class App:
 
 
 async def _send_lines(asked: Asked, send: Send) -> None:
-    line = await asked.next_line()
+    line = await _first_line(asked)
     if "error" in line:
         await _refuse(send, **line["error"])
         return
@@ -94,6 +107,18 @@ async def _send_lines(asked: Asked, send: Send) -> None:
         if not more:
             return
         line = await asked.next_line()
+
+
+async def _first_line(asked: Asked) -> dict[str, Any]:
+    """It may take long once the model is at it, for example where the best of several
+    answers is wanted.
+    """
+    try:
+        return await asyncio.wait_for(asked.next_line(), WAIT_SECONDS)
+    except TimeoutError:
+        if not asked.begun:
+            return _error(LOADING, "loading")
+        return await asked.next_line()
 
 
 async def _body(receive: Receive) -> bytes:
@@ -115,9 +140,14 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _refuse(send: Send, message: str, kind: str, status: int = 0) -> None:
-    body = {"error": {"message": message, "kind": kind}}
-    await _reply(send, status or STATUS_OF_KIND.get(kind, 500), body)
+async def _refuse(
+    send: Send, message: str, kind: str, field: str | None = None
+) -> None:
+    await _reply(send, STATUS_OF_KIND[kind], _error(message, kind, field))
+
+
+def _error(message: str, kind: str, field: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "kind": kind, "field": field}}
 
 
 async def _reply(send: Send, status: int, body: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import orjson
 
-from finetune_site.errors import UserError
+from finetune_site.errors import BusyError, LaterError, UserError
 
 # A socket's path may have about 104 bytes, depending on the system.
 MAX_PATH_BYTES = 100
@@ -28,6 +28,12 @@ BASE_URL = "http://model-server"
 STARTING = "The model server is starting. Try again in a few seconds."
 STOPPED = "The model server stopped while it answered. Try again in a few seconds."
 SLOW = "The model server did not answer in time. Try again with fewer tokens."
+# By the kind of its refusals; any other is for the person to mend.
+ERRORS = {"busy": BusyError, "loading": LaterError, "internal": LaterError}
+
+
+class AwayError(LaterError):
+    """The server is not there, or left before it answered: it is started again."""
 
 
 def socket_path(data_dir: Path | str) -> Path:
@@ -69,7 +75,8 @@ async def stream_completion(
 ) -> AsyncIterator[dict[str, Any]]:
     """The lines of an answer as they come; the last one has `done`.
 
-    Raises UserError when the server is away for long, refuses or stops half-way.
+    Raises UserError when the server refuses; AwayError while it is away; LaterError
+    when it stops half-way or has no time.
     """
     async with AsyncExitStack() as stack:
         transport = httpx2.AsyncHTTPTransport(uds=str(socket), verify=False)
@@ -84,9 +91,9 @@ async def stream_completion(
             async for line in _lines(response):
                 yield line
         except httpx2.TimeoutException:
-            raise UserError(SLOW) from None
+            raise LaterError(SLOW) from None
         except httpx2.TransportError:
-            raise UserError(STOPPED) from None
+            raise LaterError(STOPPED) from None
 
 
 async def _connected(
@@ -105,11 +112,11 @@ async def _connected(
             return await stack.enter_async_context(call)
         except httpx2.ConnectError:
             if time.monotonic() > until:
-                raise UserError(STARTING) from None
+                raise AwayError(STARTING) from None
         except httpx2.TimeoutException:
-            raise UserError(SLOW) from None
+            raise LaterError(SLOW) from None
         except httpx2.TransportError:
-            raise UserError(STOPPED) from None
+            raise AwayError(STOPPED) from None
         await asyncio.sleep(RETRY_SECONDS)
 
 
@@ -118,15 +125,20 @@ async def _lines(response: httpx2.Response) -> AsyncIterator[dict[str, Any]]:
     async for text in response.aiter_lines():
         line = orjson.loads(text)
         if "error" in line:
-            raise UserError(line["error"]["message"])
+            raise _error(line["error"])
         done = "done" in line
         yield line
     if not done:
-        raise UserError(STOPPED)
+        raise LaterError(STOPPED)
 
 
 def _refusal(body: bytes) -> UserError:
     try:
-        return UserError(str(orjson.loads(body)["error"]["message"]))
+        return _error(orjson.loads(body)["error"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return UserError("The model server answered in a way that was not understood.")
+
+
+def _error(told: dict[str, Any]) -> UserError:
+    kind = ERRORS.get(told["kind"], UserError)
+    return kind(str(told["message"]), field=told.get("field"))

@@ -18,6 +18,8 @@ class Asked:
         self.request = request
         # Set when whoever asked has gone. Written by one thread, read by the other.
         self.cancelled = False
+        # Set once its model is here and reads it.
+        self.begun = False
         self._loop = asyncio.get_running_loop()
         self._lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
@@ -28,8 +30,8 @@ class Asked:
         except RuntimeError:
             self.cancelled = True
 
-    def refuse(self, message: str, kind: str) -> None:
-        self.put({"error": {"message": message, "kind": kind}})
+    def refuse(self, message: str, kind: str, field: str | None = None) -> None:
+        self.put({"error": {"message": message, "kind": kind, "field": field}})
 
     async def next_line(self) -> dict[str, Any]:
         return await self._lines.get()

@@ -1,5 +1,6 @@
 """What may be asked of the model server."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,32 +8,59 @@ from jobs.trainer.spec import ModelSource
 
 MAX_PROMPT_CHARACTERS = 100_000
 MAX_TOKENS = 2048
+# Of the playground; a client of the API may have more rows at once.
 MAX_ANSWERS = 8
+MAX_ROWS = 32
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 200
 MAX_TEMPERATURE = 2.0
+MAX_PENALTY = 2.0
+MAX_BIAS = 100.0
+MAX_BIASES = 1024
+MAX_LOGPROBS = 20
+MAX_TOKEN_ID = 2**31 - 1
 
 
 class RequestError(ValueError):
     """A request that cannot be answered; `kind` says where the fault lies."""
 
-    def __init__(self, message: str, kind: str = "request") -> None:
+    def __init__(
+        self, message: str, kind: str = "request", field: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.kind = kind
+        self.field = field
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionRequest:
     model: ModelSource
-    prompt: str = ""
+    # Text or tokens.
+    prompt: str | tuple[int, ...] = ""
+    # Refuse a prompt that leaves no room in the model, in place of its end alone.
+    whole_prompt: bool = False
     temperature: float = 1.0
     top_p: float = 1.0
+    # 0: nothing is answered, as for whoever wants the prompt's own chances.
     max_tokens: int = 16
     stop: tuple[str, ...] = field(default=())
+    stop_tokens: tuple[int, ...] = field(default=())
     seed: int | None = None
-    # How many answers.
+    # How many answers; and how many to make, the best of which are given.
     n: int = 1
+    best_of: int | None = None
+    # How many of the likeliest tokens to tell with each.
+    logprobs: int | None = None
+    # The answer begins with the prompt.
+    echo: bool = False
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def num_rows(self) -> int:
+        return self.best_of or self.n
 
 
 def parse(body: Any) -> CompletionRequest:
@@ -41,9 +69,13 @@ def parse(body: Any) -> CompletionRequest:
         raise RequestError("The body must be a JSON object")
     values = dict(body)
     try:
+        for name in ("stop", "stop_tokens"):
+            values[name] = tuple(values.get(name, ()))
+        if not isinstance(values.get("prompt", ""), str):
+            values["prompt"] = tuple(values["prompt"])
         request = CompletionRequest(
             model=ModelSource(**values.pop("model", {})),
-            stop=tuple(values.pop("stop", ())),
+            logit_bias=_read_bias(values.pop("logit_bias", {})),
             **values,
         )
     except TypeError as error:
@@ -52,27 +84,62 @@ def parse(body: Any) -> CompletionRequest:
     return request
 
 
+def _read_bias(given: Any) -> dict[int, float]:
+    """JSON has no numbers for keys."""
+    if not isinstance(given, dict) or len(given) > MAX_BIASES:
+        raise _wrong("logit_bias", f"must be an object of {MAX_BIASES:,} at most")
+    try:
+        bias = {int(token): value for token, value in given.items()}
+    except ValueError:
+        raise _wrong("logit_bias", "must have the ids of tokens as keys") from None
+    for token, value in bias.items():
+        _check_number("logit_bias", token, 0, MAX_TOKEN_ID, int)
+        _check_number("logit_bias", value, -MAX_BIAS, MAX_BIAS)
+    return bias
+
+
 def _check(request: CompletionRequest) -> None:
-    _check_text("prompt", request.prompt, MAX_PROMPT_CHARACTERS)
+    _check_prompt(request.prompt)
     _check_number("temperature", request.temperature, 0, MAX_TEMPERATURE)
     _check_number("top_p", request.top_p, 0, 1)
-    _check_number("max_tokens", request.max_tokens, 1, MAX_TOKENS, int)
-    _check_number("n", request.n, 1, MAX_ANSWERS, int)
+    _check_number("max_tokens", request.max_tokens, 0, MAX_TOKENS, int)
+    _check_number("n", request.n, 1, MAX_ROWS, int)
+    for name in ("presence_penalty", "frequency_penalty"):
+        _check_number(name, getattr(request, name), -MAX_PENALTY, MAX_PENALTY)
+    if request.best_of is not None:
+        _check_number("best_of", request.best_of, request.n, MAX_ROWS, int)
+    if request.logprobs is not None:
+        _check_number("logprobs", request.logprobs, 0, MAX_LOGPROBS, int)
     if request.seed is not None:
         _check_number("seed", request.seed, 0, 2**63 - 1, int)
     if len(request.stop) > MAX_STOPS:
-        raise RequestError(f"stop has {len(request.stop)} texts; at most {MAX_STOPS}")
+        raise _wrong("stop", f"has {len(request.stop)} texts; at most {MAX_STOPS}")
     for text in request.stop:
         _check_text("stop", text, MAX_STOP_CHARACTERS)
+    _check_tokens("stop_tokens", request.stop_tokens)
     for path in (request.model.path, request.model.adapter_path or ""):
         _check_text("model", path, 4096)
 
 
+def _check_prompt(prompt: str | tuple[int, ...]) -> None:
+    if isinstance(prompt, str):
+        _check_text("prompt", prompt, MAX_PROMPT_CHARACTERS)
+    else:
+        _check_tokens("prompt", prompt)
+
+
+def _check_tokens(name: str, tokens: Sequence[int]) -> None:
+    if len(tokens) > MAX_PROMPT_CHARACTERS:
+        raise _wrong(name, f"is longer than {MAX_PROMPT_CHARACTERS:,} tokens")
+    for token in tokens:
+        _check_number(name, token, 0, MAX_TOKEN_ID, int)
+
+
 def _check_text(name: str, value: object, longest: int) -> None:
     if not isinstance(value, str):
-        raise RequestError(f"{name} must be text")
+        raise _wrong(name, "must be text")
     if len(value) > longest:
-        raise RequestError(f"{name} is longer than {longest:,} characters")
+        raise _wrong(name, f"is longer than {longest:,} characters")
 
 
 def _check_number(
@@ -80,6 +147,10 @@ def _check_number(
 ) -> None:
     kinds = int if kind is int else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds):
-        raise RequestError(f"{name} must be a {'whole ' if kind is int else ''}number")
+        raise _wrong(name, f"must be a {'whole ' if kind is int else ''}number")
     if not least <= value <= most:
-        raise RequestError(f"{name} is {value}; it must be from {least} to {most}")
+        raise _wrong(name, f"is {value}; it must be from {least} to {most}")
+
+
+def _wrong(name: str, words: str) -> RequestError:
+    return RequestError(f"{name} {words}", field=name)

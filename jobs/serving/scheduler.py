@@ -6,10 +6,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from jobs.base_models.catalogue import HERE
-from jobs.serving.answers import Desk
+from jobs.serving.desk import Desk
 from jobs.serving.inbox import Asked, Inbox
 from jobs.serving.loaded import Key, Loaded, LoadedModels, key_of
-from jobs.trainer.generation import Sampling, complete
+from jobs.serving.request import RequestError
+from jobs.trainer.answer import Sampling
+from jobs.trainer.generation import complete
 from jobs.trainer.model import ModelError
 from jobs.trainer.spec import ModelSource
 
@@ -81,6 +83,8 @@ class Scheduler:
     def _add(self, key: Key, asked: Asked) -> None:
         try:
             self.desks[key].add(asked)
+        except RequestError as error:
+            asked.refuse(error.message, error.kind, error.field)
         except Exception:
             logger.exception("could not read the prompt")
             asked.refuse(BROKEN, "internal")

@@ -1,54 +1,23 @@
 """[torch] Completions as they come, token by token, for several prompts at once."""
 
-import hashlib
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from jobs.trainer.answer import FinishReason, Piece, Row, Sampling, row_seed
 from jobs.trainer.architecture import CONTEXTS
 from jobs.trainer.kv_cache import new_cache, selected, stacked
-from jobs.trainer.text_pieces import StopScanner, TextDecoder
-from jobs.trainer.token_choice import draw, likeliest
-
-FinishReason = Literal["stop", "length"]
+from jobs.trainer.memory import LOGITS_AT_ONCE
+from jobs.trainer.token_choice import Chance, chances, changed, draw, likeliest
 
 # For an architecture that names no limit.
 NO_LIMIT = 1_000_000
 # Long prompts go through the model in parts, so that others need not wait for them.
 PREFILL_TOKENS = 512
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How to choose each next token. The same seed gives the same text."""
-
-    # 0 = always the likeliest.
-    temperature: float = 1.0
-    # Only the likeliest tokens that together have this chance.
-    top_p: float = 1.0
-    max_tokens: int = 16
-    # The answer ends before the first of these.
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-
-
-@dataclass(frozen=True)
-class Piece:
-    """New text of one answer. Its last piece, and only that, has a `finish_reason`."""
-
-    # Which of the prompts it answers.
-    index: int
-    text: str
-    # The tokens made since this answer's last piece, without the end token.
-    token_ids: tuple[int, ...]
-    finish_reason: FinishReason | None
-    # The prompt was longer than the model can read and lost its beginning.
-    prompt_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,65 +96,30 @@ def _seed(sampling: Sampling, seeds: Sequence[int] | None, index: int) -> int:
     return row_seed(sampling.seed, index) if seeds is None else seeds[index]
 
 
-def row_seed(seed: int | None, index: int) -> int:
-    """The seed of answer `index`. Answers 0 and 1 of seeds 5 and 6 share nothing."""
-    if seed is None:
-        return secrets.randbits(63)
-    digest = hashlib.sha256(f"{seed}:{index}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+class Prefill:
+    """A prompt on its way through the model, a part at a time.
 
-
-class Row:
-    """One answer in the making."""
+    With `num_top` it also notes the chances of the prompt's own tokens from the second
+    on, and for each the likeliest that many tokens.
+    """
 
     def __init__(
-        self, tokenizer: Tokenizer, index: int, sampling: Sampling, seed: int
+        self,
+        model: Any,
+        prompt: Sequence[int],
+        rows: Sequence[Row],
+        num_top: int | None = None,
     ) -> None:
-        self.tokenizer = tokenizer
-        self.index = index
-        self.sampling = sampling
-        self.generator = torch.Generator().manual_seed(seed)
-        self.scanner = StopScanner(sampling.stop)
-        self.finished = False
-
-    def begin(self, prompt: Sequence[int], max_tokens: int, prompt_cut: bool) -> None:
-        self.decoder = TextDecoder(self.tokenizer, prompt)
-        self.num_left = max_tokens
-        self.prompt_cut = prompt_cut
-        self.tokens = list(prompt)
-        self.unshown: list[int] = []
-
-    def take(self, token: int, end_id: int) -> Piece | None:
-        """The next token is chosen: its piece, unless its text has to wait."""
-        self.tokens.append(token)
-        self.num_left -= 1
-        if token == end_id:
-            return self._piece(self.scanner.flush(), "stop")
-        self.unshown.append(token)
-        text = self.scanner.push(self.decoder.push(token))
-        if self.scanner.found:
-            return self._piece(text, "stop")
-        if not self.num_left:
-            return self._piece(text + self.scanner.flush(), "length")
-        return self._piece(text, None) if text else None
-
-    def _piece(self, text: str, finish_reason: FinishReason | None) -> Piece:
-        self.finished = finish_reason is not None
-        token_ids, self.unshown = tuple(self.unshown), []
-        return Piece(self.index, text, token_ids, finish_reason, self.prompt_cut)
-
-
-class Prefill:
-    """A prompt on its way through the model, a part at a time."""
-
-    def __init__(self, model: Any, prompt: Sequence[int], rows: Sequence[Row]) -> None:
         self.model = model
         self.rows = list(rows)
+        self.num_top = num_top
+        self.chances: list[Chance] = []
         wanted = max(row.sampling.max_tokens for row in self.rows)
         self.prompt, max_tokens = fit(prompt, wanted, context_length(model))
         cut = len(self.prompt) < len(prompt)
         for row in self.rows:
             row.begin(self.prompt, min(row.sampling.max_tokens, max_tokens), cut)
+        self.asks_for_tokens = wanted > 0
         self.cache = new_cache()
         self.num_read = 0
         self.logits: Tensor | None = None
@@ -194,9 +128,11 @@ class Prefill:
     def advance(self) -> bool:
         """Reads the next part; True once all is read."""
         if carries_state(self.model):
-            self.logits = reread(self.model, self.rows[0])
+            logits = all_logits(self.model, self.prompt)
+            self._note(logits)
+            self.logits = logits[-1:]
             return True
-        end = min(self.num_read + PREFILL_TOKENS, len(self.prompt))
+        end = min(self.num_read + self._part_tokens(), len(self.prompt))
         device = self.model.device
         part = torch.tensor([self.prompt[self.num_read : end]], device=device)
         output = self.model(
@@ -204,11 +140,31 @@ class Prefill:
             position_ids=torch.arange(self.num_read, end, device=device)[None],
             past_key_values=self.cache,
             use_cache=True,
-            logits_to_keep=1,
+            # 0 stands for all.
+            logits_to_keep=1 if self.num_top is None else 0,
         )
+        self._note(output.logits[0])
         self.num_read = end
         self.logits = output.logits[:, -1]
         return end == len(self.prompt)
+
+    def _part_tokens(self) -> int:
+        """Fewer where the logits of all of them are large."""
+        if self.num_top is None:
+            return PREFILL_TOKENS
+        config = self.model.config.get_text_config()
+        return max(1, min(PREFILL_TOKENS, LOGITS_AT_ONCE // config.vocab_size))
+
+    def _note(self, logits: Tensor) -> None:
+        """The chance of each token by the logits of the one before it."""
+        if self.num_top is None:
+            return
+        known = self.prompt[self.num_read + 1 :][: len(logits)]
+        size = max(1, LOGITS_AT_ONCE // logits.shape[-1])
+        for start in range(0, len(known), size):
+            part = known[start : start + size]
+            rows = logits[start : start + len(part)]
+            self.chances += chances(rows, part, self.num_top)
 
 
 class Batch:
@@ -235,6 +191,8 @@ class Batch:
     def join(self, prefill: Prefill) -> list[Piece]:
         if prefill.logits is None:
             raise RuntimeError("the prompt has not been read")
+        if not prefill.asks_for_tokens:
+            return [row.finish_unasked() for row in prefill.rows]
         logits = prefill.logits.expand(len(prefill.rows), -1)
         if not carries_state(self.model):
             self.cache = stacked(self.cache, prefill.cache, len(prefill.rows))
@@ -285,8 +243,10 @@ class Batch:
     def _take(self, rows: Sequence[Row], logits: Tensor) -> list[Piece]:
         tokens = choose(logits, rows)
         taken = (
-            row.take(token, self.end_id)
-            for row, token in zip(rows, tokens, strict=True)
+            row.take(token, self.end_id, chance)
+            for row, token, chance in zip(
+                rows, tokens, asked_chances(logits, tokens, rows), strict=True
+            )
         )
         pieces = [piece for piece in taken if piece is not None]
         self.keep([at for at, row in enumerate(self.rows) if not row.finished])
@@ -302,11 +262,16 @@ def carries_state(model: Any) -> bool:
 
 @torch.inference_mode()
 def reread(model: Any, row: Row) -> Tensor:
-    """(1, vocabulary) for a row's next token, from all of its tokens: slow, and right
-    for any architecture.
+    """(1, vocabulary) for a row's next token."""
+    return all_logits(model, row.tokens)[-1:]
+
+
+def all_logits(model: Any, tokens: Sequence[int]) -> Tensor:
+    """(tokens, vocabulary) without anything kept: slow, and right for any
+    architecture.
     """
-    tokens = torch.tensor([row.tokens], device=model.device)
-    logits: Tensor = model(input_ids=tokens, use_cache=False).logits[:, -1]
+    ids = torch.tensor([list(tokens)], device=model.device)
+    logits: Tensor = model(input_ids=ids, use_cache=False).logits[0]
     return logits
 
 
@@ -323,7 +288,7 @@ def fit(prompt: Sequence[int], max_tokens: int, context: int) -> tuple[list[int]
     A prompt that fits is kept whole; a longer one keeps at least half of the context.
     """
     free = max(context - len(prompt), context // 2)
-    room = max(1, min(max_tokens, free))
+    room = min(max_tokens, max(1, free))
     return list(prompt[-(context - room) :]), room
 
 
@@ -332,8 +297,28 @@ def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
     tokens = likeliest(logits)
     for place, row in enumerate(rows):
         how = row.sampling
+        if not (how.temperature > 0 or row.changes):
+            continue
+        own = logits[place]
+        if row.changes:
+            own = changed(own, row.changes)
         if how.temperature > 0:
-            tokens[place] = draw(
-                logits[place], how.temperature, how.top_p, row.generator
-            )
+            tokens[place] = draw(own, how.temperature, how.top_p, row.generator)
+        else:
+            tokens[place] = int(own.argmax())
     return tokens
+
+
+def asked_chances(
+    logits: Tensor, tokens: Sequence[int], rows: Sequence[Row]
+) -> list[Chance | None]:
+    """Of each row's token, for the rows that ask for it."""
+    found: list[Chance | None] = [None] * len(rows)
+    asking = [at for at, row in enumerate(rows) if row.sampling.num_top is not None]
+    if not asking:
+        return found
+    num_top = max(rows[at].sampling.num_top or 0 for at in asking)
+    told = chances(logits[asking], [tokens[at] for at in asking], num_top)
+    for at, chance in zip(asking, told, strict=True):
+        found[at] = chance
+    return found

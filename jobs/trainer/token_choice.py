@@ -1,7 +1,24 @@
 """[torch] Which token comes next: the likeliest, or one drawn by chance."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+# Stands for the logarithm of no chance at all, which JSON cannot write.
+LEAST_LOGPROB = -9999.0
+
+
+@dataclass(frozen=True)
+class Chance:
+    """How likely a token was to the model itself: before temperature, penalties and
+    biases. Natural logarithms.
+    """
+
+    logprob: float
+    # The likeliest tokens, the likeliest first.
+    top: tuple[tuple[int, float], ...] = ()
 
 
 def likeliest(logits: Tensor) -> list[int]:
@@ -31,3 +48,26 @@ def draw(
     # Only a model that has diverged (NaN) leads past the end.
     place = min(place, len(sums) - 1)
     return place if order is None else int(order[place])
+
+
+def changed(logits: Tensor, amounts: Mapping[int, float]) -> Tensor:
+    """One row's logits with some added to; the model's own stay as they are."""
+    places = torch.tensor(list(amounts), device=logits.device)
+    added = torch.tensor(list(amounts.values()), device=logits.device)
+    return logits.float().index_add(0, places, added)
+
+
+def chances(logits: Tensor, tokens: Sequence[int], num_top: int) -> list[Chance]:
+    """Of one token for each row of (rows, vocabulary)."""
+    logprobs = torch.log_softmax(logits.float(), -1)
+    logprobs = logprobs.nan_to_num(nan=LEAST_LOGPROB, neginf=LEAST_LOGPROB)
+    places = torch.tensor(tokens, device=logits.device)[:, None]
+    own: list[float] = logprobs.gather(1, places)[:, 0].tolist()
+    if not num_top:
+        return [Chance(logprob) for logprob in own]
+    values, ids = logprobs.topk(min(num_top, logprobs.shape[-1]))
+    tops = zip(ids.tolist(), values.tolist(), strict=True)
+    return [
+        Chance(logprob, tuple(zip(*top, strict=True)))
+        for logprob, top in zip(own, tops, strict=True)
+    ]

@@ -1,0 +1,155 @@
+"""[torch] The requests to one model, answered together."""
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.serving.answers import Answers
+from jobs.serving.inbox import Asked
+from jobs.serving.loaded import Loaded
+from jobs.serving.request import MAX_ROWS
+from jobs.trainer.answer import Piece, Row
+from jobs.trainer.generation import Batch, Prefill, carries_state, context_length, fit
+
+# A turn is short enough to look smooth and long enough that sending costs little.
+TURN_SECONDS = 0.03
+# What keys and values of all answers of a model may take.
+MAX_CACHE_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of one request that are read and join together."""
+
+    answers: Answers
+    rows: list[Row]
+
+
+class Desk:
+    """All requests to one model. A turn brings each of them on."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.batch = Batch(loaded.model, loaded.end_id)
+        self.waiting: deque[Group] = deque()
+        self.reading: tuple[Group, Prefill] | None = None
+        # By the index of their rows.
+        self.answers: dict[int, Answers] = {}
+        self.numbers = itertools.count()
+
+    def add(self, asked: Asked) -> None:
+        """Raises RequestError for what this very model cannot take."""
+        answers = Answers(asked, self.loaded, self.numbers)
+        self.waiting.extend(self._groups(answers))
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.waiting or self.reading or self.batch.rows)
+
+    def turn(self) -> None:
+        until = time.monotonic() + TURN_SECONDS
+        self._drop_cancelled()
+        while self._read() and time.monotonic() < until:
+            pass
+        while self.batch.rows:
+            self._take(self.batch.step())
+            if time.monotonic() > until:
+                break
+        self._send()
+
+    def refuse_all(self, message: str) -> None:
+        open_answers = [*self.answers.values()]
+        open_answers += [group.answers for group in self.waiting]
+        if self.reading:
+            open_answers.append(self.reading[0].answers)
+        for asked in {answers.asked for answers in open_answers}:
+            asked.refuse(message, "internal")
+
+    def _groups(self, answers: Answers) -> Iterator[Group]:
+        """As many rows at a time as there is room for."""
+        num_bytes = self._final_length(answers) * self._bytes_per_token
+        size = max(1, min(MAX_ROWS, MAX_CACHE_BYTES // max(1, num_bytes)))
+        for start in range(0, len(answers.rows), size):
+            yield Group(answers, answers.rows[start : start + size])
+
+    def _drop_cancelled(self) -> None:
+        self.waiting = deque(
+            group for group in self.waiting if not group.answers.asked.cancelled
+        )
+        if self.reading and self.reading[0].answers.asked.cancelled:
+            self.reading = None
+        rows = self.batch.rows
+        gone = {row.index for row in rows if self.answers[row.index].asked.cancelled}
+        for index in gone:
+            del self.answers[index]
+        self.batch.keep([at for at, row in enumerate(rows) if row.index not in gone])
+
+    def _read(self) -> bool:
+        """One part of one prompt; when it is read, its answers join the others.
+
+        True when there was something to read.
+        """
+        if self.reading is None and self.waiting and self._has_room(self.waiting[0]):
+            self.reading = self._begin(self.waiting.popleft())
+        if self.reading is None:
+            return False
+        group, prefill = self.reading
+        if prefill.advance():
+            self.reading = None
+            group.answers.begin(prefill)
+            self.answers |= {row.index: group.answers for row in group.rows}
+            self._take(self.batch.join(prefill))
+            # The first word at once.
+            self._send()
+        return True
+
+    def _begin(self, group: Group) -> tuple[Group, Prefill]:
+        answers = group.answers
+        answers.asked.begun = True
+        prefill = Prefill(
+            self.loaded.model, answers.prompt, group.rows, answers.num_top_of_prompt
+        )
+        return group, prefill
+
+    def _take(self, pieces: list[Piece]) -> None:
+        for piece in pieces:
+            self.answers[piece.index].take(piece)
+
+    def _send(self) -> None:
+        """What was made since the last time; answers that are complete leave."""
+        for answers in set(self.answers.values()):
+            answers.send()
+        growing = {row.index for row in self.batch.rows}
+        self.answers = {i: a for i, a in self.answers.items() if i in growing}
+
+    def _has_room(self, group: Group) -> bool:
+        num_rows = len(self.batch.rows) + len(group.rows)
+        if not self.batch.rows:
+            return True
+        longest = max(map(self._final_length, {group.answers, *self.answers.values()}))
+        num_bytes = num_rows * longest * self._bytes_per_token
+        return num_rows <= MAX_ROWS and num_bytes <= MAX_CACHE_BYTES
+
+    def _final_length(self, answers: Answers) -> int:
+        context = context_length(self.loaded.model)
+        kept, room = fit(answers.prompt, answers.max_tokens, context)
+        return len(kept) + room
+
+    @property
+    def _bytes_per_token(self) -> int:
+        return cache_bytes_per_token(self.loaded.model)
+
+
+def cache_bytes_per_token(model: Any) -> int:
+    """Keys and values of all layers for one token; 0 where none are kept."""
+    if carries_state(model):
+        return 0
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or (
+        config.hidden_size // config.num_attention_heads
+    )
+    return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)

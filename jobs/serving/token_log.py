@@ -1,0 +1,137 @@
+"""Tokens as OpenAI's clients read them: by name, with their chances and places."""
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from jobs.trainer.answer import Piece
+from jobs.trainer.text_pieces import REPLACEMENT, TextDecoder
+from jobs.trainer.token_choice import Chance
+
+# A byte as vocabularies without a letter for each byte name it.
+NAMED_BYTE = re.compile("<0x([0-9A-F]{2})>")
+
+Log = dict[str, list[Any] | None]
+
+
+def byte_letters() -> dict[str, int]:
+    """The letters that byte-level vocabularies write for bytes, and the bytes.
+
+    Visible Latin-1 characters stand for themselves, the other bytes in order for what
+    follows Latin-1.
+    """
+    visible = [
+        byte
+        for first, last in ("!~", "¡¬", "®ÿ")
+        for byte in range(ord(first), ord(last) + 1)
+    ]
+    others = sorted(set(range(256)) - set(visible))
+    letters = {chr(byte): byte for byte in visible}
+    return letters | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+BYTE_LETTERS = byte_letters()
+
+
+class TokenNames:
+    """Tokens as text. What is no whole character is written as `bytes:\\xe2\\x98`."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.known: dict[int, str] = {}
+
+    def __getitem__(self, token: int) -> str:
+        if token not in self.known:
+            self.known[token] = self._name(token)
+        return self.known[token]
+
+    @cached_property
+    def _before(self) -> list[int]:
+        """A token to decode others behind: some are written otherwise at the start."""
+        return list(self.tokenizer.encode("a", add_special_tokens=False).ids[-1:])
+
+    def _name(self, token: int) -> str:
+        before = self._decode(self._before)
+        text = self._decode([*self._before, token])[len(before) :]
+        if REPLACEMENT not in text:
+            return text
+        return as_bytes(self.tokenizer.id_to_token(token) or "") or text
+
+    def _decode(self, tokens: list[int]) -> str:
+        text: str = self.tokenizer.decode(tokens, skip_special_tokens=False)
+        return text
+
+
+def as_bytes(entry: str) -> str:
+    """A vocabulary's entry as text or, where it is none, as its bytes; empty when the
+    entry is not written byte by byte.
+    """
+    if named := NAMED_BYTE.fullmatch(entry):
+        content = bytes.fromhex(named[1])
+    elif all(letter in BYTE_LETTERS for letter in entry):
+        content = bytes(BYTE_LETTERS[letter] for letter in entry)
+    else:
+        return ""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in content)
+
+
+class TokenLog:
+    """Of one answer. Tokens are told once their text is; those of a stop text never.
+
+    Places count characters from the prompt's first one on.
+    """
+
+    def __init__(
+        self, names: TokenNames, num_top: int, prompt: Sequence[int], place: int
+    ) -> None:
+        self.names = names
+        self.num_top = num_top
+        self.decoder = TextDecoder(names.tokenizer, prompt)
+        # Where the next token begins, and up to where text was given.
+        self.place = self.given = place
+        self.waiting: list[tuple[int, int, Chance | None]] = []
+
+    def push(self, token: int, chance: Chance | None) -> None:
+        self.waiting.append((self.place, token, chance))
+        self.place += len(self.decoder.push(token))
+
+    def take(self, pieces: Sequence[Piece]) -> Log:
+        """What goes out with the text of these."""
+        for piece in pieces:
+            self.given += len(piece.text)
+            for token, chance in zip(piece.token_ids, piece.chances, strict=True):
+                self.push(token, chance)
+        if pieces[-1].finish_reason == "length":
+            return self.take_all()
+        told = sum(place < self.given for place, _, _ in self.waiting)
+        return self._told(told)
+
+    def take_all(self) -> Log:
+        return self._told(len(self.waiting))
+
+    def _told(self, number: int) -> Log:
+        told, self.waiting = self.waiting[:number], self.waiting[number:]
+        return {
+            "tokens": [self.names[token] for _, token, _ in told],
+            "token_logprobs": [chance and chance.logprob for _, _, chance in told],
+            "top_logprobs": [self._top(token, chance) for _, token, chance in told]
+            if self.num_top
+            else None,
+            "text_offset": [place for place, _, _ in told],
+        }
+
+    def _top(self, token: int, chance: Chance | None) -> dict[str, float] | None:
+        """The likeliest tokens, and the chosen one if it is none of them."""
+        if chance is None:
+            return None
+        named: dict[str, float] = {}
+        for one, logprob in (*chance.top[: self.num_top], (token, chance.logprob)):
+            # Two tokens may have one name; the likelier comes first.
+            named.setdefault(self.names[one], logprob)
+        return named
