@@ -3,6 +3,7 @@
 Django writes a whole body to a file before it asks who sent it.
 """
 
+import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -15,10 +16,18 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Receive, Send], Awaitable[None]]
 
-UPLOAD_PATHS = re.compile(r"/datasets/(new|\d+/upload)/")
+UPLOAD_PATHS = re.compile(r"/datasets/(new|\d+/upload)/|/v1/files")
+API_PATH = "/v1/"
 # What a form holds beside its file.
 REST_OF_FORM_BYTES = 1024 * 1024
-REFUSAL = b"This is more than the site takes. Send less at once.\n"
+WORDS = "This is more than the site takes. Send less at once."
+# As jobs.api.errors writes it, which knows of models and comes after this.
+API_ERROR = {
+    "message": WORDS,
+    "type": "invalid_request_error",
+    "param": None,
+    "code": None,
+}
 
 
 class _TooLargeError(Exception):
@@ -31,7 +40,7 @@ def limit_bodies(app: App) -> App:
             return await app(scope, receive, send)
         left = most_bytes(scope["path"])
         if _announced_bytes(scope) > left:
-            return await _refuse(send)
+            return await _refuse(scope["path"], send)
 
         async def counted() -> Message:
             nonlocal left
@@ -44,7 +53,7 @@ def limit_bodies(app: App) -> App:
         try:
             return await app(scope, counted, send)
         except _TooLargeError:
-            return await _refuse(send)
+            return await _refuse(scope["path"], send)
 
     return limited
 
@@ -60,8 +69,11 @@ def _announced_bytes(scope: Any) -> int:
     return int(dict(scope["headers"]).get(b"content-length", 0))
 
 
-async def _refuse(send: Send) -> None:
-    headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
+async def _refuse(path: str, send: Send) -> None:
+    kind, body = b"text/plain", f"{WORDS}\n"
+    if path.startswith(API_PATH):
+        kind, body = b"application/json", json.dumps({"error": API_ERROR})
+    headers = [(b"content-type", kind), (b"connection", b"close")]
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": REFUSAL})
+    await send({"type": "http.response.body", "body": body.encode()})

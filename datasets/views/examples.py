@@ -1,8 +1,5 @@
 """The examples of a version: the page with weights and tokens, and the download."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 from django.http import (
@@ -20,8 +17,7 @@ from datasets.examples_page import examples_page
 from datasets.models import DatasetVersion
 from datasets.views.pages import dataset_context, get_dataset, get_version, may_change
 from finetune_site.parsing import small_int
-
-CHUNK_BYTES = 1024 * 1024
+from finetune_site.streaming import file_chunks
 
 
 @require_safe
@@ -49,20 +45,13 @@ def dataset_download(request: HttpRequest, pk: int, number: int) -> HttpResponse
         raise Http404("That version is not ready.")
     name = f"{slugify(version.dataset.name) or 'dataset'}-{number}.jsonl"
     return StreamingHttpResponse(
-        _chunks(version.examples_path),
+        file_chunks(version.examples_path),
         content_type="application/jsonl; charset=utf-8",
         headers={
             "Content-Disposition": f'attachment; filename="{name}"',
             "Content-Length": str(version.num_bytes),
         },
     )
-
-
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
-    """Asynchronous, because a server would read a plain iterator whole into memory."""
-    with path.open("rb") as file:
-        while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
-            yield data
 
 
 def _chosen(context: dict[str, Any], number: str) -> DatasetVersion | None:

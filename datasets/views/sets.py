@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from datasets import services
 from datasets.forms import NameForm, UploadForm
+from datasets.import_report import form_notes
 from datasets.models import Dataset, DatasetVersion
 from datasets.selectors import list_datasets, list_versions, progress_of
 from datasets.views.pages import (
@@ -57,7 +58,13 @@ def dataset_report(request: HttpRequest, pk: int) -> HttpResponse:
     return render(
         request,
         "datasets/report.html",
-        {**context, "tab": "report", "report": report, "uploads": uploads},
+        {
+            **context,
+            "tab": "report",
+            "report": report,
+            "uploads": uploads,
+            "notes": form_notes(report) if report else [],
+        },
     )
 
 
