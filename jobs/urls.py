@@ -31,4 +31,8 @@ urlpatterns = [
     path("models/<str:name>/cancel/", models.model_cancel, name="model-cancel"),
     path("models/<str:name>/remove/", models.model_remove, name="model-remove"),
     path("engines/", engines.engines, name="engines"),
+    path("engines/add/", engines.engine_add, name="engine-add"),
+    path("engines/<slug:name>/check/", engines.engine_check, name="engine-check"),
+    path("engines/<slug:name>/key/", engines.engine_key, name="engine-key"),
+    path("engines/<slug:name>/remove/", engines.engine_remove, name="engine-remove"),
 ]

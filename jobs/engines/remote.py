@@ -4,8 +4,10 @@ Truth lies on the far side; rows here are its echo, as they are of a run folder.
 call may be repeated, and nothing here is lost with the process.
 """
 
+import re
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -39,6 +41,16 @@ STRAY_DAYS = 7
 LATE_SECONDS = 600.0
 
 Status = Job.Status
+# Of the OpenAPI document, with the names of parameters left out.
+PARAMETER = re.compile(r"\{[^}]*\}")
+NEEDED_PATHS = (
+    "/files",
+    "/completions",
+    "/fine_tuning/jobs",
+    "/fine_tuning/jobs/{}/events",
+    "/fine_tuning/jobs/{}/pause",
+    "/fine_tuning/jobs/{}/snapshots",
+)
 # What the API calls them.
 STATUSES = {
     "validating_files": Status.VALIDATING,
@@ -99,6 +111,23 @@ class RemoteEngine:
         )
 
     # ----- before and at the start
+
+    def check(self) -> None:
+        """EngineTroubleError: what keeps jobs from running there."""
+        try:
+            paths = {PARAMETER.sub("{}", path) for path in self.far.paths()}
+        except FarRefusalError as error:
+            raise self.far.odd(error.status) from None
+        known = {path[path.find("/v1/") + 3 :] for path in paths if "/v1/" in path}
+        if missing := [path for path in NEEDED_PATHS if path not in known]:
+            raise EngineTroubleError(
+                f"The engine {self.name} runs an older version of this software: it "
+                f"does not know {missing[0]}. Upgrade it."
+            )
+        self.far.get("fine_tuning/jobs", {"limit": "1"})
+        # A viewer's key may look but not work; there is no such job to pause.
+        with suppress(FarRefusalError):
+            self.far.act("none", "pause")
 
     def check_job(self, job: Job) -> None:
         try:

@@ -268,6 +268,19 @@ def request_snapshot(*, member: Member | None, job: Job) -> Job:
     return job
 
 
+def request_snapshots(*, member: Member | None, job: Job, total: int) -> Job:
+    """So many in all: however often it is asked for, there are no more than that."""
+    unfinished = ~Q(status__in=Job.FINAL)
+    fewer = Q(snapshot_requests__lt=total)
+    with transaction.atomic():
+        if change(job, unfinished & fewer, snapshot_requests=total):
+            record(member=member, action="job.snapshot", subject=str(job), job=job.uid)
+        elif job.is_final:
+            word = job.get_status_display().lower()
+            raise UserError(f"{job} has ended already: it is {word}.")
+    return job
+
+
 def delete_job(*, member: Member | None, job: Job) -> None:
     """Takes its snapshots along."""
     job.refresh_from_db()

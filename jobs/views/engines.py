@@ -1,21 +1,85 @@
-"""Where jobs run."""
+"""Where jobs run, and how admins add other servers to that."""
 
+from http import HTTPStatus
+
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
 
-from jobs.machine import read_machine
-from jobs.models import Job
+from finetune_site.errors import UserError
+from finetune_site.team.access import admin_required, current_member
+from jobs import engine_list
+from jobs.engine_form import EngineForm, KeyForm
+from jobs.services import engines as services
 
 
 @require_GET
 def engines(request: HttpRequest) -> HttpResponse:
-    here = Job.objects.filter(engine="local")
-    context = {
-        "machine": read_machine(),
-        "running": list(here.filter(status=Job.Status.RUNNING)),
-        "num_queued": here.filter(
-            status__in=[Job.Status.QUEUED, Job.Status.STARTING]
-        ).count(),
-    }
-    return render(request, "engines/list.html", context)
+    """`?part=live` is what changes by itself: refresh.js puts it in place."""
+    if request.GET.get("part") == "live":
+        return render(request, "engines/live.html", engine_list.read_engines())
+    return _page(request, EngineForm())
+
+
+def _page(request: HttpRequest, form: EngineForm, status: int = 200) -> HttpResponse:
+    context = {**engine_list.read_engines(), "form": form, "key_form": KeyForm()}
+    return render(request, "engines/list.html", context, status=status)
+
+
+@require_POST
+@admin_required
+def engine_add(request: HttpRequest) -> HttpResponse:
+    form = EngineForm(request.POST)
+    if form.is_valid():
+        try:
+            added = services.add_engine(
+                member=current_member(request), **form.cleaned_data
+            )
+        except UserError as error:
+            form.add_user_error(error)
+        else:
+            return _checked(request, added.name, "It is added. ")
+    return _page(request, form, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+@require_POST
+@admin_required
+def engine_check(request: HttpRequest, name: str) -> HttpResponse:
+    return _checked(request, name)
+
+
+def _checked(request: HttpRequest, name: str, done: str = "") -> HttpResponse:
+    """Back to the page, which says whether the engine can be used."""
+    try:
+        messages.success(request, done + services.check_engine(name=name))
+    except UserError as error:
+        messages.error(request, done + error.message)
+    return redirect("engines")
+
+
+@require_POST
+@admin_required
+def engine_key(request: HttpRequest, name: str) -> HttpResponse:
+    try:
+        services.change_key(
+            member=current_member(request),
+            name=name,
+            key=request.POST.get("key", ""),
+        )
+    except UserError as error:
+        messages.error(request, error.message)
+        return redirect("engines")
+    return _checked(request, name, "The key is changed. ")
+
+
+@require_POST
+@admin_required
+def engine_remove(request: HttpRequest, name: str) -> HttpResponse:
+    try:
+        done = services.remove_engine(member=current_member(request), name=name)
+    except UserError as error:
+        messages.error(request, error.message)
+    else:
+        messages.success(request, done)
+    return redirect("engines")

@@ -14,11 +14,8 @@ from finetune_site.team.models import Member
 from finetune_site.team.services import create_sign_in_link
 
 
-class TeamCommand(BaseCommand):
-    """A command about the member USERNAME, on a site that was started once."""
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("username")
+class SiteCommand(BaseCommand):
+    """A command about a site that was started once."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         if not is_migrated():
@@ -31,6 +28,13 @@ class TeamCommand(BaseCommand):
             return super().execute(*args, **options)
         except UserError as error:
             raise CommandError(error.message) from None
+
+
+class TeamCommand(SiteCommand):
+    """A command about the member USERNAME."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("username")
 
     def print_sign_in_link(self, member: Member) -> None:
         token = create_sign_in_link(member=member)
