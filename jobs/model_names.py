@@ -36,7 +36,7 @@ def find_model(name: str) -> ModelChoice:
     job, and `<name>:latest`, where the name is a job's, its suffix, or a base model's.
     A base model may be one that is not on this machine.
     """
-    if is_text(name) and len(name) <= MAX_CHARACTERS:
+    if is_storable(name):
         if base_model := find_any_case(name):
             return ModelChoice(name, base_model, None)
         if snapshot := find_snapshot(name):
@@ -78,6 +78,11 @@ def find_any_case(name: str) -> str | None:
     wanted = name.casefold()
     names = (model.name for model in base_models())
     return next((known for known in names if known.casefold() == wanted), None)
+
+
+def is_storable(name: str) -> bool:
+    """Whether a database can look for it."""
+    return is_text(name) and len(name) <= MAX_CHARACTERS
 
 
 def _of_fine_tuned(name: str) -> Snapshot | None:
