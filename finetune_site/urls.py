@@ -9,6 +9,7 @@ urlpatterns = [
     path("", views.home, name="home"),
     path("first-steps/hide/", views.home_steps_hide, name="home-steps-hide"),
     path("help/", views.help_page, name="help"),
+    path("help/moving-from-openai/", views.help_moving, name="help-moving"),
     path("healthz", health.healthz, name="healthz"),
     path("", include("finetune_site.team.urls")),
     path("v1/", root.urls),

@@ -5,6 +5,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from finetune_site.first_steps import FirstStep, read_first_steps
+from finetune_site.guides import read_guide
 from finetune_site.home import read_home
 from jobs.machine import read_machine
 
@@ -29,6 +30,12 @@ def home_steps_hide(request: HttpRequest) -> HttpResponse:
 @require_safe
 def help_page(request: HttpRequest) -> HttpResponse:
     return render(request, "help/page.html")
+
+
+@require_safe
+def help_moving(request: HttpRequest) -> HttpResponse:
+    sections = read_guide("moving-from-openai")
+    return render(request, "help/moving.html", {"sections": sections})
 
 
 def _first_steps(request: HttpRequest) -> dict[str, list[FirstStep] | int]:

@@ -42,6 +42,7 @@ def addresses(admin):
     return [
         "/",
         "/help/",
+        "/help/moving-from-openai/",
         "/team/",
         "/team/audit/",
         "/models/",

@@ -39,6 +39,22 @@ def test_help_says_that_weights_are_relative(help_text):
     assert "Weights are relative." in help_text
 
 
+def test_the_guide_for_developers_is_the_file_of_the_docs(client, viewer):
+    client.force_login(viewer)
+    page = client.get("/help/moving-from-openai/").content.decode()
+    guide = Path(settings.BASE_DIR, "docs", "moving-from-openai.md").read_text()
+    titles = re.findall("^## (.+)$", guide, re.M)
+    assert titles and all(f">{title}</h2>" in page for title in titles)
+    assert "counts <strong>rows</strong> of" in page
+
+
+def test_contents_of_the_guide_lead_somewhere(client, viewer):
+    client.force_login(viewer)
+    page = client.get("/help/moving-from-openai/").content.decode()
+    ids = set(re.findall(r' id="([a-z-]+)"', page))
+    assert set(re.findall(r'href="#([a-z-]+)"', page)) - ids == set()
+
+
 @pytest.mark.parametrize("name", ["400.html", "500.html"])
 def test_page_of_a_broken_site_needs_no_database(name):
     assert "To the home page" in render_to_string(name)

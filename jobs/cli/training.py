@@ -5,6 +5,7 @@ import re
 import sys
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from finetune_site.wording import counted, duration, loss
@@ -200,4 +201,4 @@ def _end_words(job: Answer) -> str:
     model = job.get("fine_tuned_model") or job.get("last_snapshot")
     if not model:
         return f"{words}."
-    return f'{words}.\nAsk it: openai-ft complete {model} "your prompt"'
+    return f'{words}.\nAsk it: openai-ft complete {quote(model)} "your prompt"'
