@@ -8,6 +8,7 @@ from ninja import Router, Schema
 from pydantic import Field
 
 from finetune_site.ids import random_id
+from finetune_site.parsing import is_text
 from finetune_site.team.access import current_member
 from finetune_site.team.services import record
 from jobs.api.errors import answers, not_found
@@ -16,7 +17,6 @@ from jobs.api.fields import Text
 from jobs.api.job_shape import seconds
 from jobs.api.keys import worker
 from jobs.api.paging import Limit, Order, Page, as_page, page_of
-from jobs.model_names import is_storable
 from jobs.models import CheckpointPermission, Job, Snapshot
 
 router = Router(tags=["Fine-tuning"])
@@ -107,7 +107,7 @@ def list_checkpoint_permissions(
     """Notes of yours: the whole team may use every checkpoint anyway."""
     permissions = find_checkpoint(checkpoint).permissions.all()
     if project_id is not None:
-        known = is_storable(project_id)
+        known = is_text(project_id)
         permissions = permissions.filter(project_id=project_id if known else "")
     return page_of(
         permissions,
@@ -157,7 +157,7 @@ def delete_checkpoint_permission(
 ) -> Any:
     """Take the note back."""
     snapshot = find_checkpoint(checkpoint)
-    known = is_storable(permission)
+    known = is_text(permission)
     noted = snapshot.permissions.filter(uid=permission if known else "")
     if not noted.delete()[0]:
         not_found("permission", permission)
@@ -177,7 +177,7 @@ def find_checkpoint(name: str, *, param: str | None = None) -> Snapshot:
         snapshot = Snapshot.objects.filter(**by_id).first()
     else:
         known = Snapshot.objects.filter(uid=name)
-        snapshot = known.first() if is_storable(name) else None
+        snapshot = known.first() if is_text(name) else None
     return snapshot or not_found("checkpoint", name, param=param)
 
 

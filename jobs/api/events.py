@@ -7,11 +7,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Router, Schema
 
+from finetune_site.parsing import is_text
 from jobs.api.errors import answers, not_found
 from jobs.api.job_shape import seconds
 from jobs.api.paging import Limit, Order, Page, as_page
 from jobs.log_lines import sentence
-from jobs.model_names import is_storable
 from jobs.models import Event, Job
 
 router = Router(tags=["Fine-tuning"])
@@ -55,7 +55,7 @@ def list_fine_tuning_events(
 def find_followed(uid: str) -> Job:
     """Only its ids: followers ask twice a second."""
     jobs = Job.objects.only("pk", "uid")
-    job = jobs.filter(uid=uid).first() if is_storable(uid) else None
+    job = jobs.filter(uid=uid).first() if is_text(uid) else None
     return job or not_found("fine-tuning job", uid)
 
 

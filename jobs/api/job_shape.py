@@ -8,16 +8,17 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from ninja import Schema
 
+from finetune_site.parsing import is_text
 from finetune_site.wording import seconds_left
 from jobs.api.errors import not_found
 from jobs.api.fields import AUTO
 from jobs.api.job_request import CLIENT_NAMES
-from jobs.model_names import fine_tuned_model, is_storable
+from jobs.model_names import fine_tuned_model
 from jobs.models import Job, Snapshot
+from jobs.results import result_file_id
 
 ORGANIZATION = "finetune"
 NAMES = {"validating": "validating_files", "starting": "queued"}
-RESULT_PREFIX = "file-result-"
 
 ApiStatus = Literal[
     "validating_files",
@@ -125,7 +126,7 @@ def shown_jobs() -> QuerySet[Job]:
 
 def find_job(uid: str) -> Job:
     """ApiError: there is none."""
-    job = shown_jobs().filter(uid=uid).first() if is_storable(uid) else None
+    job = shown_jobs().filter(uid=uid).first() if is_text(uid) else None
     return job or not_found("fine-tuning job", uid)
 
 
@@ -146,7 +147,7 @@ def show_job(job: Job) -> dict[str, Any]:
         "fine_tuned_model": made_model(job),
         "training_file": job.dataset_version.uid,
         "validation_file": getattr(job.validation_version, "uid", None),
-        "result_files": [result_file(job)] if job.is_final and job.step else [],
+        "result_files": [result_file_id(job)] if job.is_final and job.step else [],
         "hyperparameters": used,
         "method": {"type": "supervised", "supervised": {"hyperparameters": used}},
         "seed": job.seed,
@@ -219,11 +220,6 @@ def show_error(job: Job) -> dict[str, Any] | None:
 
 def made_model(job: Job) -> str | None:
     return fine_tuned_model(job) if job.status == Job.Status.SUCCEEDED else None
-
-
-def result_file(job: Job) -> str:
-    """The id of its CSV, which is made when somebody asks for it."""
-    return RESULT_PREFIX + job.uid.removeprefix("ftjob-")
 
 
 def trained_tokens(job: Job) -> int | None:

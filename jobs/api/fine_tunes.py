@@ -1,0 +1,297 @@
+"""Fine-tunes, as OpenAI's clients before version 1 know jobs: /v1/fine-tunes."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+import orjson
+from asgiref.sync import sync_to_async
+from django.db import connections
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, StreamingHttpResponse
+from ninja import Router, Schema
+from pydantic import Field
+
+from datasets.models import DatasetVersion
+from datasets.services import reweighted
+from finetune_site.parsing import is_text
+from finetune_site.team.access import current_member
+from finetune_site.team.models import Member
+from jobs.api.errors import answers, not_found
+from jobs.api.events import level_of
+from jobs.api.fields import Between, Text
+from jobs.api.files import FileShape, show_file, show_result
+from jobs.api.first_answer import first_answer
+from jobs.api.job_request import JobRequest, client_names, job_arguments
+from jobs.api.job_shape import (
+    ORGANIZATION,
+    UsedHyperparameters,
+    made_model,
+    seconds,
+    shown_jobs,
+    used_hyperparameters,
+)
+from jobs.api.keys import worker
+from jobs.api.paging import Limit, Page, page_of
+from jobs.job_defaults import DEFAULT_MODEL
+from jobs.log_lines import sentence
+from jobs.models import Event, Job
+from jobs.services.jobs import create_job, stop_job
+
+router = Router(tags=["Fine-tunes (before version 1)"])
+
+Status = Job.Status
+# These clients know neither checks nor pauses.
+NAMES: dict[str, str] = {
+    Status.VALIDATING: "pending",
+    Status.QUEUED: "pending",
+    Status.STARTING: "pending",
+    Status.PAUSED: "pending",
+}
+# Of those that stand in the object itself; steps have an address of their own.
+EVENTS_IN_OBJECT = 100
+NOT_IN_OBJECT = ("step", "validation", "completion")
+MOST_EVENTS = 1000
+LOOK_SECONDS = 0.5
+SIGN_OF_LIFE_SECONDS = 15.0
+STREAM_KIND = "text/event-stream"
+
+
+class FineTuneRequest(JobRequest):
+    """`learning_rate_multiplier` multiplies the base model's own rate for fine-tuning.
+
+    Settings for classification are ignored.
+    """
+
+    model: Text = DEFAULT_MODEL
+    prompt_loss_weight: Annotated[float | None, Between(0, 10, whole=False)] = Field(
+        None, description="Instead of the file's own loss weights of prompts."
+    )
+
+
+class FineTuneEvent(Schema):
+    object: Literal["fine-tune-event"] = "fine-tune-event"
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+
+
+class LegacyHyperparameters(UsedHyperparameters):
+    prompt_loss_weight: float | None
+
+
+class ListedFineTune(Schema):
+    id: str
+    object: Literal["fine-tune"] = "fine-tune"
+    created_at: int
+    updated_at: int
+    model: str
+    fine_tuned_model: str | None
+    organization_id: str = ORGANIZATION
+    status: Literal["pending", "running", "succeeded", "failed", "cancelled"]
+    hyperparams: LegacyHyperparameters
+    training_files: list[FileShape]
+    validation_files: list[FileShape]
+    result_files: list[FileShape]
+
+
+class FineTuneShape(ListedFineTune):
+    events: list[FineTuneEvent]
+
+
+class FineTuneEvents(Schema):
+    object: Literal["list"] = "list"
+    data: list[FineTuneEvent]
+    has_more: bool = False
+
+
+@router.post("/fine-tunes", response=answers(FineTuneShape), auth=worker)
+@first_answer
+def create_fine_tune(request: HttpRequest, body: FineTuneRequest) -> Any:
+    """Train a model on a file."""
+    member = current_member(request)
+    with client_names():
+        arguments = job_arguments(body)
+        if body.prompt_loss_weight is not None:
+            reweight(arguments, member, body.prompt_loss_weight)
+        job = create_job(member=member, may_import=True, **arguments)
+    return show_fine_tune(find_fine_tune(job.uid))
+
+
+def reweight(arguments: dict[str, Any], member: Member, weight: float) -> None:
+    for field in ("dataset_version", "validation_version"):
+        if version := arguments.get(field):
+            arguments[field] = reweighted(
+                member=member, version=version, prompt_weight=weight
+            )
+
+
+@router.get("/fine-tunes", response=answers(Page[ListedFineTune]))
+def list_fine_tunes(
+    request: HttpRequest, limit: Limit = 100, after: str | None = None
+) -> Any:
+    """All jobs, the newest first, without their events."""
+    return page_of(shown_fine_tunes(), show_listed, limit=limit, after=after)
+
+
+@router.get("/fine-tunes/{job_id}", response=answers(FineTuneShape))
+def get_fine_tune(request: HttpRequest, job_id: str) -> Any:
+    """One job, with what happened to it but for its steps."""
+    return show_fine_tune(find_fine_tune(job_id))
+
+
+@router.post(
+    "/fine-tunes/{job_id}/cancel", response=answers(FineTuneShape), auth=worker
+)
+def cancel_fine_tune(request: HttpRequest, job_id: str) -> Any:
+    """End it. What has learned already leaves a last snapshot."""
+    stop_job(member=current_member(request), job=find_fine_tune(job_id))
+    return show_fine_tune(find_fine_tune(job_id))
+
+
+@router.get(
+    "/fine-tunes/{job_id}/events",
+    response=answers(FineTuneEvents),
+    openapi_extra={"responses": {200: {"content": {STREAM_KIND: {}}}}},
+)
+def list_fine_tune_events(
+    request: HttpRequest, job_id: str, stream: bool = False
+) -> Any:
+    """The newest thousand, oldest first. As a stream it goes on until the job ends."""
+    job = find_fine_tune(job_id)
+    if stream:
+        return StreamingHttpResponse(
+            event_stream(job.pk),
+            content_type=STREAM_KIND,
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+    return {"data": told_events(job, job.events.all(), MOST_EVENTS)}
+
+
+def shown_fine_tunes() -> QuerySet[Job]:
+    newest = Event.objects.filter(job=OuterRef("pk")).order_by("-seq")
+    return (
+        shown_jobs()
+        .defer(None)
+        .select_related(
+            "dataset_version__dataset", "validation_version__dataset", "parent_snapshot"
+        )
+        .annotate(event_at=Subquery(newest.values("time")[:1]))
+    )
+
+
+def find_fine_tune(uid: str) -> Job:
+    """ApiError: there is none."""
+    jobs = shown_fine_tunes()
+    job = jobs.filter(uid=uid).first() if is_text(uid) else None
+    return job or not_found("fine-tune", uid)
+
+
+def show_fine_tune(job: Job) -> dict[str, Any]:
+    events = job.events.exclude(type__in=NOT_IN_OBJECT)
+    return {**show_listed(job), "events": told_events(job, events, EVENTS_IN_OBJECT)}
+
+
+def show_listed(job: Job) -> dict[str, Any]:
+    times = (job.created_at, job.event_at, job.finished_at)  # type: ignore[attr-defined]
+    validation = job.validation_version
+    return {
+        "id": job.uid,
+        "created_at": seconds(job.created_at),
+        "updated_at": seconds(max(filter(None, times))),
+        "model": str(job.parent_snapshot or job.base_model),
+        "fine_tuned_model": made_model(job),
+        "status": NAMES.get(job.status, job.status),
+        "hyperparams": {
+            **used_hyperparameters(job),
+            "prompt_loss_weight": prompt_weight(job.dataset_version),
+        },
+        "training_files": [show_file(job.dataset_version)],
+        "validation_files": [show_file(validation)] if validation else [],
+        "result_files": [show_result(job)] if job.is_final and job.step else [],
+    }
+
+
+def prompt_weight(version: DatasetVersion) -> float | None:
+    """Of all its prompts, if it is one."""
+    weights = {part["weight"] for part in version.shares if part["position"] == 0}
+    return weights.pop() if len(weights) == 1 else None
+
+
+def told_events(job: Job, events: QuerySet[Event], most: int) -> list[dict[str, Any]]:
+    """The newest of them, oldest first, between the beginning and the end."""
+    newest = list(events.order_by("-seq")[:most])
+    last = newest[0] if newest else None
+    told = [tell(event) for event in reversed(newest)]
+    return [beginning(job), *told, *ending(job, last)]
+
+
+def beginning(job: Job) -> dict[str, Any]:
+    return _event(seconds(job.created_at), "info", f"Created fine-tune: {job.uid}")
+
+
+def ending(job: Job, last: Event | None) -> list[dict[str, Any]]:
+    """Of a job that ended without its trainer's last words."""
+    if not job.is_final or (last and last.type == "status"):
+        return []
+    level = "error" if job.status == Status.FAILED else "info"
+    word = job.get_status_display()
+    message = f"{word}: {job.status_message}" if job.status_message else word
+    return [_event(seconds(job.finished_at), level, message)]
+
+
+def tell(event: Event) -> dict[str, Any]:
+    return _event(seconds(event.time), level_of(event), sentence(event))
+
+
+def _event(created_at: int | None, level: str, message: str) -> dict[str, Any]:
+    kind = "fine-tune-event"
+    return {
+        "object": kind,
+        "created_at": created_at,
+        "level": level,
+        "message": message,
+    }
+
+
+async def event_stream(pk: int) -> AsyncIterator[bytes]:
+    """Until the job ends or is gone. A client that reads slowly holds up itself alone:
+    what comes next is read from the rows when it has taken what was before.
+    """
+    seq: int | None = None
+    said = time.monotonic()
+    while True:
+        events, seq, ended = await sync_to_async(read_on)(pk, seq)
+        for event in events:
+            yield b"data: " + orjson.dumps(event) + b"\n\n"
+        if ended:
+            break
+        if events:
+            said = time.monotonic()
+        elif time.monotonic() - said > SIGN_OF_LIFE_SECONDS:
+            said = time.monotonic()
+            yield b": still here\n\n"
+        await asyncio.sleep(LOOK_SECONDS)
+    yield b"data: [DONE]\n\n"
+
+
+def read_on(pk: int, after: int | None) -> tuple[list[dict[str, Any]], int, bool]:
+    """Events, the last one's seq, and whether there will be no more."""
+    try:
+        # Its status first: events that come between the two are told the next time.
+        job = Job.objects.filter(pk=pk).first()
+        if job is None:
+            return [], 0, True
+        events = job.events.filter(seq__gt=after or 0).order_by("seq")
+        found = list(events[: MOST_EVENTS + 1])
+        told = [beginning(job)] if after is None else []
+        told += [tell(event) for event in found[:MOST_EVENTS]]
+        ended = job.is_final and len(found) <= MOST_EVENTS
+        seq = found[:MOST_EVENTS][-1].seq if found else after or 0
+        if ended:
+            told += ending(job, job.events.order_by("-seq").first())
+        return told, seq, ended
+    finally:
+        # It would idle until the next look.
+        connections.close_all()
