@@ -9,7 +9,8 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.db.models import QuerySet
 
-from jobs.model_names import JOB_PREFIX, is_storable
+from finetune_site.parsing import is_text
+from jobs.model_names import JOB_PREFIX
 from jobs.models import Event, Job
 
 PREFIX = "file-result-"
@@ -37,7 +38,7 @@ def result_file_id(job: Job) -> str:
 
 def find_result(file_id: str) -> Job | None:
     """The job whose result file it is; it has one once it has learned and ended."""
-    if not file_id.startswith(PREFIX) or not is_storable(file_id):
+    if not file_id.startswith(PREFIX) or not is_text(file_id):
         return None
     uid = JOB_PREFIX + file_id.removeprefix(PREFIX)
     return finished_jobs().filter(uid=uid).first()
@@ -55,7 +56,12 @@ def result_parts(job: Job) -> Iterator[bytes]:
 
 async def stream_result(job: Job) -> AsyncIterator[bytes]:
     parts = result_parts(job)
-    while part := await sync_to_async(next)(parts, b""):
+
+    @sync_to_async
+    def read() -> bytes:
+        return next(parts, b"")
+
+    while part := await read():
         yield part
 
 

@@ -19,6 +19,9 @@ urlpatterns = [
     path("jobs/<int:pk>/snapshot/", jobs.job_snapshot, name="job-snapshot"),
     path("jobs/<int:pk>/delete/", jobs.job_delete, name="job-delete"),
     path("snapshots/", snapshots.snapshots, name="snapshots"),
+    path(
+        "snapshots/<int:pk>/delete/", snapshots.snapshot_delete, name="snapshot-delete"
+    ),
     path("playground/", playground.playground, name="playground"),
     path(
         "playground/answer/",

@@ -6,11 +6,12 @@ from django.db.models import Max, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from ninja import Router, Schema
 
+from finetune_site.parsing import is_text
 from finetune_site.team.access import current_member
 from jobs.api.errors import answers, not_found
 from jobs.api.keys import worker
 from jobs.api.paging import Limit, Order, Page, page_of
-from jobs.model_names import LATEST, is_storable
+from jobs.model_names import LATEST
 from jobs.models import Job, Snapshot
 from jobs.services.snapshots import delete_snapshot
 
@@ -65,7 +66,7 @@ def list_snapshots(
     """Newest first. `job` takes a fine-tuning job's id."""
     found = snapshots()
     if job is not None:
-        found = found.filter(job__uid=job) if is_storable(job) else found.none()
+        found = found.filter(job__uid=job) if is_text(job) else found.none()
     return page_of(found, show_snapshot, limit=limit, after=after, order=order)
 
 
@@ -92,7 +93,7 @@ def list_tags(request: HttpRequest) -> dict[str, Any]:
 
 def get_snapshot(uid: str) -> Snapshot:
     """ApiError: there is no such snapshot."""
-    found = snapshots().filter(uid=uid).first() if is_storable(uid) else None
+    found = snapshots().filter(uid=uid).first() if is_text(uid) else None
     return found or not_found("snapshot", uid, param="snapshot")
 
 

@@ -1,12 +1,17 @@
 """Snapshots of all jobs."""
 
+from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
-from django.views.decorators.http import require_GET
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
 
+from finetune_site.errors import UserError
 from finetune_site.parsing import small_int
+from finetune_site.team.access import current_member, member_required
 from jobs.models import Job, Snapshot
+from jobs.services.snapshots import delete_snapshot
 
 SNAPSHOTS_PER_PAGE = 50
 
@@ -21,3 +26,17 @@ def snapshots(request: HttpRequest) -> HttpResponse:
         found = found.filter(job=job)
     page = Paginator(found, SNAPSHOTS_PER_PAGE).get_page(request.GET.get("page"))
     return render(request, "snapshots/list.html", {"page": page, "job": job})
+
+
+@require_POST
+@member_required
+def snapshot_delete(request: HttpRequest, pk: int) -> HttpResponse:
+    snapshot = get_object_or_404(Snapshot.objects.select_related("job"), pk=pk)
+    words = f"{snapshot.job}, step {snapshot.step:,}"
+    try:
+        delete_snapshot(member=current_member(request), snapshot=snapshot)
+        messages.success(request, f"The snapshot of {words} is deleted.")
+    except UserError as error:
+        messages.error(request, error.message)
+    job = small_int(request.POST.get("job", ""))
+    return redirect(reverse("snapshots") + (f"?job={job}" if job else ""))
