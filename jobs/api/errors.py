@@ -4,12 +4,23 @@ import logging
 from http import HTTPStatus
 from typing import Any, NoReturn
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.core.exceptions import (
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+)
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    JsonResponse,
+    UnreadablePostError,
+)
+from django.http.multipartparser import MultiPartParserError
 from ninja import NinjaAPI, Schema
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
-from finetune_site.errors import UserError
+from finetune_site.errors import BusyError, LaterError, UserError
 from jobs.model_names import UnknownModelError
 
 logger = logging.getLogger(__name__)
@@ -18,6 +29,9 @@ NO_KEY = (
     "This server does not know the API key. Make one on the Team page and send it as "
     "'Authorization: Bearer KEY' (the official client reads OPENAI_API_KEY)."
 )
+# What a client is told to wait.
+BUSY_SECONDS = 2
+LATER_SECONDS = 10
 BROKEN = "The server met a fault of its own; its log has the details. Try again later."
 NOTHING_HERE = "There is nothing at this address. Does the base URL end in /v1?"
 
@@ -101,6 +115,10 @@ def as_api_error(error: object) -> ApiError:
     match error:
         case ApiError():
             return error
+        case BusyError():
+            return ApiError(429, error.message, retry_after=BUSY_SECONDS)
+        case LaterError():
+            return ApiError(503, error.message, retry_after=LATER_SECONDS)
         case UnknownModelError():
             return ApiError(404, error.message, param="model", code="model_not_found")
         case UserError():
@@ -115,6 +133,8 @@ def as_api_error(error: object) -> ApiError:
             return ApiError(404, NOTHING_HERE, code="not_found")
         case RequestDataTooBig():
             return ApiError(413, "The body is larger than this address takes.")
+        case MultiPartParserError() | SuspiciousOperation() | UnreadablePostError():
+            return ApiError(400, f"The form cannot be read: {error}")
         case HttpError():
             return ApiError(error.status_code, error.message)
     logger.error("A request to the API failed", exc_info=True)
