@@ -8,8 +8,6 @@ from jobs.cli.problems import Exit, Problem, Refusal
 from jobs.cli.server import Answer, Server, from_environment
 from jobs.cli.text import printable
 
-FLAGS = {"temperature": "--temperature", "max_tokens": "--max-tokens", "n": "-n"}
-
 
 def complete(args: argparse.Namespace) -> Exit:
     server = from_environment()
@@ -29,7 +27,7 @@ def complete(args: argparse.Namespace) -> Exit:
         else:
             print_answers(server.ask("/completions", body))
     except Refusal as error:
-        if error.status == 404 and error.param in {None, "model"}:
+        if error.code == "model_not_found":
             raise Problem(
                 f"There is no model {args.model}. `openai-ft list` shows what jobs "
                 "have made; base models answer by their names.",

@@ -12,9 +12,10 @@ Command = Callable[[argparse.Namespace], Exit]
 
 
 def main() -> None:
-    # A terminal that cannot write a character shows another one instead.
+    # A terminal that cannot write a character shows another one instead; whoever reads
+    # a pipe gets each line when it is written.
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        stream.reconfigure(errors="replace", line_buffering=True)  # type: ignore[union-attr]
     try:
         sys.exit(run(sys.argv[1:]))
     except Problem as problem:

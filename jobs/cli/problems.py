@@ -26,10 +26,18 @@ class Problem(Exception):
 class Refusal(Problem):
     """The server understood, and said no. Asking again would not help."""
 
-    def __init__(self, message: str, *, status: int, param: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
         super().__init__(message, Exit.SERVER)
         self.status = status
         self.param = param
+        self.code = code
 
 
 class Away(Problem):

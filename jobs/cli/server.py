@@ -174,7 +174,9 @@ def _as_problem(response: requests.Response, url: str) -> Problem:
             f"{url} does not know the key in OPENAI_API_KEY. It may have been revoked: "
             "make another one on the site's page Team."
         )
-    return Refusal(message, status=status, param=error.get("param"))
+    return Refusal(
+        message, status=status, param=error.get("param"), code=error.get("code")
+    )
 
 
 def _error_of(response: requests.Response) -> Answer | None:
