@@ -22,9 +22,9 @@ CHAT_FORM = (
 TOOL_ROLES = {"tool", "function"}
 # Keys that say something about tools: harmless as long as they are empty.
 TOOL_KEYS = {"tools", "functions", "tool_calls", "function_call", "tool_call_id"}
-LINE_KEYS = {"messages", "parallel_tool_calls"} | TOOL_KEYS
+LINE_KEYS = {"messages", "parallel_tool_calls"}
 # A name does not stand in the text that is trained.
-MESSAGE_KEYS = {"role", "content", "weight", "name"} | TOOL_KEYS
+MESSAGE_KEYS = {"role", "content", "weight", "name"}
 NO_TOOLS = (
     "calls of tools cannot be trained here, because chats are written out as plain "
     "text; leave them out or delete the line"
@@ -60,19 +60,21 @@ def _message(value: Any, number: int) -> ChatMessage:
 
 
 def _role(role: Any, where: str) -> str:
-    if not isinstance(role, str) or role not in LABELS.keys() | TOOL_ROLES:
-        raise ExampleError(
-            f"{where}the role is {_shown(role)}; write system, user or assistant"
-        )
-    if role in TOOL_ROLES:
+    if isinstance(role, str) and role in LABELS:
+        return role
+    if isinstance(role, str) and role in TOOL_ROLES:
         raise ExampleError(where + NO_TOOLS)
-    return role
+    raise ExampleError(
+        f"{where}the role is {_shown(role)}; write system, user or assistant"
+    )
 
 
 def _check_keys(value: dict[str, Any], known: set[str], where: str) -> None:
     """Empty keys say nothing: clients that write out whole answers have many."""
+    if value.keys() <= known:
+        return
     for key, found in value.items():
-        if key in known - TOOL_KEYS or found in (None, [], {}):
+        if key in known or found in (None, [], {}):
             continue
         if key in TOOL_KEYS:
             raise ExampleError(f'{where}"{key}": {NO_TOOLS}')
