@@ -1,8 +1,8 @@
-"""Addresses of jobs, snapshots, base models and engines."""
+"""Addresses of jobs, snapshots, base models, engines and webhooks."""
 
 from django.urls import path
 
-from jobs.views import engines, jobs, live, models, playground, snapshots
+from jobs.views import engines, jobs, live, models, playground, snapshots, webhooks
 
 urlpatterns = [
     path("jobs/", jobs.jobs, name="jobs"),
@@ -33,6 +33,18 @@ urlpatterns = [
     path("models/<str:name>/download/", models.model_download, name="model-download"),
     path("models/<str:name>/cancel/", models.model_cancel, name="model-cancel"),
     path("models/<str:name>/remove/", models.model_remove, name="model-remove"),
+    path("team/webhooks/", webhooks.team_webhooks, name="team-webhooks"),
+    path("team/webhooks/add/", webhooks.team_webhook_add, name="team-webhook-add"),
+    path(
+        "team/webhooks/<int:pk>/test/",
+        webhooks.team_webhook_test,
+        name="team-webhook-test",
+    ),
+    path(
+        "team/webhooks/<int:pk>/remove/",
+        webhooks.team_webhook_remove,
+        name="team-webhook-remove",
+    ),
     path("engines/", engines.engines, name="engines"),
     path("engines/add/", engines.engine_add, name="engine-add"),
     path("engines/<slug:name>/check/", engines.engine_check, name="engine-check"),

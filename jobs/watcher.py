@@ -23,6 +23,7 @@ from jobs.engines.base import Engine
 from jobs.engines.registry import LOCAL, get_engine, remote_names
 from jobs.models import Job
 from jobs.remote_watch import RemoteWatches
+from jobs.services.deliveries import enqueue_due, lay_deliveries
 from jobs.services.downloads import requeue_stale_downloads
 from jobs.services.ending import end_job
 from jobs.services.heartbeats import beat
@@ -39,6 +40,7 @@ BEAT_SECONDS = 2.0
 WORKER_BEAT_SECONDS = 10.0
 SWEEP_SECONDS = 5.0
 ENGINES_SECONDS = 1.0
+WEBHOOK_SECONDS = 2.0
 MAX_BACK_OFF_SECONDS = 5.0
 # A new job's preparation is on its way for this long before it is asked for again.
 PREPARATION_SECONDS = 10.0
@@ -55,6 +57,7 @@ class Watcher:
             Chore(BEAT_SECONDS, lambda: beat("watcher")),
             Chore(WORKER_BEAT_SECONDS, ask_for_worker_beat),
             Chore(SWEEP_SECONDS, sweep),
+            Chore(WEBHOOK_SECONDS, tell_webhooks),
         ]
 
     def stop(self) -> None:
@@ -207,6 +210,12 @@ def nothing_waits() -> bool:
 def ask_for_worker_beat() -> None:
     if nothing_waits():
         async_task("jobs.tasks.beat_worker", save=False)
+
+
+def tell_webhooks() -> None:
+    lay_deliveries()
+    if nothing_waits():
+        enqueue_due()
 
 
 def sweep() -> None:

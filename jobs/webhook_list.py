@@ -1,0 +1,33 @@
+"""What the page of webhooks shows and takes."""
+
+from django import forms
+from django.db.models import QuerySet
+
+from jobs.models import Delivery, Webhook
+
+NUM_DELIVERIES = 20
+
+
+class WebhookForm(forms.Form):
+    # Text, because what is wrong with an address is said by the service.
+    url = forms.CharField(
+        label="Address",
+        max_length=500,
+        widget=forms.TextInput(attrs={"inputmode": "url", "placeholder": "https://"}),
+        error_messages={"required": "Type the address that is to be told."},
+    )
+    allow_private = forms.BooleanField(
+        label="It is in this site's own network",
+        required=False,
+        help_text="Such addresses are refused otherwise.",
+    )
+
+
+def list_webhooks() -> QuerySet[Webhook]:
+    return Webhook.objects.select_related("created_by")
+
+
+def list_deliveries() -> list[Delivery]:
+    """The newest, of all webhooks."""
+    newest = Delivery.objects.select_related("webhook", "job").order_by("-pk")
+    return list(newest[:NUM_DELIVERIES])
