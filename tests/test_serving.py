@@ -2,12 +2,10 @@
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import time
 from contextlib import aclosing
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -20,33 +18,16 @@ from jobs.trainer.model import load_model
 from jobs.trainer.output_loss import weighted_loss
 from jobs.trainer.shortcuts import output_weight
 from jobs.trainer.spec import ModelSource
+from tests.model_server import ROOT, TINY, running_server, start_server
 from tests.running_async import run
 
-ROOT = Path(__file__).parent.parent
-TINY = {"base_model": "tiny", "path": str(ROOT / "jobs/base_models/tiny")}
 QUESTION = {"model": TINY, "prompt": "Once upon a time", "max_tokens": 40, "seed": 1}
-
-
-def start_server(data_dir):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jobs.serving"],
-        env=os.environ | {"FINETUNE_DATA_DIR": str(data_dir), "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
-    )
-    socket = client.socket_path(data_dir)
-    until = time.monotonic() + 20
-    while not client.is_alive(socket):
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.02)
-    return process, socket
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    process, socket = start_server(tmp_path_factory.mktemp("serving"))
-    yield socket
-    process.terminate()
-    assert process.wait(10) in (0, -signal.SIGTERM)
+    with running_server(tmp_path_factory.mktemp("serving")) as socket:
+        yield socket
 
 
 async def collect(socket, **changes):

@@ -15,6 +15,8 @@ from ninja import NinjaAPI
 
 from jobs.api import (
     checkpoints,
+    completions,
+    engines,
     errors,
     events,
     files,
@@ -53,6 +55,8 @@ for part in (
     checkpoints,
     plan,
     snapshot_requests,
+    completions,
+    engines,
 ):
     api.add_router("", part.router)
 

@@ -24,6 +24,7 @@ SAME = (
     "top_p",
     "max_tokens",
     "stop",
+    "stop_tokens",
     "seed",
     "n",
     "logprobs",

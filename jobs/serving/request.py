@@ -7,9 +7,10 @@ from typing import Any
 from jobs.trainer.spec import ModelSource
 
 MAX_PROMPT_CHARACTERS = 100_000
+# Of the playground; clients of the API may have more.
 MAX_TOKENS = 2048
-# Of the playground; a client of the API may have more rows at once.
 MAX_ANSWERS = 8
+MOST_TOKENS = 32_768
 MAX_ROWS = 32
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 200
@@ -102,7 +103,7 @@ def _check(request: CompletionRequest) -> None:
     _check_prompt(request.prompt)
     _check_number("temperature", request.temperature, 0, MAX_TEMPERATURE)
     _check_number("top_p", request.top_p, 0, 1)
-    _check_number("max_tokens", request.max_tokens, 0, MAX_TOKENS, int)
+    _check_number("max_tokens", request.max_tokens, 0, MOST_TOKENS, int)
     _check_number("n", request.n, 1, MAX_ROWS, int)
     for name in ("presence_penalty", "frequency_penalty"):
         _check_number(name, getattr(request, name), -MAX_PENALTY, MAX_PENALTY)

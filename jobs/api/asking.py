@@ -1,0 +1,128 @@
+"""How clients' questions reach an engine: whose turn it is, and how long they wait."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from finetune_site.errors import BusyError, UserError
+from finetune_site.team.models import Member
+from jobs.engines.base import Engine
+from jobs.engines.registry import LOCAL, engine_that_has
+from jobs.model_names import ModelChoice
+from jobs.selectors import get_base_model, models_dir
+from jobs.serving.client import AwayError
+from jobs.serving.inbox import MAX_OPEN
+
+Line = dict[str, Any]
+
+# How long a question waits for a model server that starts again, and between two tries.
+AWAY_SECONDS = 120.0
+RETRY_SECONDS = 0.5
+# One member's clients leave half of the model server's places to others. They wait for
+# a place, and are then told to come again.
+MOST_OPEN = MAX_OPEN // 2
+PLACE_SECONDS = 20.0
+LOOK_SECONDS = 0.1
+# Of the questions in one request.
+MOST_AT_ONCE = 8
+
+# By the primary key of members. Of this process, which is the only one of its kind.
+open_questions: Counter[int] = Counter()
+
+
+async def find_engine(choice: ModelChoice) -> Engine:
+    """Where the model is asked. UserError: it cannot be."""
+    return await sync_to_async(_find_engine)(choice)
+
+
+def _find_engine(choice: ModelChoice) -> Engine:
+    if choice.snapshot:
+        return engine_that_has(choice.snapshot)
+    if not get_base_model(choice.base_model).is_ready(models_dir()):
+        raise UserError(
+            f"The base model {choice.base_model} is not on this machine yet. An admin "
+            "can download it on the page Models.",
+            field="model",
+        )
+    return LOCAL
+
+
+async def ask(
+    member: Member, engine: Engine, choice: ModelChoice, questions: Sequence[Line]
+) -> AsyncGenerator[tuple[int, Line]]:
+    """The engine's lines as they come, each with the place of its question.
+
+    Raises UserError. Whoever stops listening ends the answers.
+    """
+    async with place(member, min(len(questions), MOST_AT_ONCE)):
+        lines: asyncio.Queue[tuple[int, Line | Exception]] = asyncio.Queue()
+        turns = asyncio.Semaphore(MOST_AT_ONCE)
+
+        async def follow(number: int, question: Line) -> None:
+            try:
+                async with turns, aclosing(_lines(engine, choice, question)) as given:
+                    async for line in given:
+                        lines.put_nowait((number, line))
+            except Exception as error:
+                lines.put_nowait((number, error))
+
+        tasks = [
+            asyncio.create_task(follow(number, question))
+            for number, question in enumerate(questions)
+        ]
+        try:
+            num_open = len(tasks)
+            while num_open:
+                number, line = await lines.get()
+                if isinstance(line, Exception):
+                    raise line
+                num_open -= "done" in line
+                yield number, line
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _lines(
+    engine: Engine, choice: ModelChoice, question: Line
+) -> AsyncGenerator[Line]:
+    """Asks again while the model server is away, unless a part of the answer is out."""
+    until = time.monotonic() + AWAY_SECONDS
+    question = question | {"base_model": choice.base_model}
+    begun = False
+    while True:
+        try:
+            given = engine.complete(choice.snapshot, question)
+            async with aclosing(given):  # type: ignore[type-var]
+                async for line in given:
+                    begun = True
+                    yield line
+            return
+        except AwayError:
+            if begun or time.monotonic() > until:
+                raise
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+@asynccontextmanager
+async def place(member: Member, number: int) -> AsyncIterator[None]:
+    """Room for so many questions of a member at once. BusyError: there is none."""
+    until = time.monotonic() + PLACE_SECONDS
+    while open_questions[member.pk] + number > MOST_OPEN:
+        if time.monotonic() > until:
+            raise BusyError(
+                f"{MOST_OPEN} of your questions are being answered already. Wait for "
+                "some of these answers."
+            )
+        await asyncio.sleep(LOOK_SECONDS)
+    open_questions[member.pk] += number
+    try:
+        yield
+    finally:
+        open_questions[member.pk] -= number

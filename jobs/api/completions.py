@@ -1,0 +1,156 @@
+"""Completions: /v1/completions, and how their answers look."""
+
+import hashlib
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Literal
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest
+from ninja import Router, Schema
+
+from finetune_site.ids import random_id
+from finetune_site.team.access import current_member
+from finetune_site.team.models import Member
+from jobs.api.asking import ask, find_engine
+from jobs.api.completion_request import CompletionRequest, EngineCompletionRequest
+from jobs.api.errors import answers
+from jobs.api.sse import MAY_STREAM, streamed
+from jobs.engines.base import Engine
+from jobs.model_names import ModelChoice, find_model
+
+router = Router(tags=["Completions"])
+
+
+class Logprobs(Schema):
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
+    # Characters from the prompt's first one on.
+    text_offset: list[int]
+
+
+class Choice(Schema):
+    text: str
+    index: int
+    logprobs: Logprobs | None = None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class Usage(Schema):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class CompletionShape(Schema):
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[Choice]
+    usage: Usage
+
+
+@router.post(
+    "/completions", response=answers(CompletionShape), openapi_extra=MAY_STREAM
+)
+async def create_completion(request: HttpRequest, body: CompletionRequest) -> Any:
+    """Continue a text, or several. With `stream` as server-sent events."""
+    choice = await sync_to_async(find_model)(body.model)
+    engine = await find_engine(choice)
+    return await complete(current_member(request), engine, choice, body)
+
+
+async def complete(
+    member: Member,
+    engine: Engine,
+    choice: ModelChoice,
+    body: EngineCompletionRequest,
+) -> Any:
+    questions = body.questions()
+    lines = ask(member, engine, choice, questions)
+    head = new_head(choice, "cmpl", "text_completion")
+    n = body.n or 1
+    if body.stream:
+        return await streamed(chunks(lines, head, n, with_usage=body.includes_usage))
+    whole: dict[int, dict[str, Any]] = {}
+    total: list[dict[str, Any]] = []
+    async with aclosing(lines):
+        async for place, line in lines:
+            if "done" in line:
+                total.append(line["usage"])
+            else:
+                add_piece(whole, choice_of(place * n, line))
+    choices = [whole[index] for index in sorted(whole)]
+    return head | {"choices": choices, "usage": usage_of(total)}
+
+
+async def chunks(
+    lines: AsyncGenerator[tuple[int, dict[str, Any]]],
+    head: dict[str, Any],
+    n: int,
+    *,
+    with_usage: bool,
+) -> AsyncGenerator[dict[str, Any]]:
+    """Pieces of all choices as they come."""
+    total: list[dict[str, Any]] = []
+    extra = {"usage": None} if with_usage else {}
+    async with aclosing(lines):
+        async for place, line in lines:
+            if "done" in line:
+                total.append(line["usage"])
+            else:
+                yield head | {"choices": [choice_of(place * n, line)]} | extra
+    if with_usage:
+        yield head | {"choices": [], "usage": usage_of(total)}
+
+
+def new_head(choice: ModelChoice, prefix: str, kind: str) -> dict[str, Any]:
+    return {
+        "id": random_id(prefix),
+        "object": kind,
+        "created": int(time.time()),
+        "model": choice.name,
+        "system_fingerprint": fingerprint(choice),
+    }
+
+
+def fingerprint(choice: ModelChoice) -> str:
+    """The same for the same weights."""
+    snapshot = choice.snapshot
+    weights = snapshot.sha256 if snapshot else choice.base_model
+    return f"fp_{hashlib.sha256(weights.encode()).hexdigest()[:12]}"
+
+
+def choice_of(first: int, line: dict[str, Any]) -> dict[str, Any]:
+    """A piece of a choice, or all of it. `first` is its prompt's first index."""
+    return {
+        "text": line["text"],
+        "index": first + line["index"],
+        "logprobs": line.get("logprobs"),
+        "finish_reason": line["finish_reason"],
+    }
+
+
+def add_piece(whole: dict[int, dict[str, Any]], piece: dict[str, Any]) -> None:
+    known = whole.setdefault(piece["index"], piece)
+    if known is piece:
+        return
+    known["text"] += piece["text"]
+    known["finish_reason"] = piece["finish_reason"]
+    for name, values in (piece["logprobs"] or {}).items():
+        if values:
+            known["logprobs"][name] += values
+
+
+def usage_of(total: list[dict[str, Any]]) -> dict[str, int]:
+    prompt = sum(usage["prompt_tokens"] for usage in total)
+    completion = sum(usage["completion_tokens"] for usage in total)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }

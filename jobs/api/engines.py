@@ -1,0 +1,118 @@
+"""Engines, as clients up to 0.28 know them: /v1/engines and what lies below."""
+
+from typing import Any, Literal, NoReturn
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest
+from ninja import Router, Schema
+
+from finetune_site.errors import UserError
+from finetune_site.team.access import current_member
+from jobs.api.asking import find_engine
+from jobs.api.completion_request import EngineCompletionRequest
+from jobs.api.completions import CompletionShape, complete
+from jobs.api.errors import ApiError, answers, not_found
+from jobs.api.sse import MAY_STREAM
+from jobs.engines.base import Engine
+from jobs.engines.registry import engine_titles, get_engine
+from jobs.model_names import ModelChoice, UnknownModelError, find_model
+from jobs.models import Snapshot
+
+router = Router(tags=["Engines"])
+
+OWNER = "finetune"
+# What an engine without snapshots answers with.
+DEFAULT_MODEL = "tiny"
+
+
+class EngineShape(Schema):
+    id: str
+    object: Literal["engine"] = "engine"
+    owner: str = OWNER
+    ready: bool = True
+    created: None = None
+    permissions: None = None
+    # Ours: what people call it.
+    title: str
+
+
+class EngineList(Schema):
+    object: Literal["list"] = "list"
+    data: list[EngineShape]
+
+
+@router.get("/engines", response=answers(EngineList))
+def list_engines(request: HttpRequest) -> Any:
+    """Where jobs run and snapshots are served."""
+    titles = engine_titles()
+    return {"data": [{"id": name, "title": titles[name]} for name in titles]}
+
+
+@router.post(
+    "/engines/{path:engine}/completions",
+    response=answers(CompletionShape),
+    openapi_extra=MAY_STREAM,
+)
+async def create_engine_completion(
+    request: HttpRequest, engine: str, body: EngineCompletionRequest
+) -> Any:
+    """Continue a text with a model on this engine: `model`, or its newest snapshot. In
+    place of an engine the address may name a model."""
+    where, choice = await sync_to_async(find_asked)(engine, body.model)
+    where = where or await find_engine(choice)
+    return await complete(current_member(request), where, choice, body)
+
+
+@router.post("/engines/{path:engine}/{action}", response=answers(EngineShape))
+def engine_action(request: HttpRequest, engine: str, action: str) -> NoReturn:
+    """Nothing but completions is asked of engines."""
+    raise ApiError(
+        404,
+        f"Engines do not answer {action[:40]!r} here: only completions. Ask "
+        "/v1/engines/ENGINE/completions or /v1/completions.",
+        code="not_found",
+    )
+
+
+@router.get("/engines/{path:engine}", response=answers(EngineShape))
+def retrieve_engine(request: HttpRequest, engine: str) -> Any:
+    """One engine. Clients of old know models by this address too."""
+    titles = engine_titles()
+    if engine in titles:
+        return {"id": engine, "title": titles[engine]}
+    try:
+        name = find_written(engine).name
+    except UnknownModelError:
+        not_found("engine", engine, param="engine")
+    return {"id": name, "title": name}
+
+
+def find_asked(engine: str, model: str | None) -> tuple[Engine | None, ModelChoice]:
+    """What to ask; where, only if the address names an engine. UserError: neither."""
+    if engine not in engine_titles():
+        return None, find_model(model) if model else find_written(engine)
+    if model is None:
+        model = default_model(engine)
+    choice = find_model(model)
+    home = choice.snapshot.job.engine if choice.snapshot else engine
+    if home != engine:
+        raise UserError(
+            f"The model {model[:100]!r} is not on the engine {engine} but on {home}.",
+            field="model",
+        )
+    if choice.snapshot is None and not get_engine(engine).is_remote:
+        return None, choice
+    return get_engine(engine), choice
+
+
+def default_model(engine: str) -> str:
+    newest = Snapshot.objects.filter(job__engine=engine).first()
+    return newest.uid if newest else DEFAULT_MODEL
+
+
+def find_written(name: str) -> ModelChoice:
+    """Of an address, where clients write a space as a plus sign."""
+    try:
+        return find_model(name)
+    except UnknownModelError:
+        return find_model(name.replace("+", " "))
