@@ -46,7 +46,7 @@ def test_a_resume_keeps_what_was_chosen(tmp_path):
 
 
 def test_only_a_long_job_is_compiled(tmp_path, monkeypatch):
-    monkeypatch.setattr(numerics, "_has_compiler", lambda: True)
+    monkeypatch.setattr(numerics, "has_compiler", lambda: True)
     spec = a_spec(tmp_path)
     assert not pays_to_compile(spec, 1_000_000)
     assert pays_to_compile(spec, MANY_TARGETS)

@@ -35,7 +35,7 @@ def checkpoint_files(
     weights = trained_parameters(model)
     return {
         "model.safetensors": dict(weights),
-        "optimizer.safetensors": _optimizer_state(weights, optimizer),
+        "optimizer.safetensors": optimizer_state(weights, optimizer),
         "random.safetensors": {"cpu": torch.get_rng_state()},
     }
 
@@ -75,31 +75,36 @@ def load_checkpoint(
     checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
     """Put everything back in place, so that the next step equals the one not done."""
+    load_weights(checkpoint / "model.safetensors", model)
     weights = trained_parameters(model)
-    with (
-        torch.no_grad(),
-        safe_open(checkpoint / "model.safetensors", framework="pt") as stored,
-    ):
-        if set(stored.keys()) != set(weights):
-            raise ValueError(f"{checkpoint} holds other weights: {stored.keys()}")
-        for name, parameter in weights.items():
-            parameter.copy_(part_like(parameter, stored.get_tensor(name)))
-    _load_optimizer(checkpoint / "optimizer.safetensors", weights, optimizer)
+    load_optimizer(checkpoint / "optimizer.safetensors", weights, optimizer)
     torch.set_rng_state(load_file(checkpoint / "random.safetensors")["cpu"])
 
 
-def _optimizer_state(
+def load_weights(path: Path, model: nn.Module) -> None:
+    weights = trained_parameters(model)
+    with torch.no_grad(), safe_open(path, framework="pt") as stored:
+        if set(stored.keys()) != set(weights):
+            raise ValueError(f"{path} holds other weights: {stored.keys()}")
+        for name, parameter in weights.items():
+            parameter.copy_(part_like(parameter, stored.get_tensor(name)))
+
+
+def optimizer_state(
     weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> Tensors:
-    """Flat: `exp_avg/NAME`, `exp_avg_sq/NAME` and `step/NAME` for each weight."""
+    """Flat, for AdamW `exp_avg/NAME`, `exp_avg_sq/NAME` and `step/NAME` of each weight
+    that it changes.
+    """
     return {
         f"{kind}/{name}": value
         for name, parameter in weights.items()
+        if parameter in optimizer.state
         for kind, value in optimizer.state[parameter].items()
     }
 
 
-def _load_optimizer(
+def load_optimizer(
     path: Path, weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
     with safe_open(path, framework="pt") as stored:

@@ -55,7 +55,11 @@ class Learning:
         learned = int(counts[0])
         self.optimizer.zero_grad(set_to_none=True)
         losses = losses_of(self.add_up(rows.batches, learned), learned)
-        return Gradients(losses, self._clip() if learned else 0.0, learned)
+        return Gradients(
+            losses,
+            clip_gradients(self.model, self.spec.clip) if learned else 0.0,
+            learned,
+        )
 
     def update(self, step: int, gradients: Gradients) -> float:
         """Change the weights; returns the step's rate."""
@@ -89,15 +93,6 @@ class Learning:
         if not self.ranks.is_first:
             torch.manual_seed(self.spec.seed + (step << 32) + (self.ranks.rank << 20))
 
-    def _clip(self) -> float:
-        weights = [p for p in self.model.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
-        total = float(whole(norm))
-        # Mostly they are small enough, and going over all of them would be for nothing.
-        if total > self.spec.clip:
-            nn.utils.clip_grads_with_norm_(weights, self.spec.clip, norm)
-        return total
-
     def _rate_of(self, step: int) -> float:
         return rate_at(
             step,
@@ -106,3 +101,14 @@ class Learning:
             warmup=self.spec.warmup,
             schedule=self.spec.schedule,
         )
+
+
+def clip_gradients(model: nn.Module, longest: float) -> float:
+    """Scale all gradients so that their norm is `longest` at most; returns the norm."""
+    weights = [p for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
+    total = float(whole(norm))
+    # Mostly they are small enough, and going over all of them would be for nothing.
+    if total > longest:
+        nn.utils.clip_grads_with_norm_(weights, longest, norm)
+    return total

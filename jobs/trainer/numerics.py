@@ -65,9 +65,11 @@ def choose_numerics(
 
 
 def _dtype(spec: Spec) -> Literal["float32", "bfloat16"]:
-    """bfloat16 where the machine multiplies in it, unless the spec says otherwise."""
-    if spec.precision != "auto":
-        return spec.precision
+    return fast_dtype() if spec.precision == "auto" else spec.precision
+
+
+def fast_dtype() -> Literal["float32", "bfloat16"]:
+    """bfloat16 where the machine multiplies in it."""
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     has = torch.cpu.get_capabilities()
@@ -94,7 +96,7 @@ def autocast(numerics: Numerics, device: torch.device) -> torch.autocast:
 
 def pays_to_compile(spec: Spec, num_targets: int) -> bool:
     """Whether the job is long, and the machine has the C++ compiler that it takes."""
-    if torch.cuda.is_available() or not _has_compiler():
+    if torch.cuda.is_available() or not has_compiler():
         return False
     if not takes_short_way(Path(spec.model.path)):
         return False
@@ -103,7 +105,7 @@ def pays_to_compile(spec: Spec, num_targets: int) -> bool:
     return operations >= COMPILE_FROM_OPERATIONS
 
 
-def _has_compiler() -> bool:
+def has_compiler() -> bool:
     names = (os.environ.get("CXX", ""), "g++", "clang++")
     return any(name and shutil.which(name) for name in names)
 

@@ -1,0 +1,106 @@
+"""Rows to learn from: which ones a step gets follows from the seed alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from jobs.base_models.pretraining.texts import Source
+from jobs.base_models.pretraining.vocabulary import END_ID
+from jobs.trainer.encoding import encode_text
+
+Ids = npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training. `share` is of all steps, `length` in tokens a row."""
+
+    share: float
+    length: int
+
+
+@dataclass(frozen=True)
+class EncodedSource:
+    """A source's documents as tokens, each with an end token before it."""
+
+    documents: list[Ids]
+    # Times a round goes through it.
+    passes: int
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(map(len, self.documents))
+
+
+def encode_sources(
+    tokenizer: Tokenizer, sources: Sequence[Source], passes: Mapping[str, int]
+) -> list[EncodedSource]:
+    return [
+        EncodedSource(
+            [encode_document(tokenizer, text) for text in source.documents],
+            passes.get(source.name, 1),
+        )
+        for source in sources
+    ]
+
+
+def encode_document(tokenizer: Tokenizer, text: str) -> Ids:
+    return np.array([END_ID, *encode_text(tokenizer, text)], dtype=np.uint16)
+
+
+class Rows:
+    """An endless supply. A round goes through every source as often as it is worth."""
+
+    def __init__(
+        self,
+        sources: Sequence[EncodedSource],
+        stages: Sequence[Stage],
+        *,
+        tokens_per_step: int,
+        total_steps: int,
+        seed: int,
+    ) -> None:
+        self.sources = sources
+        self.stages = stages
+        self.tokens_per_step = tokens_per_step
+        self.seed = seed
+        shares = np.cumsum([stage.share for stage in stages])
+        # The first step that belongs to no stage so far.
+        self.ends = [round(share / shares[-1] * total_steps) for share in shares]
+        self._round = lru_cache(maxsize=1)(self._make_round)
+
+    def of_step(self, step: int) -> Ids:
+        """(rows, length + 1) of a step, counted from 1: inputs and, one on, targets."""
+        number = next(n for n, end in enumerate(self.ends) if step <= end)
+        length = self.stages[number].length
+        first = self.ends[number - 1] if number else 0
+        at_once = self.tokens_per_step // length
+        steps_a_round = self._num_rows(length) // at_once
+        if not steps_a_round:
+            raise ValueError("The texts do not fill one step: take more of them.")
+        round_number, place = divmod(step - 1 - first, steps_a_round)
+        rows = self._round(number, round_number)
+        return rows[place * at_once : (place + 1) * at_once]
+
+    def _num_rows(self, length: int) -> int:
+        tokens = sum(source.num_tokens * source.passes for source in self.sources)
+        return (tokens - 1) // length
+
+    def _make_round(self, stage: int, number: int) -> Ids:
+        """Documents in a random order, one behind the other, cut into rows."""
+        random = np.random.default_rng([self.seed, stage, number])
+        documents = [
+            document
+            for source in self.sources
+            for _ in range(source.passes)
+            for document in source.documents
+        ]
+        order = random.permutation(len(documents))
+        tokens = np.concatenate([documents[at] for at in order])
+        length = self.stages[stage].length
+        starts = random.permutation(self._num_rows(length)) * length
+        return tokens[starts[:, None] + np.arange(length + 1)]

@@ -1,0 +1,222 @@
+"""[torch] A base model from nothing: the steps, and going on after a break."""
+
+import copy
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from jobs.base_models.pretraining.optimizers import (
+    make_optimizers,
+    rate_share,
+    set_rates,
+)
+from jobs.base_models.pretraining.rows import Ids, Rows
+from jobs.base_models.pretraining.vocabulary import END_ID
+from jobs.trainer.attention import sort_pieces
+from jobs.trainer.batches import MicroBatch, find_learned
+from jobs.trainer.checkpoint import (
+    Tensors,
+    latest_checkpoint,
+    load_optimizer,
+    load_weights,
+    optimizer_state,
+    save_checkpoint,
+)
+from jobs.trainer.learning import clip_gradients
+from jobs.trainer.model import trained_parameters
+from jobs.trainer.numerics import (
+    autocast,
+    compile_layers,
+    fast_dtype,
+    has_compiler,
+    num_cores,
+)
+from jobs.trainer.objective import losses_of, sums_of
+from jobs.trainer.runfolder import Numerics
+from jobs.trainer.shortcuts import allow_shortcuts
+
+CHECKPOINT_SECONDS = 120.0
+CLIP = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Of a Llama with tied embeddings."""
+
+    vocabulary: int = 4096
+    width: int = 256
+    layers: int = 6
+    heads: int = 4
+    feed_forward: int = 704
+    context: int = 2048
+
+    def config(self) -> LlamaConfig:
+        return LlamaConfig(
+            vocab_size=self.vocabulary,
+            hidden_size=self.width,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.heads,
+            intermediate_size=self.feed_forward,
+            max_position_embeddings=self.context,
+            tie_word_embeddings=True,
+            bos_token_id=END_ID,
+            eos_token_id=END_ID,
+            pad_token_id=END_ID,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Rates are those at full height; `warmup` and `decline` shares of all steps."""
+
+    matrix_rate: float = 0.02
+    other_rate: float = 4e-3
+    decay: float = 0.05
+    warmup: float = 0.02
+    decline: float = 0.5
+
+
+class Pretraining:
+    """A build in memory. The same seed on the same machine gives the same weights."""
+
+    def __init__(
+        self,
+        folder: Path,
+        rows: Rows,
+        shape: Shape,
+        schedule: Schedule,
+        *,
+        total_steps: int,
+        seed: int,
+        compiled: bool = True,
+    ) -> None:
+        self.folder = folder
+        self.rows = rows
+        self.schedule = schedule
+        self.total_steps = total_steps
+        self.numerics = Numerics(
+            threads=num_cores(),
+            dtype=fast_dtype(),
+            compile=compiled and has_compiler(),
+            micro_batch=0,
+        )
+        torch.set_num_threads(self.numerics.threads)
+        torch.manual_seed(seed)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model: Any = LlamaForCausalLM(shape.config()).train()
+        allow_shortcuts(self.model)
+        self.model.to(device)
+        if self.numerics.compile:
+            compile_layers(self.model)
+        self.optimizers = make_optimizers(
+            self.model,
+            matrix_rate=schedule.matrix_rate,
+            other_rate=schedule.other_rate,
+            decay=schedule.decay,
+        )
+        self.step = self._resume()
+
+    def train(self, each: Callable[[dict[str, float]], None]) -> None:
+        """To the last step; `each` hears of every one."""
+        saved = time.monotonic()
+        while self.step < self.total_steps:
+            each(self._step(self.step + 1))
+            self.step += 1
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+
+    def _step(self, step: int) -> dict[str, float]:
+        began = time.perf_counter()
+        batch = batch_of(self.rows.of_step(step)).to(self.model.device)
+        num_tokens = len(batch.learned.tokens)
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        with autocast(self.numerics, self.model.device):
+            sums = sums_of(self.model, batch)
+        assert sums is not None  # noqa: S101  every token is learned
+        (sums.weighted / num_tokens).backward()
+        norm = clip_gradients(self.model, CLIP)
+        share = rate_share(
+            step,
+            self.total_steps,
+            warmup=self.schedule.warmup,
+            decline=self.schedule.decline,
+        )
+        set_rates(self.optimizers.values(), share)
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        losses = losses_of(sums.detach(), num_tokens)
+        return {
+            "step": step,
+            "loss": round(losses.loss, 4),
+            "grad_norm": round(norm, 3),
+            "rate_share": round(share, 4),
+            "tokens_per_second": round(num_tokens / (time.perf_counter() - began)),
+        }
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def export(self, folder: Path) -> None:
+        """As the model ships: half the bits, which cost nothing one could measure."""
+        shutil.rmtree(folder, ignore_errors=True)
+        small = copy.deepcopy(self.model.state_dict())
+        state = {name: value.to(torch.bfloat16) for name, value in small.items()}
+        self.model.config.dtype = torch.bfloat16
+        self.model.save_pretrained(folder, state_dict=state)
+
+    # ----- going on after a break
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoint"
+
+    def save(self) -> None:
+        weights = trained_parameters(self.model)
+        states = {
+            f"{name}.safetensors": optimizer_state(weights, optimizer)
+            for name, optimizer in self.optimizers.items()
+        }
+        model: Tensors = dict(weights)
+        files = {"model.safetensors": model, **states}
+        save_checkpoint(self.checkpoints, self.step, files)
+
+    def _resume(self) -> int:
+        step = latest_checkpoint(self.checkpoints)
+        if step is None:
+            return 0
+        checkpoint = self.checkpoints / str(step)
+        load_weights(checkpoint / "model.safetensors", self.model)
+        for name, optimizer in self.optimizers.items():
+            weights = trained_parameters(self.model)
+            load_optimizer(checkpoint / f"{name}.safetensors", weights, optimizer)
+        return step
+
+
+def batch_of(rows: Ids) -> MicroBatch:
+    """(rows, length + 1) as inputs and targets. Attention reaches over a whole row."""
+    tokens = torch.from_numpy(rows.astype(np.int64))
+    inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    num_rows, length = inputs.shape
+    weights = torch.ones(inputs.shape)
+    starts = np.arange(num_rows) * length
+    return MicroBatch(
+        inputs,
+        torch.arange(length).expand(num_rows, -1).contiguous(),
+        targets,
+        weights,
+        find_learned(weights),
+        inputs.numel(),
+        sort_pieces(starts, np.full(num_rows, length)),
+    )

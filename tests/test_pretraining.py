@@ -1,0 +1,162 @@
+"""How the base model that ships is made, with one of a few thousand weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from jobs.base_models import build_tiny
+from jobs.base_models.pretraining import training
+from jobs.base_models.pretraining.rows import Rows, Stage, encode_sources
+from jobs.base_models.pretraining.texts import (
+    Source,
+    TextsError,
+    clean,
+    passages_of,
+    read_held_out,
+    read_source,
+    read_sources,
+    without_passages,
+)
+from jobs.base_models.pretraining.vocabulary import train_tokenizer
+from jobs.trainer.encoding import encode_text
+
+SAMPLES = Path(__file__).parent.parent / "datasets" / "sample_data"
+STORIES = (SAMPLES / "stories.txt").read_text()
+SMALL = (
+    "--no-compile --vocabulary 320 --width 32 --layers 1 --heads 2 --feed-forward 64 "
+    "--tokens-per-step 1024"
+)
+SECRET = "one two three four five six seven eight nine ten eleven twelve thirteen"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer([STORIES], 400)
+
+
+@pytest.fixture
+def texts(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "stories.txt").write_text(STORIES)
+    (folder / "heldout-stories.txt").write_text(STORIES[:5000][::-1])
+    return folder
+
+
+def build(texts, out, steps=50):
+    tokens = str(steps * 1024)
+    return build_tiny.main([str(texts), str(out), "--tokens", tokens, *SMALL.split()])
+
+
+def weights(out):
+    return load_file(out / "checkpoint" / "50" / "model.safetensors")
+
+
+def test_what_is_measured_by_is_never_learned_from(texts):
+    assert [source.name for source in read_sources(texts)] == ["stories"]
+
+
+def test_a_held_out_file_is_refused(texts):
+    with pytest.raises(TextsError, match="for measuring"):
+        read_source(texts / "heldout-stories.txt")
+
+
+def test_paragraphs_with_a_held_out_passage_are_dropped():
+    held_out = passages_of([Source("x", (f"They counted {SECRET}.",))])
+    text = f"Before it.\n{SECRET.upper()}!\nAnd what comes behind it."
+    kept, num_dropped = without_passages(Source("y", (text,)), held_out)
+    assert kept.documents == ("Before it.\nAnd what comes behind it.",)
+    assert num_dropped == 1
+
+
+def test_a_passage_over_two_paragraphs_takes_both_along():
+    held_out = passages_of([Source("x", (SECRET,))])
+    text = "A first line.\n" + SECRET.replace("six", "six\n") + "\nA last line."
+    kept, num_dropped = without_passages(Source("y", (text,)), held_out)
+    assert kept.documents == ("A first line.\nA last line.",)
+    assert num_dropped == 2
+
+
+def test_fewer_words_in_common_are_nothing():
+    held_out = passages_of([Source("x", (SECRET,))])
+    source = Source("y", (SECRET.removesuffix(" thirteen"),))
+    assert without_passages(source, held_out) == (source, 0)
+
+
+def test_documents_end_at_the_separator_or_at_blank_lines(tmp_path):
+    one = tmp_path / "heldout-a.txt"
+    one.write_text("First\n\nstory\n<|endoftext|>\nSecond story")
+    assert read_held_out(tmp_path)[0].documents == ("First\n\nstory", "Second story")
+    one.write_text("First\nquestion\n\nSecond question\n")
+    assert read_held_out(tmp_path)[0].documents == (
+        "First\nquestion",
+        "Second question",
+    )
+
+
+def test_cleaning_leaves_one_way_to_write_a_text():
+    assert clean("Cafe\u0301\u200b \r\n\n\n\nau\u00a0lait\x07 ") == "Café\n\nau lait"
+
+
+@given(text=st.text())
+def test_any_text_round_trips(tokenizer, text):
+    assert tokenizer.decode(encode_text(tokenizer, text)) == text
+
+
+def rows_of(tokenizer, seed=1):
+    sources = encode_sources(tokenizer, [Source("s", (STORIES[:9000],) * 3)], {"s": 2})
+    stages = [Stage(0.5, 32), Stage(0.5, 64)]
+    return Rows(sources, stages, tokens_per_step=256, total_steps=100, seed=seed)
+
+
+def test_rows_follow_from_seed_and_step(tokenizer):
+    rows = rows_of(tokenizer)
+    later = rows.of_step(90)
+    rows.of_step(3)
+    assert np.array_equal(rows.of_step(90), later)
+    assert not np.array_equal(rows_of(tokenizer, seed=2).of_step(90), later)
+
+
+def test_each_stage_has_rows_of_its_length(tokenizer):
+    rows = rows_of(tokenizer)
+    assert rows.of_step(50).shape == (8, 33)
+    assert rows.of_step(51).shape == (4, 65)
+
+
+def test_the_same_seed_builds_the_same_weights(texts, tmp_path):
+    assert build(texts, tmp_path / "a") == build(texts, tmp_path / "b") == 0
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_a_build_that_was_broken_off_goes_on(texts, tmp_path, monkeypatch):
+    build(texts, tmp_path / "whole")
+
+    class KilledError(Exception):
+        pass
+
+    def tell(line, log):
+        if line["step"] == 21:
+            raise KilledError
+
+    monkeypatch.setattr(build_tiny, "tell", tell)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    with pytest.raises(KilledError):
+        build(texts, tmp_path / "broken")
+    monkeypatch.undo()
+    build(texts, tmp_path / "broken")
+    lines = (tmp_path / "broken" / "log.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["step"] == 21
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_other_settings_do_not_go_on_with_a_build(texts, tmp_path, capsys):
+    build(texts, tmp_path / "a")
+    assert build(texts, tmp_path / "a", steps=60) == 2
+    assert "other settings" in capsys.readouterr().err
