@@ -62,6 +62,11 @@ def test_latest_answers_with_the_snapshot_that_it_is(api, job):
     assert api.get("/models/Jokes:latest").json()["id"] == last.uid
 
 
+def test_spaces_may_be_plus_signs_as_old_clients_write_them(api, job):
+    last = job.snapshots.get(step=40)
+    assert api.get("/models/Jokes+of+May:latest").json()["id"] == last.uid
+
+
 @pytest.mark.parametrize("name", ["nothing", "ada", "ft:tiny::x:y", "a%00b", "a/b"])
 def test_an_unknown_model_is_not_found(api, name):
     answer = api.get(f"/models/{name}")

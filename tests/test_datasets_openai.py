@@ -79,10 +79,11 @@ def test_a_version_made_from_chats_is_from_chats(member):
     assert child.from_chats
 
 
-def test_the_report_says_how_lines_were_read(client, member):
+@pytest.mark.parametrize("name", ["dataset", "dataset-report"])
+def test_the_page_says_how_lines_were_read(client, member, name):
     version = imported(upload(member, PROMPT * 2 + CHAT))
     client.force_login(member)
-    page = client.get(reverse("dataset-report", args=[version.dataset_id]))
+    page = client.get(reverse(name, args=[version.dataset_id]))
     assert "2 lines are prompts with completions." in page.content.decode()
     assert "1 line is a chat, written out as text." in page.content.decode()
 

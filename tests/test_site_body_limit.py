@@ -7,8 +7,9 @@ import pytest
 import requests
 from django.urls import reverse
 
-from finetune_site.body_limit import most_bytes
+from finetune_site.body_limit import WORDS, most_bytes
 from finetune_site.processes import web
+from jobs.api.errors import ApiError, error_body
 from tests.web_server import serve
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,13 +40,20 @@ def test_a_large_body_of_unknown_length_is_refused(server):
     assert answer.status_code == 413
 
 
+def test_a_client_of_the_api_is_refused_in_its_own_shape(server):
+    answer = requests.post(server + "/v1/models", data=pieces(3), timeout=5)
+    assert answer.status_code == 413
+    assert answer.json() == error_body(ApiError(413, WORDS))
+
+
 def test_a_form_comes_through(server):
     answer = requests.post(server + reverse("sign-in"), data=pieces(1), timeout=5)
     assert answer.status_code == 403
 
 
 @pytest.mark.parametrize(
-    ("name", "args"), [("dataset-new", []), ("dataset-upload", [7])]
+    ("name", "args"),
+    [("dataset-new", []), ("dataset-upload", [7]), ("api:upload_file", [])],
 )
 def test_uploads_may_be_as_large_as_the_settings_say(settings, name, args):
     settings.MAX_UPLOAD_BYTES = 50 * MEGABYTE

@@ -14,6 +14,7 @@ from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 
 from datasets.examples_page import examples_page
+from datasets.import_report import form_notes
 from datasets.models import DatasetVersion
 from datasets.views.pages import dataset_context, get_dataset, get_version, may_change
 from finetune_site.parsing import small_int
@@ -33,9 +34,8 @@ def dataset(request: HttpRequest, pk: int) -> HttpResponse:
         go_to=_whole(request.GET.get("example", "")),
         edit=_whole(request.GET.get("edit", "")) if may_change(request) else 0,
     )
-    return render(
-        request, "datasets/examples.html", {**context, "version": version, **page}
-    )
+    context.update(page, version=version, notes=form_notes(version))
+    return render(request, "datasets/examples.html", context)
 
 
 @require_safe

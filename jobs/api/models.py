@@ -67,7 +67,7 @@ def list_models(request: HttpRequest) -> dict[str, Any]:
 @router.get("/models/{path:model}", response=answers(ModelShape))
 def retrieve_model(request: HttpRequest, model: str) -> dict[str, Any]:
     """By any of its names; `<name>:latest` answers with the snapshot that it is now."""
-    choice = find_model(model)
+    choice = find_in_path(model)
     if choice.snapshot is None:
         return show_base_model(ready_base_model(choice))
     if is_fine_tuned(choice):
@@ -78,7 +78,7 @@ def retrieve_model(request: HttpRequest, model: str) -> dict[str, Any]:
 @router.delete("/models/{path:model}", auth=worker, response=answers(DeletedModel))
 def delete_model(request: HttpRequest, model: str) -> dict[str, Any]:
     """A fine-tuned model goes with all snapshots of its job; a snapshot goes alone."""
-    choice, member = find_model(model), current_member(request)
+    choice, member = find_in_path(model), current_member(request)
     if choice.snapshot is None:
         raise ApiError(
             403,
@@ -98,6 +98,14 @@ def delete_model(request: HttpRequest, model: str) -> dict[str, Any]:
     else:
         delete_snapshot(member=member, snapshot=choice.snapshot)
     return {"id": model}
+
+
+def find_in_path(name: str) -> ModelChoice:
+    """Old clients write the spaces of a name as plus signs."""
+    try:
+        return find_model(name)
+    except UnknownModelError:
+        return find_model(name.replace("+", " "))
 
 
 def is_fine_tuned(choice: ModelChoice) -> bool:
