@@ -165,10 +165,19 @@ def test_a_refusal_names_the_flag(api, data):
     assert refused.value.exit_code == 2
 
 
-@pytest.mark.parametrize("name", ["nowhere.jsonl", ".", "empty.jsonl"])
+def test_an_unknown_model_is_answered_with_those_there_are(api, data):
+    unknown = (404, error("no such", "model", "model_not_found"))
+    api.on("POST /fine_tuning/jobs", unknown)
+    api.on("GET /models", page({"id": "tiny"}, {"id": "ft:x", "parent": "tiny"}))
+    with pytest.raises(Problem, match=r"^-m: .* Base models: tiny\.$"):
+        run(["-t", data, "-m", "nope"])
+
+
+@pytest.mark.parametrize("name", ["nowhere.jsonl", ".", "empty.jsonl", "a.csv"])
 def test_files_are_looked_at_before_anything_is_sent(api, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "a.csv").write_text("prompt,completion\na,b\n")
     with pytest.raises(Problem, match="^-t: "):
         run(["-t", name])
     assert not api.requests

@@ -11,6 +11,7 @@ from typing import Any
 from finetune_site.wording import counted, duration, loss
 from jobs.cli.creation import create_job, job_body
 from jobs.cli.event_lines import Verbosity
+from jobs.cli.example_rows import SHEETS
 from jobs.cli.following import FINAL, Follower, goes_on
 from jobs.cli.plan import print_plan
 from jobs.cli.problems import Exit, Problem, Refusal
@@ -57,7 +58,7 @@ def train(args: argparse.Namespace) -> Exit:
                 return print_plan(server, body, args.json, screen)
             job = create_job(server, body)
         except Refusal as error:
-            raise with_flag(error) from None
+            raise with_flag(server, error) from None
         screen.say(f"Job {job['id']}: {job.get('name') or job['model']}")
         if args.detach:
             print(goes_on(job))
@@ -91,6 +92,11 @@ def check_paths(args: argparse.Namespace) -> None:
             )
         if not path.stat().st_size:
             raise Problem(f"{flag}: {given} is empty.")
+        if path.suffix.lower() in SHEETS:
+            raise Problem(
+                f"{flag}: {given} is a table. Turn it into a file to train on with: "
+                f"openai-ft prepare {quote(given)}"
+            )
 
 
 def is_file_id(given: str) -> bool:
@@ -118,7 +124,8 @@ def send_file(server: Server, given: str, screen: Screen) -> str:
         file = upload(server, path, progress)
     file = wait_until_read(server, file, screen)
     screen.say(f"Sent {path.name} as {file['id']}{_examples(file)}.")
-    screen.say(indented(file.get("status_details") or "", "  "))
+    if details := file.get("status_details"):
+        screen.say(f"  {indented(details, '  ')}")
     return str(file["id"])
 
 
@@ -127,14 +134,21 @@ def _examples(file: Answer) -> str:
     return f": {counted(number, 'example')}" if number else ""
 
 
-def with_flag(error: Refusal) -> Problem:
+def with_flag(server: Server, error: Refusal) -> Problem:
     """A refusal that names the flag instead of the field."""
     field = (error.param or "").rpartition(".")[2]
     flag = FLAGS.get(field)
     if flag is None:
         return error
     text = str(error).removeprefix(f"{error.param}: ")
+    if error.code == "model_not_found":
+        text = f"There is no model of that name. Base models: {base_models(server)}."
     return Problem(f"{flag}: {text}", Exit.USAGE)
+
+
+def base_models(server: Server) -> str:
+    models = server.get("/models")["data"]
+    return ", ".join(model["id"] for model in models if not model.get("parent"))
 
 
 def follow(server: Server, job: Answer, screen: Screen) -> Exit:
