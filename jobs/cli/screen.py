@@ -16,6 +16,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from finetune_site.wording import count, duration, loss
 from jobs.cli.event_lines import Verbosity
@@ -25,6 +26,8 @@ Job = dict[str, Any]
 # Without a bar the loss is told at every tenth of the steps, and after so long.
 SHARES = 10
 QUIET_SECONDS = 30
+# What is too long for the terminal is cut, so that the bar stays one line.
+ONE_LINE = Column(no_wrap=True, overflow="ellipsis")
 # Smaller files are sent before a bar could be read.
 LARGE_FILE_BYTES = 4_000_000
 
@@ -105,8 +108,8 @@ class Screen:
         if self._progress is None:
             self._progress = Progress(
                 SpinnerColumn(),
-                BarColumn(bar_width=24),
-                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=min(24, max(8, self.console.width - 80))),
+                TextColumn("{task.description}", markup=False, table_column=ONE_LINE),
                 console=self.console,
                 transient=True,
             )
