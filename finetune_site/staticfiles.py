@@ -1,4 +1,4 @@
-"""Serves plotly.min.js from the installed plotly package, so that no copy is kept."""
+"""Serves single files out of installed packages, so that no copies are kept."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -8,24 +8,36 @@ from typing import Any
 from django.contrib.staticfiles.finders import BaseFinder
 from django.core.files.storage import FileSystemStorage
 
-PLOTLY = "plotly.min.js"
+# Package → folder in it → the files that pages use.
+USED = {
+    ("plotly", "package_data"): ["plotly.min.js"],
+    ("ninja", "static/ninja"): [
+        "swagger-ui-bundle.js",
+        "swagger-ui.css",
+        # The style sheet names it, and is refused without.
+        "swagger-ui.css.map",
+    ],
+}
 
 
-class PlotlyFinder(BaseFinder):
-    """Finds that one file; the folder it lies in holds megabytes nobody needs."""
+class PackageFinder(BaseFinder):
+    """Finds these files; the folders they lie in hold megabytes nobody needs."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.folder = Path(str(files("plotly"))) / "package_data"
-        self.storage = FileSystemStorage(location=self.folder)
+        self.storages = {
+            name: FileSystemStorage(location=Path(str(files(package))) / folder)
+            for (package, folder), names in USED.items()
+            for name in names
+        }
 
     def check(self, **kwargs: Any) -> list[Any]:
         return []
 
     def find(self, path: str, find_all: bool = False, **kwargs: Any) -> Any:
-        if path != PLOTLY:
+        if path not in self.storages:
             return []
-        found = str(self.folder / PLOTLY)
+        found = self.storages[path].path(path)
         return [found] if find_all else found
 
     def list(self, ignore_patterns: Any) -> Iterator[tuple[str, FileSystemStorage]]:
-        yield PLOTLY, self.storage
+        yield from self.storages.items()

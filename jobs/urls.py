@@ -2,7 +2,16 @@
 
 from django.urls import path
 
-from jobs.views import engines, jobs, live, models, playground, snapshots, webhooks
+from jobs.views import (
+    api_docs,
+    engines,
+    jobs,
+    live,
+    models,
+    playground,
+    snapshots,
+    webhooks,
+)
 
 urlpatterns = [
     path("jobs/", jobs.jobs, name="jobs"),
@@ -33,6 +42,7 @@ urlpatterns = [
     path("models/<str:name>/download/", models.model_download, name="model-download"),
     path("models/<str:name>/cancel/", models.model_cancel, name="model-cancel"),
     path("models/<str:name>/remove/", models.model_remove, name="model-remove"),
+    path("docs/api", api_docs.api_docs, name="api-docs"),
     path("team/webhooks/", webhooks.team_webhooks, name="team-webhooks"),
     path("team/webhooks/add/", webhooks.team_webhook_add, name="team-webhook-add"),
     path(

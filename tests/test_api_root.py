@@ -27,3 +27,7 @@ def test_errors_have_a_request_id(client, db):
 
 def test_openapi_document_needs_no_key(client, db):
     assert get(client, "/v1/openapi.json").json()["openapi"].startswith("3.")
+
+
+def test_the_page_of_the_api_is_for_members_only(client, db):
+    assert client.get("/docs/api").status_code == 302

@@ -45,6 +45,7 @@ def addresses(admin):
         "/help/moving-from-openai/",
         "/team/",
         "/team/audit/",
+        "/team/webhooks/",
         "/models/",
         "/engines/",
         "/snapshots/",
