@@ -203,7 +203,7 @@ def test_prompt_beyond_the_context_names_the_field(served, key):
         ("best_of", 99),
         ("logprobs", 21),
         ("logprobs", True),
-        ("stop", ["a"] * 5),
+        ("stop", ["a"] * 9),
         ("stop", 3),
         ("presence_penalty", 3),
         ("suffix", "the end"),

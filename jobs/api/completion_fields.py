@@ -10,8 +10,8 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from jobs.serving.request import (
     MAX_PROMPT_CHARACTERS,
     MAX_STOP_CHARACTERS,
-    MAX_STOPS,
     MAX_TOKEN_ID,
+    MOST_STOPS,
 )
 
 MAX_PROMPTS = 256
@@ -24,8 +24,12 @@ PROMPT_WORDS = (
     "give a text, a list of texts, a list of tokens or a list of such lists; "
     f"{MAX_PROMPTS} prompts at most, of {MAX_PROMPT_CHARACTERS:,} characters at most"
 )
+CONTENT_WORDS = (
+    "give a text, or a list of parts of the type text: these models read nothing "
+    f"else; {MAX_PROMPT_CHARACTERS:,} characters at most"
+)
 STOP_WORDS = (
-    f"give a text or a list of {MAX_STOPS} texts at most, each of "
+    f"give a text or a list of {MOST_STOPS} texts at most, each of "
     f"{MAX_STOP_CHARACTERS} characters at most"
 )
 
@@ -72,11 +76,22 @@ def read_prompts(value: Any) -> list[str | list[int]] | None:
 def read_stops(value: Any) -> list[str] | None:
     """Without empty ones, at which no text could ever go on."""
     stops = [value] if isinstance(value, str) else value
-    if not isinstance(stops, list) or len(stops) > MAX_STOPS:
+    if not isinstance(stops, list) or len(stops) > MOST_STOPS:
         return None
     if not all(_is_text(stop, MAX_STOP_CHARACTERS) for stop in stops):
         return None
     return [stop for stop in stops if stop]
+
+
+def read_content(value: Any) -> str | None:
+    """Of a chat's message: a text, or texts that follow on each other."""
+    if isinstance(value, list):
+        parts = [part if isinstance(part, dict) else {} for part in value]
+        texts = [part.get("text") for part in parts if part.get("type") == "text"]
+        if len(texts) < len(value) or not all(isinstance(text, str) for text in texts):
+            return None
+        value = "".join(map(str, texts))
+    return value if _is_text(value, MAX_PROMPT_CHARACTERS) else None
 
 
 def _is_prompt(value: Any) -> bool:
@@ -116,5 +131,14 @@ Prompts = Annotated[
 ]
 Stops = Annotated[
     list[str] | None,
-    Written(read_stops, STOP_WORDS, [STOP, _listed(STOP, 0, MAX_STOPS)]),
+    Written(read_stops, STOP_WORDS, [STOP, _listed(STOP, 0, MOST_STOPS)]),
+]
+PART = {
+    "type": "object",
+    "properties": {"type": {"type": "string", "enum": ["text"]}, "text": TEXT},
+    "required": ["type", "text"],
+}
+Content = Annotated[
+    str | None,
+    Written(read_content, CONTENT_WORDS, [TEXT, {"type": "array", "items": PART}]),
 ]

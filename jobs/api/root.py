@@ -14,6 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI
 
 from jobs.api import (
+    chat,
     checkpoints,
     completions,
     engines,
@@ -57,6 +58,7 @@ for part in (
     snapshot_requests,
     completions,
     engines,
+    chat,
 ):
     api.add_router("", part.router)
 

@@ -13,6 +13,8 @@ MAX_ANSWERS = 8
 MOST_TOKENS = 32_768
 MAX_ROWS = 32
 MAX_STOPS = 4
+# A chat's template has some of its own.
+MOST_STOPS = 8
 MAX_STOP_CHARACTERS = 200
 MAX_TEMPERATURE = 2.0
 MAX_PENALTY = 2.0
@@ -113,8 +115,8 @@ def _check(request: CompletionRequest) -> None:
         _check_number("logprobs", request.logprobs, 0, MAX_LOGPROBS, int)
     if request.seed is not None:
         _check_number("seed", request.seed, 0, 2**63 - 1, int)
-    if len(request.stop) > MAX_STOPS:
-        raise _wrong("stop", f"has {len(request.stop)} texts; at most {MAX_STOPS}")
+    if len(request.stop) > MOST_STOPS:
+        raise _wrong("stop", f"has {len(request.stop)} texts; at most {MOST_STOPS}")
     for text in request.stop:
         _check_text("stop", text, MAX_STOP_CHARACTERS)
     _check_tokens("stop_tokens", request.stop_tokens)

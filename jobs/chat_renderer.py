@@ -1,0 +1,100 @@
+"""Writes chats by a model's own template. A script, run in a process of its own.
+
+Templates are programs that came with a model: beside the sandbox there are limits of
+time and memory, which only a process can have. It knows nothing of the site.
+
+Standard input: {"template", "variables", "messages", "sample"}. Standard output:
+{"prompt": the messages up to where the assistant's next answer begins, "sample": those
+of the sample as they are, or null} or {"error": "..."}.
+"""
+
+import json
+import resource
+import sys
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from jinja2 import nodes
+from jinja2.exceptions import TemplateError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+CPU_SECONDS = 5
+MEMORY_BYTES = 512 * 1024**2
+MAX_CHARACTERS = 1_000_000
+
+
+class Generation(Extension):
+    """`{% generation %}` marks answers for trainers; here it changes nothing."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def main() -> None:
+    limit()
+    asked = json.load(sys.stdin)
+    try:
+        answer = rendered(**asked)
+    except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+        answer = {"error": str(error)[:300]}
+    json.dump(answer, sys.stdout)
+
+
+def limit() -> None:
+    for kind, most in (
+        (resource.RLIMIT_CPU, CPU_SECONDS),
+        (resource.RLIMIT_AS, MEMORY_BYTES),
+        (resource.RLIMIT_FSIZE, 0),
+    ):
+        # Not every system has all of them.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(kind, (most, most))
+
+
+def rendered(
+    template: str,
+    variables: dict[str, str],
+    messages: list[dict[str, str]],
+    sample: list[dict[str, str]],
+) -> dict[str, Any]:
+    compiled = environment().from_string(template)
+    # What every template may ask for.
+    known = {**variables, "tools": None, "documents": None}
+    prompt = compiled.render(messages=messages, add_generation_prompt=True, **known)
+    if len(prompt) > MAX_CHARACTERS:
+        raise ValueError("it writes too much")
+    try:
+        shown = compiled.render(messages=sample, add_generation_prompt=False, **known)
+    except TemplateError:
+        return {"prompt": prompt, "sample": None}
+    return {"prompt": prompt, "sample": shown[:MAX_CHARACTERS]}
+
+
+def environment() -> ImmutableSandboxedEnvironment:
+    """With what the templates of models on the hub expect."""
+    found = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    found.filters["tojson"] = to_json
+    found.globals["raise_exception"] = refuse
+    found.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return found
+
+
+def to_json(value: Any, indent: int | None = None, **_: Any) -> str:
+    """Jinja's own writes `<` as an escape."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def refuse(message: str) -> None:
+    raise TemplateError(message)
+
+
+if __name__ == "__main__":
+    main()
