@@ -51,9 +51,11 @@ def environment(data_dir: Path) -> dict[str, str]:
 
 
 class RunningSite:
-    def __init__(self, data_dir: Path, command: str = "up") -> None:
+    def __init__(
+        self, data_dir: Path, command: str = "up", port: int | None = None
+    ) -> None:
         self.data_dir = data_dir
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data_dir.parent / f"{data_dir.name}.log"
         with self.log.open("wb") as log:

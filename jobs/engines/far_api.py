@@ -24,7 +24,7 @@ from jobs.engines.base import EngineTroubleError
 Answer = dict[str, Any]
 
 # To connect, and between two bytes of an answer; and for a whole answer.
-TIMEOUT = (4.0, 20.0)
+TIMEOUT = (4.0, 10.0)
 ANSWER_SECONDS = 60.0
 MAX_ANSWER_BYTES = 100_000_000
 # A far disk may make an upload wait; a snapshot is loaded before its first word.
