@@ -12,6 +12,7 @@ from datasets.files import read_examples
 from datasets.import_request import ImportRequest
 from datasets.models import Dataset, DatasetVersion, DraftChange
 from finetune_site.errors import UserError
+from finetune_site.parsing import is_text
 from jobs.trainer.examples import Segment
 
 PAGE_SIZE = 25
@@ -71,8 +72,7 @@ def api_files() -> QuerySet[DatasetVersion]:
 
 def find_file(uid: str, *, field: str = "file") -> DatasetVersion:
     """UserError, at `field`: there is no such file."""
-    # PostgreSQL takes no NUL, not even to look for.
-    version = None if "\0" in uid else api_files().filter(uid=uid).first()
+    version = api_files().filter(uid=uid).first() if is_text(uid) else None
     if version is None:
         raise UserError(
             f"There is no file {uid[:100]!r} here, or it was deleted. Upload it first "

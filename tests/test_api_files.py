@@ -245,6 +245,12 @@ def test_a_deleted_file_trains_no_more_jobs(api):
     assert caught.value.field == "training_file"
 
 
+@pytest.mark.parametrize("uid", ["", "file-x", "a\0b", "\ud800"])
+def test_a_file_that_is_not_there_trains_no_jobs(uid):
+    with pytest.raises(UserError, match="There is no file"):
+        find_file(uid)
+
+
 def test_a_file_stays_while_another_is_made_from_it(send, api, member):
     uid = send().json()["id"]
     version = DatasetVersion.objects.get()
