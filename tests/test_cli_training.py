@@ -86,7 +86,8 @@ def test_the_file_is_sent_as_a_form(api, data):
 
 
 def test_a_file_that_is_there_is_not_sent_again(api, data):
-    same = {**FILE, "id": "file-b", "sha256": hashlib.sha256(LINE).hexdigest()}
+    looks = {"bytes": len(LINE), "sha256": hashlib.sha256(LINE).hexdigest()}
+    same = {**FILE, "id": "file-b", **looks}
     api.on("GET /files", page(same))
     run(["-t", data])
     assert not api.asked("POST /files")
@@ -94,7 +95,7 @@ def test_a_file_that_is_there_is_not_sent_again(api, data):
 
 
 def test_another_file_of_the_same_name_is_sent(api, data):
-    api.on("GET /files", page({**FILE, "sha256": "0" * 64}))
+    api.on("GET /files", page({**FILE, "bytes": len(LINE), "sha256": "0" * 64}))
     run(["-t", data])
     assert len(api.asked("POST /files")) == 1
 
@@ -227,6 +228,13 @@ def test_a_server_that_goes_away_is_waited_for(api, data, capsys):
     said = capsys.readouterr().out
     assert said.count("No answer from") == 1
     assert said.count("The server is back.") == 1
+
+
+def test_words_of_a_running_job_are_passed_on(api, data, capsys):
+    away = {**JOB, "status": "running", "status_message": "Engine big is away."}
+    api.on("GET /fine_tuning/jobs/ftjob-a", away, away, JOB)
+    run(["-t", data])
+    assert capsys.readouterr().out.count("Engine big is away.") == 1
 
 
 def test_a_job_that_is_deleted_ends_it(api, data):

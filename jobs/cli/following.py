@@ -95,10 +95,12 @@ class Follower:
         elif status == "paused":
             self.screen.wait("Paused. It goes on when somebody resumes it on its page.")
         else:
+            # Such as that a remote engine does not answer.
+            self.screen.say_new(self._status_message())
             self.screen.show(self.job)
 
     def _show_waiting(self) -> None:
-        message = one_line(self.job.get("status_message") or "", 200)
+        message = self._status_message()
         if self.job["status"] == "validating_files":
             return self.screen.wait(message or "The site checks the files")
         now = time.monotonic()
@@ -106,6 +108,9 @@ class Follower:
             return None
         self._asked_queue = now
         return self.screen.wait(message or queue_words(self.server, self.job))
+
+    def _status_message(self) -> str:
+        return one_line(self.job.get("status_message") or "", 300)
 
     def _note_lost(self, error: Away) -> None:
         if not self.is_lost:

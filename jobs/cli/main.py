@@ -28,6 +28,9 @@ def main() -> None:
         # Whoever read has read enough. Python would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.OK)
+    except OSError as error:
+        print(f"openai-ft: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(Exit.USAGE)
 
 
 def run(argv: list[str]) -> Exit:
@@ -52,6 +55,8 @@ def run_training(argv: list[str]) -> Exit:
         parser.error("say what to train on: -t FILE")
     if args.train and args.follow:
         parser.error("-t starts a job and --follow follows one; give one of them")
+    if args.follow and (args.plan or args.detach):
+        parser.error("--follow follows a job that is there; leave the other one out")
     if args.json and not args.plan:
         parser.error("--json goes with --plan")
     return command("train")(args)

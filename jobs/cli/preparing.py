@@ -23,6 +23,8 @@ from jobs.trainer.line_forms import LineForm
 
 JOINERS = {"nothing": "", "space": " ", "newline": "\n"}
 MOST_PROBLEMS = 20
+# Examples among which repeats are noticed; more would fill the memory.
+MOST_REMEMBERED = 2_000_000
 FORM_WORDS = {
     LineForm.PROMPT: "of a prompt, which is read (loss weight 0), and a completion, "
     "which is learned (1)",
@@ -86,7 +88,8 @@ def write_examples(
         line = example_line(row, joiner, report)
         digest = hashlib.blake2b(line, digest_size=8).digest()
         report.num_repeated += digest in seen
-        seen.add(digest)
+        if len(seen) < MOST_REMEMBERED:
+            seen.add(digest)
         report.num_examples += 1
         report.forms[row.form] += 1
         report.num_changed += line != row.raw

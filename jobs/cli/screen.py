@@ -62,7 +62,7 @@ class Screen:
 
     def say_new(self, text: str) -> None:
         """A line that tells a state: again only when it has changed."""
-        if text != self._said:
+        if text and text != self._said:
             self.say(text)
         self._said = text
 

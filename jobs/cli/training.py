@@ -3,7 +3,6 @@
 import argparse
 import re
 import sys
-from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -14,7 +13,7 @@ from jobs.cli.event_lines import Verbosity
 from jobs.cli.example_rows import SHEETS
 from jobs.cli.following import FINAL, Follower, goes_on
 from jobs.cli.plan import print_plan
-from jobs.cli.problems import Exit, Problem, Refusal
+from jobs.cli.problems import Away, Exit, Problem, Refusal
 from jobs.cli.screen import Screen
 from jobs.cli.server import Answer, Server, from_environment
 from jobs.cli.text import indented
@@ -117,7 +116,11 @@ def send_file(server: Server, given: str, screen: Screen) -> str:
     if is_file_id(given):
         return given
     path = Path(given)
-    if same := find_same(server, path):
+    if screen.is_live:
+        screen.wait(f"Looking whether {path.name} is on the site already")
+    same = find_same(server, path)
+    screen.clear()
+    if same:
         screen.say(f"{path.name} is on the site already, as {same['id']}.")
         return str(same["id"])
     with screen.sending(path.name, path.stat().st_size) as progress:
@@ -182,15 +185,20 @@ def stays(server: Server, job: Answer, screen: Screen) -> bool:
             case "g":
                 return True
             case "c":
-                cancel(server, job)
-                screen.say("Cancelled. It may leave a last snapshot; one moment …")
+                cancel(server, job, screen)
                 return True
 
 
-def cancel(server: Server, job: Answer) -> None:
-    # It may have ended just now: then that is what is told.
-    with suppress(Refusal):
+def cancel(server: Server, job: Answer, screen: Screen) -> None:
+    try:
         server.post(f"/fine_tuning/jobs/{job['id']}/cancel")
+    except Refusal as error:
+        # It may have ended just now; else it is not for this key to cancel.
+        screen.say(str(error))
+    except Away:
+        screen.say("The server does not answer, so the job goes on. Try again.")
+    else:
+        screen.say("Cancelled. It may leave a last snapshot; one moment …")
 
 
 def report_end(job: Answer, screen: Screen) -> Exit:

@@ -90,14 +90,13 @@ def upload(server: Server, path: Path, progress: Progress) -> Answer:
 
 
 def find_same(server: Server, path: Path) -> Answer | None:
-    """The newest file of this name on the site that holds the very same examples."""
+    """A file on the site of this name and size which holds the same examples."""
     files = server.get("/files", purpose=PURPOSE, limit=MOST_FILES)["data"]
-    named = [file for file in files if file.get("filename") == path.name]
-    hashed = [file for file in named if file.get("sha256")]
-    if not hashed:
-        return None
-    digest = examples_sha256(path)
-    return next((file for file in hashed if file["sha256"] == digest), None)
+    looks = {"filename": path.name, "bytes": path.stat().st_size}
+    alike = [file for file in files if looks.items() <= file.items()]
+    # Only then is it worth reading the whole file.
+    digest = examples_sha256(path) if alike else None
+    return next((file for file in alike if digest and file.get("sha256") == digest), None)
 
 
 def examples_sha256(path: Path) -> str | None:

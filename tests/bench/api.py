@@ -5,6 +5,8 @@ python -m tests.bench.api 20      a shorter run, which does not count
 """
 
 import random
+import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -22,6 +24,7 @@ from tests.bench.figures import report
 from tests.running_site import ROOT, RunningSite, wait_for
 
 EXAMPLES = ROOT / "datasets" / "sample_data" / "capitals.jsonl"
+COMMAND = Path(sys.executable).with_name("openai-ft")
 NUM_CLIENTS = 50
 LONG_SECONDS = 180
 # Between two calls of one client, drawn anew each time. Scripts that follow a job ask
@@ -150,6 +153,13 @@ def measure(url: str, key: str, seconds: float) -> Results:
     return results
 
 
+def help_seconds() -> float:
+    """Until the help page of `openai-ft` stands there."""
+    began = time.perf_counter()
+    subprocess.run([COMMAND, "--help"], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
 def main(seconds: float) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -171,6 +181,8 @@ def main(seconds: float) -> None:
         tell("api_read_p95", 1000 * float(np.percentile(reads, 95)), "ms")
         tell("api_read_median", 1000 * float(np.percentile(reads, 50)), "ms")
         tell("api_errors", len(results.wrong), "answers")
+        starts = [1000 * help_seconds() for _ in range(9)]
+        tell("openai_ft_help", statistics.median(starts), "ms")
         tell("api_requests", results.statuses.total() / seconds, "requests/s")
 
 
