@@ -67,6 +67,14 @@ def test_prompts_come_from_the_validation_examples_when_it_has_some(new_job):
     assert preparation.default_prompts(new_job) == ["What is new?"]
 
 
+def test_prompts_that_no_database_keeps_are_left_out(db):
+    version = factories.make_dataset(
+        examples=[[("\0", 0), ("a", 1)], [("Q", 0), ("b", 1)]]
+    )
+    new_job = factories.make_job(version, prompts=[])
+    assert preparation.default_prompts(new_job) == ["Q"]
+
+
 def test_examples_of_one_segment_give_the_empty_prompt(db):
     version = factories.make_dataset(examples=[[("A story.", 1.0)]])
     job = factories.make_job(version, status=Status.VALIDATING, prompts=[])

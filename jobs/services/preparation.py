@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from datasets.models import DatasetVersion
 from finetune_site.errors import UserError
+from finetune_site.parsing import is_text
 from jobs.models import Job
 from jobs.selectors import NUM_DEFAULT_PROMPTS, get_base_model
 from jobs.services.auto_settings import CHOSEN, choose_settings
@@ -162,7 +163,8 @@ def first_beginnings(path: Path) -> list[str]:
     prompts: list[str] = []
     for segments in islice(iter_examples(path), MAX_EXAMPLES_FOR_PROMPTS):
         prompt = "".join(text for text, _ in segments[:-1])
-        if prompt and prompt not in prompts:
+        # Databases keep no zeros, which a file of examples may hold.
+        if prompt and is_text(prompt) and prompt not in prompts:
             prompts.append(prompt)
         if len(prompts) == NUM_DEFAULT_PROMPTS:
             break
