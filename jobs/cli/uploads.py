@@ -94,9 +94,12 @@ def find_same(server: Server, path: Path) -> Answer | None:
     files = server.get("/files", purpose=PURPOSE, limit=MOST_FILES)["data"]
     looks = {"filename": path.name, "bytes": path.stat().st_size}
     alike = [file for file in files if looks.items() <= file.items()]
-    # Only then is it worth reading the whole file.
-    digest = examples_sha256(path) if alike else None
-    return next((file for file in alike if digest and file.get("sha256") == digest), None)
+    if not alike:
+        return None
+    # Only now is it worth reading the whole file.
+    digest = examples_sha256(path)
+    same = (file for file in alike if digest and file.get("sha256") == digest)
+    return next(same, None)
 
 
 def examples_sha256(path: Path) -> str | None:
