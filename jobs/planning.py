@@ -24,7 +24,7 @@ from jobs.selectors import (
 from jobs.services import counting
 from jobs.services.auto_settings import choose_settings
 from jobs.services.specs import build_spec
-from jobs.trainer.architecture import crosses_borders
+from jobs.trainer.architecture import needs_own_rows
 from jobs.trainer.packing import Packing, rows_for
 from jobs.trainer.plan import make_plan
 from jobs.trainer.token_cache import cache_folder, open_token_cache
@@ -112,7 +112,7 @@ def plan_job(job: Job) -> dict[str, Any] | None:
         folder,
         spec.max_tokens,
         spec.seed,
-        alone=crosses_borders(Path(spec.model.path)),
+        alone=needs_own_rows(Path(spec.model.path)),
     )
     return make_plan(spec, cache=tokens, packing=packing)
 

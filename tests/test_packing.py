@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.trainer import packing as packing_module
-from jobs.trainer.architecture import crosses_borders
+from jobs.trainer.architecture import needs_own_rows
 from jobs.trainer.packing import one_by_one, pack, row_order
 
 LENGTHS = st.lists(st.integers(2, 60), min_size=1, max_size=80)
@@ -112,19 +112,21 @@ def test_unpacked_rows_hold_one_piece_each():
 
 
 @pytest.mark.parametrize(
-    ("config", "crosses"),
+    ("config", "own_rows"),
     [
         ({"model_type": "llama"}, False),
         ({"model_type": "gemma3_text", "layer_types": ["sliding_attention"]}, False),
+        ({"model_type": "llama", "layer_types": ["linear_attention"]}, True),
         ({"model_type": "mamba"}, True),
-        ({"layer_types": ["linear_attention", "full_attention"]}, True),
-        ({"text_config": {"layer_types": ["linear_attention"]}}, True),
-        ({"model_type": "sees", "text_config": {"model_type": "llama"}}, False),
+        ({"model_type": "opt"}, True),
+        ({"model_type": "never heard of"}, True),
+        ({"model_type": "sees", "text_config": {"model_type": "llama"}}, True),
+        ({}, True),
     ],
 )
-def test_models_whose_state_crosses_borders_are_recognised(config, crosses, tmp_path):
+def test_only_known_models_have_several_examples_in_a_row(config, own_rows, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert crosses_borders(tmp_path) == crosses
+    assert needs_own_rows(tmp_path) == own_rows
 
 
 def test_epochs_shuffle_rows_differently_and_repeatably():

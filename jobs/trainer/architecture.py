@@ -4,27 +4,69 @@ import json
 from pathlib import Path
 from typing import Any
 
-# Layers that carry a state from token to token, which attention masks do not stop.
-CARRYING_LAYERS = {"conv", "linear_attention", "mamba", "recurrent", "hybrid"}
-# Architectures made of such layers without saying so in `layer_types`.
-CARRYING_MODELS = {
-    "bamba",
-    "falcon_h1",
-    "falcon_mamba",
-    "granitemoehybrid",
-    "jamba",
-    "lfm2",
-    "mamba",
-    "mamba2",
-    "nemotron_h",
-    "olmo_hybrid",
-    "qwen3_next",
-    "recurrent_gemma",
-    "rwkv",
-    "xlstm",
-    "zamba",
-    "zamba2",
+# Architectures seen to keep the examples of a packed row apart, by positions that begin
+# anew at each of them (tests/test_borders.py). Others may take no notice of those: they
+# count positions by themselves, or carry a state from token to token.
+PACKING_MODELS = {
+    "apertus",
+    "arcee",
+    "bitnet",
+    "codegen",
+    "cohere",
+    "cohere2",
+    "cohere2_moe",
+    "cwm",
+    "deepseek_v3",
+    "diffllama",
+    "doge",
+    "ernie4_5",
+    "exaone4",
+    "flex_olmo",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "glm",
+    "glm4",
+    "glm4_moe",
+    "gpt2",
+    "gpt_bigcode",
+    "gpt_neo",
+    "gpt_neox",
+    "gptj",
+    "granite",
+    "granitemoe",
+    "helium",
+    "hunyuan_v1_dense",
+    "jetmoe",
+    "llama",
+    "minimax_m2",
+    "ministral",
+    "ministral3",
+    "mistral",
+    "mixtral",
+    "modernbert-decoder",
+    "nanochat",
+    "nemotron",
+    "olmo",
+    "olmo2",
+    "olmo3",
+    "olmoe",
+    "persimmon",
+    "phi",
+    "phi3",
+    "phimoe",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+    "qwen3_moe",
+    "seed_oss",
+    "smollm3",
+    "stablelm",
+    "starcoder2",
+    "vaultgemma",
 }
+# What the layers of those may be. Any other kind may carry a state.
+ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 
 # The names that architectures give to the length of a row.
 CONTEXTS = ("max_position_embeddings", "n_positions", "seq_length")
@@ -33,19 +75,14 @@ CONTEXTS = ("max_position_embeddings", "n_positions", "seq_length")
 SHORT_WAY_MODELS = {"llama", "olmo2", "qwen2", "qwen3"}
 
 
-def crosses_borders(model_folder: Path) -> bool:
-    """Whether a state would pass from one example to the next in a packed row.
-
-    Such a model is trained with every example in a row of its own.
+def needs_own_rows(model_folder: Path) -> bool:
+    """Whether a model is trained with every example in a row of its own: any that is
+    not known to keep the examples of a packed row apart.
     """
     config = read_config(model_folder)
-    # A model that also sees or hears describes the part that reads text by itself.
-    return any(_carries(part) for part in (config, text_config(config)))
-
-
-def _carries(config: dict[str, Any]) -> bool:
     layers = set(config.get("layer_types") or ())
-    return config.get("model_type") in CARRYING_MODELS or bool(layers & CARRYING_LAYERS)
+    is_known = config.get("model_type") in PACKING_MODELS
+    return not is_known or not layers <= ATTENTION_LAYERS
 
 
 def context_length(model_folder: Path) -> int | None:

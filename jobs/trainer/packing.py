@@ -82,14 +82,14 @@ def pack(token_lengths: SmallInts, max_tokens: int, seed: int) -> Packing:
 def rows_for(
     token_lengths: SmallInts, max_tokens: int, seed: int, *, alone: bool
 ) -> Packing:
-    """Packed rows, or one piece a row for a model that must not see borders."""
+    """Packed rows, or one piece a row for a model that needs own rows."""
     if alone:
         return one_by_one(token_lengths, max_tokens)
     return pack(token_lengths, max_tokens, seed)
 
 
 def one_by_one(token_lengths: SmallInts, max_tokens: int) -> Packing:
-    """A row for every piece, for architectures whose state would cross borders."""
+    """A row for every piece, for architectures that may see across borders."""
     examples, starts, lengths = _cut(token_lengths, max_tokens)
     return Packing(
         examples=examples,

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from jobs.trainer.architecture import crosses_borders
+from jobs.trainer.architecture import needs_own_rows
 from jobs.trainer.memory import memory_parts, micro_batch_rows
 from jobs.trainer.packing import Packing, rows_for
 from jobs.trainer.runfolder import MICRO_BATCH_TOKENS
@@ -73,7 +73,7 @@ def open_tokens(source: DataSource, spec: Spec) -> TokenCache:
 
 def pack_rows(spec: Spec, cache: TokenCache) -> Packing:
     """The rows of a dataset, the same for a spec in plan and trainer."""
-    alone = crosses_borders(Path(spec.model.path))
+    alone = needs_own_rows(Path(spec.model.path))
     return rows_for(cache.lengths, spec.max_tokens, spec.seed, alone=alone)
 
 

@@ -5,16 +5,22 @@ from pathlib import Path
 
 from torch import nn
 
-from jobs.trainer.architecture import context_length
+from jobs.trainer.architecture import context_length, needs_own_rows
 from jobs.trainer.batches import MicroBatch, micro_batches
-from jobs.trainer.model import add_lora, is_adapted, load_model, merge_adapter
+from jobs.trainer.model import (
+    ModelError,
+    add_lora,
+    is_adapted,
+    load_model,
+    merge_adapter,
+)
 from jobs.trainer.numerics import checkpoint_layers, compile_layers
 from jobs.trainer.packing import Packing, row_order
 from jobs.trainer.plan import open_tokens, pack_rows
 from jobs.trainer.ranks import Ranks
 from jobs.trainer.runfolder import Numerics
 from jobs.trainer.sharding import Learner, evenly_many, mesh_of, sharded, warm_up
-from jobs.trainer.shortcuts import allow_shortcuts
+from jobs.trainer.shortcuts import allow_shortcuts, keeps_apart
 from jobs.trainer.spec import DataSource, Spec, SpecError
 from jobs.trainer.token_cache import TokenCache
 
@@ -82,7 +88,13 @@ def model_to_train(spec: Spec) -> nn.Module:
         model = add_lora(model, spec.lora)
     if is_adapted(model) and not wants_lora:
         model = merge_adapter(model)
-    allow_shortcuts(model)
+    may_mix = not allow_shortcuts(model) and not needs_own_rows(Path(spec.model.path))
+    if may_mix and not keeps_apart(model):
+        raise ModelError(
+            f"{spec.model.base_model} lets the examples in a row see each other, which "
+            "models of its architecture do not do as it is known here. What it learned "
+            "would be mixed up, so it is not trained; choose another base model."
+        )
     return model
 
 

@@ -49,6 +49,23 @@ def allow_shortcuts(model: nn.Module) -> bool:
     return False
 
 
+@torch.no_grad()
+def keeps_apart(model: nn.Module) -> bool:
+    """Whether the pieces of a packed row come out as each does alone, by the model's
+    own code. Call it in float32.
+    """
+    inner = _inner(model)
+    batch = _trial(inner)
+    packed = _long_way(inner, batch)[0]
+    inner.eval()
+    alone = [
+        inner(input_ids=batch.inputs[:, start : start + length]).logits[0]
+        for start, length in TRIAL_PIECES
+    ]
+    inner.train()
+    return _is_close(packed, torch.cat(alone))
+
+
 def takes_shortcuts(model: nn.Module) -> bool:
     return bool(_inner(model).config._attn_implementation == attention.NAME)
 
