@@ -9,7 +9,7 @@ from django.http import QueryDict
 from datasets.models import DatasetVersion
 from finetune_site.parsing import small_int
 from finetune_site.wording import count
-from jobs.engines.registry import engine_title, engine_titles
+from jobs.engines.registry import engine_title, engine_titles, remote_names
 from jobs.forms import SNAPSHOT, selectable_versions
 from jobs.models import Job, Snapshot
 from jobs.selectors import (
@@ -122,6 +122,7 @@ def describe(job: Job) -> list[tuple[str, str]]:
         ("Validation dataset", str(job.validation_version or "none")),
         ("Start from", start),
         ("Engine", engine_title(job.engine)),
+        *_absence(job),
         ("What changes", job.get_method_display()),
         ("Epochs", count(job.epochs)),
         ("Batch size", f"{_units(job.batch_size, 'row')} a step"),
@@ -134,6 +135,14 @@ def describe(job: Job) -> list[tuple[str, str]]:
         ("Stop early", _patience(job.early_stop)),
         ("Id", job.uid),
     ]
+
+
+def _absence(job: Job) -> list[tuple[str, str]]:
+    """This machine is never away."""
+    if job.engine not in remote_names():
+        return []
+    fails = job.when_engine_away == Job.WhenEngineAway.FAIL
+    return [("While it is away", "fails after two minutes" if fails else "waits")]
 
 
 def _every(steps: int) -> str:

@@ -224,14 +224,16 @@ class RemoteWatch:
             leave(job)
             return
         since = self.away_since or timezone.now()
-        waited = (timezone.now() - since).total_seconds()
+        # A job that comes later waits its own time.
+        begun = max(since, job.claimed_at or since)
+        waited = (timezone.now() - begun).total_seconds()
         fails = job.when_engine_away == Job.WhenEngineAway.FAIL
         if fails and waited > FAIL_SECONDS:
             end_job(
                 job,
                 Status.FAILED,
-                f"{error.message} It was tried {counted(self.num_failures, 'time')} in "
-                f"{about(waited)}, and this job was to fail then.",
+                f"{error.message} It was tried again and again for {about(waited)}, "
+                "and this job was to fail then.",
                 was=Job.LIVE,
             )
             return

@@ -36,6 +36,7 @@ class FarServer:
         self.paths = PATHS
         # Method and path of every call, and the bodies of those that changed something.
         self.calls: list[str] = []
+        self.num_connections = 0
         self.bodies: list[tuple[str, Any]] = []
         # To go wrong: an answer for all calls, calls whose answer is lost, a pause.
         self.trouble: Answer | None = None
@@ -142,6 +143,10 @@ def unknown(what: str) -> Answer:
 def handler_of(far: FarServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            far.num_connections += 1
+            super().setup()
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)

@@ -118,6 +118,12 @@ def test_a_watcher_killed_after_the_creation_finds_the_job_again(far, watch, job
     assert job.far_uid == far.job["id"]
 
 
+def test_calls_share_a_connection(far, watch, job):
+    for _ in range(5):
+        look(watch, job)
+    assert (far.num_connections, far.num_calls("GET") > 5) == (1, True)
+
+
 def test_two_watchers_make_one_job(far, job):
     for watch in (RemoteWatch("lab"), RemoteWatch("lab")):
         look(watch, job)
@@ -393,10 +399,15 @@ def test_a_job_may_fail_when_its_engine_is_away(far, watch, job):
     look(watch, job)
     assert (job.status, job.is_final) == (Status.STARTING, False)
     assert "the job fails" in job.status_message
-    watch.away_since = timezone.now() - timedelta(seconds=121)
+    long_ago = timezone.now() - timedelta(seconds=121)
+    watch.away_since = long_ago
+    assert look(watch, job).status == Status.STARTING
+    Job.objects.update(claimed_at=long_ago)
     look(watch, job)
     assert job.status == Status.FAILED
-    assert "It was tried 2 times in about 2\xa0min" in job.status_message
+    assert "again and again for about 2\xa0min, and this job was to fail then" in (
+        job.status_message
+    )
 
 
 def test_it_is_asked_less_often_while_it_is_away(far, watch, job, monkeypatch):

@@ -178,10 +178,16 @@ class FarApi:
     def _send(self, method: str, path: str, **options: Any) -> requests.Response:
         """An answer of status 200, its body unread."""
         options.setdefault("timeout", TIMEOUT)
+        options["stream"] = True
+        url = f"{self.url}/{path}"
         try:
-            response = self.session.request(
-                method, f"{self.url}/{path}", stream=True, **options
-            )
+            try:
+                response = self.session.request(method, url, **options)
+            except requests.ConnectionError as error:
+                if method != "GET" or not is_broken_off(error):
+                    raise
+                # A kept connection that was closed there just now, most likely.
+                response = self.session.request(method, url, **options)
         except RefusedAddressError as error:
             raise EngineTroubleError(error.message) from None
         except requests.RequestException as error:
@@ -346,6 +352,11 @@ def _reason(error: requests.RequestException) -> str:
         inner = cause.__cause__
         return getattr(inner, "strerror", None) or "no connection came about"
     return "the connection broke off"
+
+
+def is_broken_off(error: requests.ConnectionError) -> bool:
+    """After there was a connection."""
+    return isinstance(_cause(error), urllib3.exceptions.ProtocolError)
 
 
 def _cause(error: requests.RequestException) -> object:

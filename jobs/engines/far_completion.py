@@ -109,18 +109,18 @@ class Stream:
         except (KeyError, TypeError, ValueError, AttributeError):
             put(far.odd())
         finally:
-            self.close()
+            if self.response is not None:
+                self.response.close()
 
     def close(self) -> None:
-        """Ends a read that waits: the far side hears that nobody listens any more."""
+        """Ends a read that waits, and with it the connection: the far side hears that
+        nobody listens any more. The loop waits for nothing here.
+        """
         self.closed.set()
-        response, self.response = self.response, None
-        if response is None:
-            return
-        # Without a socket there is nothing that could wait.
-        with suppress(ValueError, OSError):
-            response.raw.shutdown()
-        response.close()
+        if self.response is not None:
+            # A connection that has ended already has no socket to shut.
+            with suppress(ValueError, OSError):
+                self.response.raw.shutdown()
 
 
 def translate(

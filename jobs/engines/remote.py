@@ -37,6 +37,8 @@ SENT_SECONDS = 1.0
 MAX_PAGES = 10
 # A job that ended here is looked for on the far side for so long.
 STRAY_DAYS = 7
+# Of the far side's words about a job, in characters: the end of a log is in them.
+MAX_MESSAGE = 4000
 # The answer to a job's creation may have been lost, and the creation be on its way.
 LATE_SECONDS = 600.0
 
@@ -391,8 +393,8 @@ def words_of(far_job: Answer) -> str:
     """Why it failed, or else how it stands."""
     error = far_job.get("error")
     if isinstance(error, dict) and error.get("message"):
-        return str(error["message"])
-    return str(far_job.get("status_message") or "")
+        return str(error["message"])[:MAX_MESSAGE]
+    return str(far_job.get("status_message") or "")[:MAX_MESSAGE]
 
 
 def whole_number(value: Any) -> int:
