@@ -1,7 +1,10 @@
 """/v1/completions and /v1/engines/…/completions, asked of the real model server."""
 
 import json
+import socket
+from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 
 from finetune_site.errors import BusyError, LaterError
@@ -15,6 +18,8 @@ from jobs.trainer.encoding import load_tokenizer
 from tests import factories
 from tests.asking import post
 from tests.model_server import TINY, running_server
+from tests.running_site import wait_for
+from tests.web_server import serve
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -305,6 +310,28 @@ def test_other_actions_of_engines_are_refused_in_words(asked, key, action):
     status, answer, _ = post(key, f"/engines/local/{action}", {"context": "x"})
     assert status == 404
     assert "only completions" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_client_that_leaves_ends_its_answers(served, key, server, viewer, stream):
+    body = json.dumps(ASK | {"max_tokens": 2000, "n": 8, "stream": stream}).encode()
+    head = (
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    with serve() as address:
+        with socket.create_connection(("127.0.0.1", urlsplit(address).port)) as gone:
+            gone.sendall(head.encode() + body)
+            wait_for(lambda: num_open(server) == 1, 10, "the question to arrive")
+        wait_for(lambda: num_open(server) == 0, 5, "the answers to end")
+        wait_for(lambda: not asking.open_questions[viewer.pk], 5, "its place")
+
+
+def num_open(server):
+    transport = httpx2.HTTPTransport(uds=str(server), verify=False)
+    with httpx2.Client(transport=transport) as http:
+        return http.get("http://model-server/health").json()["open_requests"]
 
 
 def failing(monkeypatch, *errors):

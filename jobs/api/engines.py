@@ -63,9 +63,9 @@ async def create_engine_completion(
     return await complete(current_member(request), where, choice, body)
 
 
-@router.post("/engines/{path:engine}/{action}", response=answers(EngineShape))
+@router.post("/engines/{path:engine}/{action}", include_in_schema=False)
 def engine_action(request: HttpRequest, engine: str, action: str) -> NoReturn:
-    """Nothing but completions is asked of engines."""
+    """What OpenAI's engines did beside completions."""
     raise ApiError(
         404,
         f"Engines do not answer {action[:40]!r} here: only completions. Ask "

@@ -52,8 +52,8 @@ def draw(
 
 def changed(logits: Tensor, amounts: Mapping[int, float]) -> Tensor:
     """One row's logits with some added to; the model's own stay as they are."""
-    places = torch.tensor(list(amounts), device=logits.device)
-    added = torch.tensor(list(amounts.values()), device=logits.device)
+    places = logits.new_tensor(list(amounts), dtype=torch.int64)
+    added = logits.new_tensor(list(amounts.values()), dtype=torch.float32)
     return logits.float().index_add(0, places, added)
 
 
