@@ -32,7 +32,9 @@ from jobs.base_models.pretraining.texts import (
 from jobs.base_models.pretraining.training import Pretraining, Schedule, Shape
 from jobs.base_models.pretraining.vocabulary import save_tokenizer, train_tokenizer
 from jobs.trainer.encoding import load_tokenizer
+from jobs.trainer.model import load_model
 from jobs.trainer.runfolder import write_json
+from jobs.trainer.spec import ModelSource
 
 logger = logging.getLogger("build_tiny")
 
@@ -128,7 +130,7 @@ def build(options: argparse.Namespace) -> None:
     model = out / "model"
     training.export(model)
     save_tokenizer(tokenizer, model, options.context)
-    say(json.dumps(measure(training.model, tokenizer, held_out), indent=1))
+    say(json.dumps(measure(model, held_out), indent=1))
 
 
 def learnable(sources: list[Source], held_out: list[Source]) -> list[Source]:
@@ -194,10 +196,10 @@ def settings(kind: type[Any], options: argparse.Namespace) -> Any:
     return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})
 
 
-def measure(
-    model: Any, tokenizer: Tokenizer, held_out: list[Source]
-) -> dict[str, float]:
-    model.eval()
+def measure(folder: Path, held_out: list[Source]) -> dict[str, float]:
+    """The model as it ships."""
+    model = load_model(ModelSource(base_model="tiny", path=str(folder))).eval()
+    tokenizer = load_tokenizer(folder)
     figures = {
         f"{source.name} bits per byte": bits_per_byte(model, tokenizer, source)
         for source in held_out

@@ -19,7 +19,8 @@ LONG_WINDOW_TOKENS = 1024
 # Positions of a long window, from 0: near the beginning, and far from it.
 NEAR = slice(128, 256)
 FAR = slice(256, 1024)
-WINDOWS_AT_ONCE = 16
+# Of their logits, what is in memory at once.
+TOKENS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def _window_losses(
     starts = np.arange(num_windows)[:, None] * length
     windows = torch.from_numpy(tokens[starts + np.arange(length + 1)])
     losses = []
-    for part in windows.split(WINDOWS_AT_ONCE):
+    for part in windows.split(TOKENS_AT_ONCE // length):
         part = part.to(model.device)
         logits = model(input_ids=part[:, :-1], use_cache=False).logits.float()
         nll = functional.cross_entropy(
