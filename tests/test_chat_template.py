@@ -132,6 +132,26 @@ def test_template_that_never_ends_is_ended(folder, monkeypatch):
         tokens_of(template, user("x"))
 
 
+def test_what_templates_of_the_hub_use_is_there(folder):
+    template = write_template(
+        folder,
+        """
+        {%- set seen = namespace(last=-1) %}
+        {%- for message in messages[::-1] %}
+            {%- if message.content is string and not message.tool_calls %}
+                {%- set seen.last = messages|length - loop.index %}
+                {%- break %}
+            {%- endif %}
+        {%- endfor %}
+        {%- if strftime_now is defined and tools %}{{ tools | tojson }}{% endif %}
+        {%- set said = messages[seen.last].content.split('</think>')[-1] %}
+        {{- (said.lstrip('\\n') | trim) + {'a': '<b>'} | tojson(indent=None) }}
+        {%- if enable_thinking is defined %}{{ raise_exception('no') }}{% endif %}""",
+    )
+    tokens = tokens_of(template, user("first"), user("x</think>\nsecond "))
+    assert tokens == plain(folder, 'second{"a": "<b>"}')
+
+
 def test_marks_for_trainers_change_nothing(folder):
     template = write_template(folder, "a{% generation %}b{% endgeneration %}c")
     assert tokens_of(template, user("x")) == plain(folder, "abc")
