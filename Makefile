@@ -9,7 +9,7 @@ CLIENTS := .clients
 CLIENT_VERSIONS := 0.28.1 1.109.1 3.54.0
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet install -c constraints.txt
 
-.PHONY: demo up test test-clients lint bench-main bench-data bench-train bench-api format clean
+.PHONY: demo up test test-clients test-api-fuzz lint bench-main bench-data bench-train bench-api format clean
 
 demo: $(VENV)/.ok
 	@exec $(RUN) manage.py demo $(ARGS)
@@ -22,6 +22,10 @@ test: $(VENV)/.test-ok
 
 test-clients: $(VENV)/.test-ok $(CLIENT_VERSIONS:%=$(CLIENTS)/%/.ok)
 	$(RUN) -m tests.clients $(CLIENTS) $(CLIENT_VERSIONS)
+
+# BUDGET=short asks some hundred times instead of some thousand.
+test-api-fuzz: $(VENV)/.test-ok
+	$(RUN) -m tests.fuzz $(BUDGET)
 
 lint: $(VENV)/.test-ok
 	$(RUN) -m ruff check .

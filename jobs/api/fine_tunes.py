@@ -34,6 +34,7 @@ from jobs.api.job_shape import (
 )
 from jobs.api.keys import worker
 from jobs.api.paging import Limit, Page, page_of
+from jobs.api.sse import CONTENT_TYPE, MAY_STREAM
 from jobs.job_defaults import DEFAULT_MODEL
 from jobs.log_lines import sentence
 from jobs.models import Event, Job
@@ -55,7 +56,6 @@ NOT_IN_OBJECT = ("step", "validation", "completion")
 MOST_EVENTS = 1000
 LOOK_SECONDS = 0.5
 SIGN_OF_LIFE_SECONDS = 15.0
-STREAM_KIND = "text/event-stream"
 
 
 class FineTuneRequest(JobRequest):
@@ -153,7 +153,7 @@ def cancel_fine_tune(request: HttpRequest, job_id: str) -> Any:
 @router.get(
     "/fine-tunes/{job_id}/events",
     response=answers(FineTuneEvents),
-    openapi_extra={"responses": {200: {"content": {STREAM_KIND: {}}}}},
+    openapi_extra=MAY_STREAM,
 )
 def list_fine_tune_events(
     request: HttpRequest, job_id: str, stream: bool = False
@@ -163,7 +163,7 @@ def list_fine_tune_events(
     if stream:
         return StreamingHttpResponse(
             event_stream(job.pk),
-            content_type=STREAM_KIND,
+            content_type=CONTENT_TYPE,
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
     return {"data": told_events(job, job.events.all(), MOST_EVENTS)}
