@@ -73,6 +73,9 @@ def chosen_snapshot(job: Job) -> Snapshot | None:
 
 def find_any_case(name: str) -> str | None:
     """The base model of that name: clients write `Ada`."""
+    # Base models' names hold no colon; most others do, and need no look at the folders.
+    if ":" in name:
+        return None
     if find_base_model(name):
         return name
     wanted = name.casefold()
