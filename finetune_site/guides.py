@@ -28,17 +28,21 @@ class Section:
 class Renderer(RendererHTML):
     """With the elements of our look."""
 
-    def table_open(self, tokens: Sequence[Token], *rest: Any) -> str:
+    def table_open(
+        self, tokens: Sequence[Token], idx: int, options: Any, env: Any
+    ) -> str:
+        # Regions want names of their own: that of the section, which has one table.
+        label = escape(env["title"])
         return (
-            '<div class="scroll-x" tabindex="0" role="region" aria-label="Table">'
+            f'<div class="scroll-x" tabindex="0" role="region" aria-label="{label}">'
             '<table class="table">'
         )
 
     def table_close(self, tokens: Sequence[Token], *rest: Any) -> str:
         return "</table></div>"
 
-    def fence(self, tokens: Sequence[Token], index: int, *rest: Any) -> str:
-        text = escape(tokens[index].content)
+    def fence(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        text = escape(tokens[idx].content)
         return (
             '<div class="code"><pre tabindex="0" aria-label="Code"><code>'
             f"{text}</code></pre></div>"
@@ -56,13 +60,13 @@ def read_guide(name: str) -> tuple[Section, ...]:
 def _sections(text: str) -> Iterator[Section]:
     first, *others = text.split(SECTION)
     # Its first line is the page's heading, which the template writes.
-    yield Section("", "", _render(first.partition("\n")[2]))
+    yield Section("", "", _render("", first.partition("\n")[2]))
     for part in others:
         title, _, body = part.partition("\n")
-        yield Section(title, slugify(title), _render(body))
+        yield Section(title, slugify(title), _render(title, body))
 
 
-def _render(text: str) -> SafeString:
+def _render(title: str, text: str) -> SafeString:
     markdown = MarkdownIt("commonmark", {"html": False}, renderer_cls=Renderer)
     # A file of ours, and HTML in it would be escaped.
-    return mark_safe(markdown.enable("table").render(text))  # noqa: S308
+    return mark_safe(markdown.enable("table").render(text, {"title": title}))  # noqa: S308
