@@ -4,8 +4,10 @@ import threading
 from datetime import timedelta
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
+from datasets.models import DatasetVersion
 from jobs.models import FirstAnswer, Job
 from tests import factories
 from tests.api_client import ApiClient
@@ -108,3 +110,26 @@ def test_of_two_at_once_the_second_gets_the_answer_of_the_first(member, body, he
     for thread in threads:
         thread.join()
     assert len({answer["id"] for answer in answers}) == Job.objects.count() == 1
+
+
+def send_file(api, text, **headers):
+    upload = SimpleUploadedFile("sky.jsonl", text.encode())
+    return api.client.post(
+        "/v1/files",
+        {"file": upload, "purpose": "fine-tune"},
+        headers={**api.headers, **headers},
+    ).json()
+
+
+SKY = '{"prompt": "The sky is", "completion": " blue"}\n'
+AGAIN = {"x-stainless-retry-count": "1"}
+
+
+def test_a_file_sent_again_is_no_second_version(api):
+    first = send_file(api, SKY)
+    assert send_file(api, SKY, **AGAIN) == first
+    assert DatasetVersion.objects.count() == 1
+
+
+def test_another_file_is_another_request(api):
+    assert send_file(api, SKY)["id"] != send_file(api, SKY * 2, **AGAIN)["id"]
