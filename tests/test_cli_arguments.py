@@ -1,8 +1,5 @@
 """What can be written behind `openai-ft`, and what is said when it is wrong."""
 
-import subprocess
-import sys
-
 import pytest
 
 from jobs.cli import arguments
@@ -77,12 +74,3 @@ def test_help_fits_a_narrow_terminal(capsys, command):
         run([*command, "--help"])
     assert ended.value.code == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= arguments.WIDTH
-
-
-def test_no_heavy_library_is_imported():
-    code = (
-        "import sys; from jobs.cli import main, training, preparing, completing,"
-        "listing; print({'django', 'torch', 'transformers', 'numpy'} & {*sys.modules})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "set()", done.stderr

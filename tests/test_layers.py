@@ -63,3 +63,13 @@ def test_contract_files_load_neither_torch_nor_django(module, tmp_path):
 @pytest.mark.parametrize("module", ["jobs.trainer.run", "jobs.serving.app"])
 def test_trainer_and_model_server_load_no_django(module, tmp_path):
     assert "django" not in loaded_by(f"import {module}", tmp_path)
+
+
+def test_the_command_line_loads_nothing_heavy(tmp_path):
+    code = "from jobs.cli import completing, listing, main, preparing, training"
+    assert not loaded_by(code, tmp_path).intersection((*HEAVY, "django", "numpy"))
+
+
+def test_a_help_page_waits_for_no_library(tmp_path):
+    loaded = loaded_by("import jobs.cli.main", tmp_path)
+    assert not loaded.intersection(("requests", "rich", "orjson"))
