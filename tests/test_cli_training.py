@@ -255,6 +255,12 @@ def test_who_waits_is_told_how_many_are_ahead(api, data, capsys):
     assert "waits behind 2 others; 1:30 left of the first" in said
 
 
+def test_no_name_steers_the_terminal(api, data, capsys):
+    api.on("POST /fine_tuning/jobs", {**JOB, "name": "\x1b[2J[red]gone"})
+    run(["-t", data])
+    assert "\ufffd[2J[red]gone" in capsys.readouterr().out
+
+
 def test_detach_says_how_to_follow(api, data, capsys):
     assert run(["-t", data, "--detach"]) == 0
     assert "openai-ft --follow ftjob-a" in capsys.readouterr().out

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from jobs.cli import arguments
 from jobs.cli.problems import Exit, Problem
+from jobs.cli.text import printable
 
 Command = Callable[[argparse.Namespace], Exit]
 
@@ -19,7 +20,8 @@ def main() -> None:
     try:
         sys.exit(run(sys.argv[1:]))
     except Problem as problem:
-        print(f"openai-ft: {problem}", file=sys.stderr)
+        # A server's words may quote anything.
+        print(f"openai-ft: {printable(str(problem))}", file=sys.stderr)
         sys.exit(problem.exit_code)
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)

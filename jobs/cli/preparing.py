@@ -17,7 +17,7 @@ from finetune_site.errors import UserError
 from finetune_site.wording import counted
 from jobs.cli.example_rows import Row, read_rows
 from jobs.cli.problems import Exit, Problem
-from jobs.cli.text import one_line
+from jobs.cli.text import one_line, printable
 from jobs.trainer.examples import dump_line
 from jobs.trainer.line_forms import LineForm
 
@@ -73,7 +73,7 @@ def prepare(args: argparse.Namespace) -> Exit:
         raise Problem(f"{path}: {error.message}") from None
     except OSError as error:
         raise Problem(f"{error.filename or path}: {error.strerror}.") from None
-    print("\n".join(report_lines(path, target, report)))
+    print(printable("\n".join(report_lines(path, target, report))))
     return Exit.OK if report.num_examples else Exit.USAGE
 
 

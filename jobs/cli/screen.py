@@ -20,6 +20,7 @@ from rich.table import Column
 
 from finetune_site.wording import count, duration, loss
 from jobs.cli.event_lines import Verbosity
+from jobs.cli.text import printable
 
 Job = dict[str, Any]
 
@@ -58,7 +59,7 @@ class Screen:
     def say(self, text: str, *, verbosity: int = Verbosity.NORMAL) -> None:
         """A line above the bar. The terminal breaks it, so that it can be copied."""
         if text and self.verbosity >= verbosity:
-            self.console.print(text, soft_wrap=True)
+            self.console.print(printable(text), soft_wrap=True)
 
     def say_new(self, text: str) -> None:
         """A line that tells a state: again only when it has changed."""
@@ -94,14 +95,14 @@ class Screen:
             yield lambda done, total: None
             return
         with Progress(
-            TextColumn("Sending {task.description}"),
+            TextColumn("Sending {task.description}", markup=False),
             BarColumn(),
             DownloadColumn(),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
         ) as progress:
-            task = progress.add_task(name, total=num_bytes)
+            task = progress.add_task(printable(name), total=num_bytes)
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
     def _draw(self, text: str, *, total: int | None, completed: int = 0) -> None:
