@@ -226,9 +226,9 @@ def test_fewer_best_than_answers_is_refused(asked, key):
     assert refusal(key, best_of=2, stream=True)[:2] == (400, "best_of")
 
 
-def test_bias_of_no_token_is_refused(asked, key):
-    assert refusal(key, logit_bias={"the": 1})[0] == 400
-    assert refusal(key, logit_bias={"5": 101})[0] == 400
+@pytest.mark.parametrize("bias", [{"the": 1}, {"-1": 1}, {"5": 101}, {"5": "1"}, [1]])
+def test_bias_of_no_token_is_refused(asked, key, bias):
+    assert refusal(key, logit_bias=bias)[:2] == (400, "logit_bias")
 
 
 def test_null_and_unknown_fields_are_as_if_they_were_not_there(asked, key):
@@ -290,6 +290,12 @@ def test_model_in_place_of_an_engine(asked, key):
     complete(key, "/engines/Tiny/completions", model=None)
     complete(key, "/engines/my+jokes%2Fx%3Alatest/completions", model=None)
     assert [found for found, _ in asked] == [None, snapshot]
+
+
+def test_neither_engine_nor_model(asked, key):
+    path = "/engines/nothing/completions"
+    assert refusal(key, path)[:2] == (404, "engine")
+    assert refusal(key, path, model=None)[:2] == (404, "engine")
 
 
 def test_snapshot_of_another_engine_is_said_to_be_there(asked, key):

@@ -7,7 +7,10 @@ from typing import Annotated, Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from finetune_site.parsing import small_int
 from jobs.serving.request import (
+    MAX_BIAS,
+    MAX_BIASES,
     MAX_PROMPT_CHARACTERS,
     MAX_STOP_CHARACTERS,
     MAX_TOKEN_ID,
@@ -27,6 +30,10 @@ PROMPT_WORDS = (
 CONTENT_WORDS = (
     "give a text, or a list of parts of the type text: these models read nothing "
     f"else; {MAX_PROMPT_CHARACTERS:,} characters at most"
+)
+BIAS_WORDS = (
+    f"give an object of {MAX_BIASES:,} tokens at most, each with a number from "
+    f"{-MAX_BIAS:g} to {MAX_BIAS:g}"
 )
 STOP_WORDS = (
     f"give a text or a list of {MOST_STOPS} texts at most, each of "
@@ -83,6 +90,16 @@ def read_stops(value: Any) -> list[str] | None:
     return [stop for stop in stops if stop]
 
 
+def read_biases(value: Any) -> dict[int, float] | None:
+    """JSON has only texts for keys."""
+    if not isinstance(value, dict) or len(value) > MAX_BIASES:
+        return None
+    biases = {small_int(token): bias for token, bias in value.items()}
+    if not all(map(_is_token, biases)) or not all(map(_is_bias, biases.values())):
+        return None
+    return {token: float(bias) for token, bias in biases.items() if token is not None}
+
+
 def read_content(value: Any) -> str | None:
     """Of a chat's message: a text, or texts that follow on each other."""
     if isinstance(value, list):
@@ -103,6 +120,10 @@ def _is_prompt(value: Any) -> bool:
 def _is_token(value: Any) -> bool:
     # Python takes true for 1.
     return type(value) is int and 0 <= value <= MAX_TOKEN_ID
+
+
+def _is_bias(value: Any) -> bool:
+    return type(value) in (int, float) and -MAX_BIAS <= value <= MAX_BIAS
 
 
 def _is_text(value: Any, longest: int) -> bool:
@@ -141,4 +162,20 @@ PART = {
 Content = Annotated[
     str | None,
     Written(read_content, CONTENT_WORDS, [TEXT, {"type": "array", "items": PART}]),
+]
+BIAS = {"type": "number", "minimum": -MAX_BIAS, "maximum": MAX_BIAS}
+Biases = Annotated[
+    dict[int, float] | None,
+    Written(
+        read_biases,
+        BIAS_WORDS,
+        [
+            {
+                "type": "object",
+                "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+                "additionalProperties": BIAS,
+                "maxProperties": MAX_BIASES,
+            }
+        ],
+    ),
 ]

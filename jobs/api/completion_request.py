@@ -6,11 +6,9 @@ from ninja import Schema
 from pydantic import Field
 
 from finetune_site.errors import UserError
-from jobs.api.completion_fields import Prompts, Stops
+from jobs.api.completion_fields import Biases, Prompts, Stops
 from jobs.api.fields import Between, Text
 from jobs.serving.request import (
-    MAX_BIAS,
-    MAX_BIASES,
     MAX_LOGPROBS,
     MAX_PENALTY,
     MAX_ROWS,
@@ -25,7 +23,6 @@ DEFAULT_MAX_TOKENS = 16
 SEEDS = 2**63
 
 Token = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
-Bias = Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]
 Penalty = Annotated[float | None, Between(-MAX_PENALTY, MAX_PENALTY, whole=False)]
 Rows = Annotated[int | None, Between(1, MAX_ROWS)]
 MaxTokens = Annotated[int | None, Between(0, MOST_TOKENS)]
@@ -47,7 +44,7 @@ class SamplingFields(Schema):
     seed: Annotated[int, Field(ge=-SEEDS, lt=SEEDS)] | None = None
     presence_penalty: Penalty = None
     frequency_penalty: Penalty = None
-    logit_bias: Annotated[dict[Token, Bias], Field(max_length=MAX_BIASES)] | None = None
+    logit_bias: Biases = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 

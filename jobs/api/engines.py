@@ -1,5 +1,6 @@
 """Engines, as clients up to 0.28 know them: /v1/engines and what lies below."""
 
+from contextlib import suppress
 from typing import Any, Literal, NoReturn
 
 from asgiref.sync import sync_to_async
@@ -78,19 +79,15 @@ def engine_action(request: HttpRequest, engine: str, action: str) -> NoReturn:
 def retrieve_engine(request: HttpRequest, engine: str) -> Any:
     """One engine. Clients of old know models by this address too."""
     titles = engine_titles()
-    if engine in titles:
-        return {"id": engine, "title": titles[engine]}
-    try:
-        name = find_written(engine).name
-    except UnknownModelError:
-        not_found("engine", engine, param="engine")
-    return {"id": name, "title": name}
+    name = engine if engine in titles else find_written(engine).name
+    return {"id": name, "title": titles.get(name, name)}
 
 
 def find_asked(engine: str, model: str | None) -> tuple[Engine | None, ModelChoice]:
     """What to ask; where, only if the address names an engine. UserError: neither."""
     if engine not in engine_titles():
-        return None, find_model(model) if model else find_written(engine)
+        written = find_written(engine)
+        return None, find_model(model) if model else written
     if model is None:
         model = default_model(engine)
     choice = find_model(model)
@@ -111,8 +108,8 @@ def default_model(engine: str) -> str:
 
 
 def find_written(name: str) -> ModelChoice:
-    """Of an address, where clients write a space as a plus sign."""
-    try:
-        return find_model(name)
-    except UnknownModelError:
-        return find_model(name.replace("+", " "))
+    """A model in the place of an engine. Clients write a space there as a plus sign."""
+    for written in (name, name.replace("+", " ")):
+        with suppress(UnknownModelError):
+            return find_model(written)
+    return not_found("engine or model", name, param="engine")

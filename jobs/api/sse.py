@@ -13,7 +13,7 @@ CONTENT_TYPE = "text/event-stream"
 DONE = b"data: [DONE]\n\n"
 
 # For the document of routes that answer so when the body says `"stream": true`.
-MAY_STREAM = {"responses": {200: {"content": {CONTENT_TYPE: {}}}}}
+MAY_STREAM: dict[str, Any] = {"responses": {200: {"content": {CONTENT_TYPE: {}}}}}
 
 
 async def streamed(chunks: AsyncGenerator[dict[str, Any]]) -> StreamingHttpResponse:
