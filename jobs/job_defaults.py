@@ -117,7 +117,7 @@ def describe(job: Job) -> list[tuple[str, str]]:
     scale = f"× {job.learning_rate_scale:g}"
     if rate:
         scale += f" (rate {rate * job.learning_rate_scale:.2g})"
-    return [
+    facts = [
         ("Dataset", str(job.dataset_version)),
         ("Validation dataset", str(job.validation_version or "none")),
         ("Start from", start),
@@ -135,6 +135,23 @@ def describe(job: Job) -> list[tuple[str, str]]:
         ("Stop early", _patience(job.early_stop)),
         ("Id", job.uid),
     ]
+    left = {LABELS[name] for name in job.auto}
+    return [(label, LEFT if label in left else value) for label, value in facts]
+
+
+# Of settings that the site may be asked to choose.
+LABELS = {
+    "method": "What changes",
+    "epochs": "Epochs",
+    "batch_size": "Batch size",
+    "max_tokens": "Max tokens",
+    "learning_rate_scale": "Learning-rate scale",
+    "seed": "Seed",
+    "completions_every": "Completions every",
+    "num_completions": "Number of completions",
+    "snapshots_every": "Snapshots every",
+}
+LEFT = "chosen once the tokens are counted"
 
 
 def _absence(job: Job) -> list[tuple[str, str]]:

@@ -227,6 +227,12 @@ def test_best_snapshot_wears_its_badge(signed_in, job):
     assert parts["snapshots"].count("Best") == 1
 
 
+def test_settings_left_to_the_site_are_said_to_be(signed_in, job):
+    Job.objects.filter(pk=job.pk).update(auto=["epochs"])
+    text = signed_in.get(reverse("job-settings", args=[job.pk])).content.decode()
+    assert "chosen once the tokens are counted" in text
+
+
 def test_settings_list_every_choice(signed_in, job):
     text = signed_in.get(reverse("job-settings", args=[job.pk])).content.decode()
     assert "× 1 (rate 0.001)" in text

@@ -22,7 +22,8 @@ from jobs.api.errors import answers, not_found
 from jobs.api.events import level_of
 from jobs.api.fields import Between, Text
 from jobs.api.files import FileShape, show_file, show_result
-from jobs.api.first_answer import first_answer
+from jobs.api.fine_tuning import ask_engine
+from jobs.api.first_answer import first_answer_after
 from jobs.api.job_request import JobRequest, client_names, job_arguments
 from jobs.api.job_shape import (
     ORGANIZATION,
@@ -107,7 +108,7 @@ class FineTuneEvents(Schema):
 
 
 @router.post("/fine-tunes", response=answers(FineTuneShape), auth=worker)
-@first_answer
+@first_answer_after(ask_engine)
 def create_fine_tune(request: HttpRequest, body: FineTuneRequest) -> Any:
     """Train a model on a file."""
     member = current_member(request)
@@ -115,7 +116,7 @@ def create_fine_tune(request: HttpRequest, body: FineTuneRequest) -> Any:
         arguments = job_arguments(body)
         if body.prompt_loss_weight is not None:
             reweight(arguments, member, body.prompt_loss_weight)
-        job = create_job(member=member, may_import=True, **arguments)
+        job = create_job(member=member, may_import=True, engine_asked=True, **arguments)
     return show_fine_tune(find_fine_tune(job.uid))
 
 

@@ -9,25 +9,42 @@ from ninja import Router
 
 from finetune_site.team.access import current_member
 from jobs.api.errors import ApiError, answers
-from jobs.api.first_answer import first_answer
+from jobs.api.first_answer import first_answer_after
 from jobs.api.job_request import JobRequest, client_names, job_arguments
 from jobs.api.job_shape import JobShape, find_job, show_job, shown_jobs
 from jobs.api.keys import worker
 from jobs.api.metadata_filter import PARAMETER, with_metadata
 from jobs.api.paging import Limit, Order, Page, page_of
+from jobs.engines.registry import get_engine
 from jobs.models import Job
-from jobs.services.jobs import create_job, pause_job, resume_job, stop_job
+from jobs.services.jobs import (
+    create_job,
+    draft_job,
+    pause_job,
+    resume_job,
+    stop_job,
+)
 
 router = Router(tags=["Fine-tuning"])
 
 
+def ask_engine(request: HttpRequest, body: JobRequest) -> None:
+    """It may be elsewhere, and slow. UserError: it cannot run the job."""
+    with client_names():
+        job = draft_job(may_import=True, **job_arguments(body))
+        get_engine(job.engine).check_job(job)
+
+
 @router.post("/fine_tuning/jobs", response=answers(JobShape), auth=worker)
-@first_answer
+@first_answer_after(ask_engine)
 def create_fine_tuning_job(request: HttpRequest, body: JobRequest) -> Any:
     """Train a model on a file. The job starts by itself when there is room."""
     with client_names():
         job = create_job(
-            member=current_member(request), may_import=True, **job_arguments(body)
+            member=current_member(request),
+            may_import=True,
+            engine_asked=True,
+            **job_arguments(body),
         )
     return show_job(find_job(job.uid))
 

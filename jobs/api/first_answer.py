@@ -13,12 +13,13 @@ import hashlib
 import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import wraps
+from functools import partial, wraps
 from http import HTTPStatus
 from typing import Any, cast
 
 from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from ninja import Schema
@@ -36,25 +37,46 @@ View = Callable[..., Any]
 
 def first_answer(view: View) -> View:
     """For routes that make something and answer with its JSON object."""
+    return first_answer_after(lambda *args, **kwargs: None)(view)
 
-    @wraps(view)
-    def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        token, oldest = recognise(request)
-        for _, upload in uploads(request):
-            settle(upload)
-        forget_old_answers()
-        with transaction.atomic():
-            row = lock_row(request, token)
-            if row.status is not None and row.created_at > oldest:
-                return row.body
-            answer = view(request, *args, **kwargs)
-            row.status = HTTPStatus.OK
-            row.created_at = timezone.now()
-            row.body = plain(answer)
-            row.save(update_fields=["status", "created_at", "body"])
-        return answer
 
-    return answered
+def first_answer_after(check: View) -> Callable[[View], View]:
+    """With something before it that may take long, and so is done outside the
+    transaction. It takes what the route takes.
+    """
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            token, oldest = recognise(request)
+            known = rows(request, token).filter(created_at__gt=oldest).first()
+            if known:
+                return known.body
+            check(request, *args, **kwargs)
+            for _, upload in uploads(request):
+                settle(upload)
+            forget_old_answers()
+            make = partial(view, request, *args, **kwargs)
+            return answer_once(request, token, oldest, make)
+
+        return answered
+
+    return decorate
+
+
+@transaction.atomic
+def answer_once(
+    request: HttpRequest, token: str, oldest: datetime, make: Callable[[], Any]
+) -> Any:
+    row = lock_row(request, token)
+    if row.status is not None and row.created_at > oldest:
+        return row.body
+    answer = make()
+    row.status = HTTPStatus.OK
+    row.created_at = timezone.now()
+    row.body = plain(answer)
+    row.save(update_fields=["status", "created_at", "body"])
+    return answer
 
 
 def recognise(request: HttpRequest) -> tuple[str, datetime]:
@@ -90,13 +112,23 @@ def settle(upload: UploadedFile) -> None:
         os.fsync(upload.fileno())
 
 
+def rows(request: HttpRequest, token: str) -> QuerySet[FirstAnswer]:
+    """At most one."""
+    return FirstAnswer.objects.filter(
+        member=current_member(request), path=request.path[:300], token=token
+    )
+
+
 def lock_row(request: HttpRequest, token: str) -> FirstAnswer:
     """Until the end of the transaction. Another request of that token waits here."""
-    row, _ = FirstAnswer.objects.get_or_create(
-        member=current_member(request),
-        path=request.path[:300],
-        token=token,
-        defaults={"created_at": timezone.now()},
+    found = rows(request, token)
+    row, _ = found.get_or_create(
+        defaults={
+            "member": current_member(request),
+            "path": request.path[:300],
+            "token": token,
+            "created_at": timezone.now(),
+        }
     )
     return FirstAnswer.objects.select_for_update().get(pk=row.pk)
 

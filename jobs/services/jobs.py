@@ -25,13 +25,17 @@ MAX_PROMPTS = 16
 MAX_PROMPT_CHARACTERS = 8_000
 
 
-def create_job(*, member: Member | None, **asked: Any) -> Job:
+def create_job(
+    *, member: Member | None, engine_asked: bool = False, **asked: Any
+) -> Job:
     """A new job, which starts by itself once it is checked and there is room.
 
-    `asked`: see `draft_job`.
+    `asked`: see `draft_job`. `engine_asked`: it was asked before whether it can, which
+    may take seconds if it is elsewhere; no transaction should wait for that.
     """
     job = draft_job(**asked)
-    get_engine(job.engine).check_job(job)
+    if not engine_asked:
+        get_engine(job.engine).check_job(job)
     job.created_by = member
     with transaction.atomic():
         job.save()
