@@ -150,6 +150,8 @@ def test_a_build_that_was_broken_off_goes_on(texts, tmp_path, monkeypatch):
         build(texts, tmp_path / "broken")
     monkeypatch.undo()
     build(texts, tmp_path / "broken")
+    # And once more, after the last step.
+    build(texts, tmp_path / "broken")
     lines = (tmp_path / "broken" / "log.jsonl").read_text().splitlines()
     assert json.loads(lines[0])["step"] == 21
     a, b = weights(tmp_path / "whole"), weights(tmp_path / "broken")

@@ -183,6 +183,8 @@ class Pretraining:
         return self.folder / "checkpoint"
 
     def save(self) -> None:
+        if latest_checkpoint(self.checkpoints) == self.step:
+            return
         weights = trained_parameters(self.model)
         states = {
             f"{name}.safetensors": optimizer_state(weights, optimizer)
