@@ -1,6 +1,7 @@
 """What holds for every address of /v1."""
 
 import pytest
+from django.db import OperationalError
 
 from finetune_site.team.services import create_api_key, create_member
 
@@ -31,3 +32,12 @@ def test_openapi_document_needs_no_key(client, db):
 
 def test_the_page_of_the_api_is_for_members_only(client, db):
     assert client.get("/docs/api").status_code == 302
+
+
+def test_a_database_that_is_away_is_a_reason_to_come_again(client, key, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr("jobs.api.fine_tuning.page_of", fail)
+    answer = get(client, "/v1/fine_tuning/jobs", key)
+    assert (answer.status_code, answer["retry-after"]) == (503, "10")

@@ -9,6 +9,7 @@ from django.core.exceptions import (
     RequestDataTooBig,
     SuspiciousOperation,
 )
+from django.db import InterfaceError, OperationalError
 from django.http import (
     Http404,
     HttpRequest,
@@ -33,6 +34,7 @@ NO_KEY = (
 BUSY_SECONDS = 2
 LATER_SECONDS = 10
 BROKEN = "The server met a fault of its own; its log has the details. Try again later."
+NO_DATABASE = "The site's database is busy or away. Try again."
 NOTHING_HERE = "There is nothing at this address. Does the base URL end in /v1?"
 
 
@@ -137,6 +139,9 @@ def as_api_error(error: object) -> ApiError:
             return ApiError(400, f"The form cannot be read: {error}")
         case HttpError():
             return ApiError(error.status_code, error.message)
+        case OperationalError() | InterfaceError():
+            logger.warning("The database does not answer: %s", error)
+            return ApiError(503, NO_DATABASE, retry_after=LATER_SECONDS)
     logger.error("A request to the API failed", exc_info=True)
     return ApiError(500, BROKEN)
 
