@@ -8,10 +8,11 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, reset_queries
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from finetune_site.errors import UserError
@@ -126,9 +127,7 @@ class RemoteWatch:
 
     def attend_all(self, engine: RemoteEngine) -> None:
         jobs = list(self.jobs().order_by("id"))
-        while (job_id := claim_next(self.name)) is not None:
-            jobs.append(Job.objects.get(pk=job_id))
-        for job in jobs:
+        for job in [*jobs, *self.claim_waiting()]:
             self.attend_safely(engine, job)
         if jobs:
             self.note_answer()
@@ -139,8 +138,16 @@ class RemoteWatch:
             engine.end_strays()
             self.strays_at = time.monotonic() + STRAYS_SECONDS
 
-    def jobs(self) -> Any:
+    def jobs(self) -> QuerySet[Job]:
         return Job.objects.filter(engine=self.name, status__in=Job.LIVE)
+
+    def claim_waiting(self) -> Iterator[Job]:
+        # Asked first: a claim takes the database's lock.
+        waiting = Job.objects.filter(engine=self.name, status=Status.QUEUED)
+        if not waiting.exists():
+            return
+        while (job_id := claim_next(self.name)) is not None:
+            yield Job.objects.get(pk=job_id)
 
     def attend_safely(self, engine: RemoteEngine, job: Job) -> None:
         """One job's trouble stays its own; the engine's is everybody's."""

@@ -7,7 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.utils import timezone
 
-from jobs.models import Job
+from jobs.models import EngineSetting, Job
 from tests.factories import make_dataset, make_job, make_snapshot
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -38,6 +38,13 @@ def addresses(admin):
     make_snapshot(done, best=True)
     make_job(version, status="failed", status_message="No room.", finished_at=now)
     make_job(version, name="Waits")
+    EngineSetting.objects.create(
+        name="lab",
+        kind=EngineSetting.Kind.REMOTE,
+        url="https://lab.example.org/v1",
+        trouble="The engine lab does not accept the key.",
+        created_by=admin,
+    )
     dataset, job = f"/datasets/{version.dataset_id}", f"/jobs/{done.pk}"
     return [
         "/",
