@@ -46,7 +46,7 @@ def test_a_call_is_tried_with_a_key(page, member):
     page.locator(".modal-ux input").fill(key)
     page.locator(".modal-ux button[type=submit]").click()
     page.locator(".modal-ux .btn-done").click()
-    call = page.locator("#operations-Models-jobs_api_models_list_models")
+    call = page.locator("#operations-Models-list_models")
     call.locator(".opblock-summary-control").click()
     call.get_by_role("button", name="Try it out").click()
     call.get_by_role("button", name="Execute").click()

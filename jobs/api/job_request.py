@@ -76,27 +76,51 @@ def read_method(value: Any) -> Any:
 class JobRequest(Hyperparameters):
     """Of OpenAI's fields, and our own. What it does not know it ignores."""
 
-    model: Text
-    training_file: Text
+    model: Text = Field(
+        description="A base model, a snapshot, a fine-tuned model, or NAME:latest."
+    )
+    training_file: Text = Field(
+        description="It may still be on its way: the job waits."
+    )
     validation_file: Text | None = None
-    suffix: Text | None = None
+    suffix: Text | None = Field(
+        None, description="Part of the name of the model that is made."
+    )
     seed: Annotated[int | None, Between(0, 2**31 - 1)] = None
     metadata: dict[Text, Text] | None = None
     hyperparameters: Hyperparameters | None = None
     method: Annotated[
         MethodRequest | None,
         BeforeValidator(read_method, json_schema_input_type=MethodRequest | str | None),
-    ] = None
+    ] = Field(None, description='"full" (the whole model), "lora", or as at OpenAI.')
 
-    name: Text | None = None
-    engine: Text | None = None
-    when_engine_away: Literal["wait", "fail"] | None = None
-    max_tokens: Annotated[Number, Between(8, 131_072, auto=True)] = None
-    prompts: list[Text] | None = None
-    completions_every: Steps = None
-    num_completions: Annotated[int | None, Between(1, 16)] = None
-    snapshots_every: Steps = None
-    early_stop: Annotated[int | None, Between(0, 100)] = None
+    name: Text | None = Field(None, description="What the job is called on the site.")
+    engine: Text | None = Field(None, description="Where it runs; local if left out.")
+    when_engine_away: Literal["wait", "fail"] | None = Field(
+        None, description="What the job does while its engine does not answer."
+    )
+    max_tokens: Annotated[Number, Between(8, 131_072, auto=True)] = Field(
+        None, description="Tokens a row. Longer examples are cut into pieces."
+    )
+    prompts: list[Text] | None = Field(
+        None, description="Answered while it learns; if left out, the site picks some."
+    )
+    completions_every: Steps = Field(
+        None,
+        description="Steps from one answer to the prompts to the next; 0 is never.",
+    )
+    num_completions: Annotated[int | None, Between(1, 16)] = Field(
+        None, description="Answers to each prompt."
+    )
+    snapshots_every: Steps = Field(
+        None, description="Steps from one snapshot to the next; 0 is at the end only."
+    )
+    early_stop: Annotated[int | None, Between(0, 100)] = Field(
+        None,
+        description=(
+            "End after so many snapshots without a better validation loss; 0 is never."
+        ),
+    )
 
     def hyperparameter(self, name: str) -> Any:
         """From the first place that has it: `method`, `hyperparameters`, the body."""
