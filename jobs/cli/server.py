@@ -56,8 +56,8 @@ class Server:
         headers = {"Idempotency-Key": key} if key else {}
         return _read(self.send("POST", path, json=body, headers=headers))
 
-    def ask(self, path: str, body: Any) -> Answer:
-        """A POST that changes nothing, so that it can be sent again."""
+    def ask(self, path: str, body: Any = None) -> Answer:
+        """A POST that may be sent again: twice does no more than once."""
         return self._patiently("POST", path, json=body)
 
     def stream(self, path: str, body: Answer) -> Iterator[Answer]:

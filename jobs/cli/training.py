@@ -191,7 +191,7 @@ def stays(server: Server, job: Answer, screen: Screen) -> bool:
 
 def cancel(server: Server, job: Answer, screen: Screen) -> None:
     try:
-        server.post(f"/fine_tuning/jobs/{job['id']}/cancel")
+        server.ask(f"/fine_tuning/jobs/{job['id']}/cancel")
     except Refusal as error:
         # It may have ended just now; else it is not for this key to cancel.
         screen.say(str(error))
