@@ -20,7 +20,10 @@ def print_plan(
         print(json.dumps(plan, indent=2))
         return Exit.OK
     print(columns(plan_rows(plan)))
-    print("\nNothing was started. The same line without --plan starts the job.")
+    print(
+        "\nNothing was started. The file stays on the site: the same line without "
+        "--plan starts the job."
+    )
     return Exit.OK
 
 

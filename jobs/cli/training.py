@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from shlex import quote
 from typing import Any
+from urllib.parse import quote as quote_path
 
 from finetune_site.wording import counted, duration, loss
 from jobs.cli.creation import create_job, job_body
@@ -67,7 +68,7 @@ def train(args: argparse.Namespace) -> Exit:
 
 def find_job(server: Server, job_id: str) -> Answer:
     try:
-        return server.get(f"/fine_tuning/jobs/{job_id.strip('/')}")
+        return server.get(f"/fine_tuning/jobs/{quote_path(job_id, safe='')}")
     except Refusal as error:
         if error.status != 404:
             raise
