@@ -17,6 +17,8 @@ SAMPLES = {
     "Jokes, validation": "jokes-validation.jsonl",
     "Capitals": "capitals.jsonl",
     "Capitals, validation": "capitals-validation.jsonl",
+    "Intents": "intents.jsonl",
+    "Intents, validation": "intents-validation.jsonl",
     "Short stories": "stories.txt",
     "Short stories, validation": "stories-validation.txt",
 }

@@ -1,6 +1,8 @@
 """The sample data people try first: counts, format, weights, no overlap."""
 
 import re
+from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import jsonlines
@@ -12,9 +14,12 @@ NUM_EXAMPLES = {
     "jokes-validation": 24,
     "capitals": 197,
     "capitals-validation": 24,
+    "intents": 300,
+    "intents-validation": 100,
 }
 NUM_STORIES = {"stories": 60, "stories-validation": 6}
-WEIGHTS = {"jokes": [0, 1], "capitals": [0.1, 0.9]}
+WEIGHTS = {"jokes": [0, 1], "capitals": [0.1, 0.9], "intents": [0, 1]}
+INTENTS = [" borrow", " event", " hours", " lost", " renew"]
 COUNTRY = re.compile(r"What is the capital of (.+)\?")
 
 every_jsonl = pytest.mark.parametrize("name", NUM_EXAMPLES)
@@ -111,6 +116,41 @@ def test_validation_capitals_have_the_answers_of_training():
     for question, answer in (e["text_list"] for e in examples("capitals-validation")):
         country = re.search(r"capital(?: city)? of (.+?)(?: called)?\?", question)[1]
         assert answer == answers[country]
+
+
+def messages(name):
+    return [segment.removesuffix(" ->") for segment in segments(name, 0)]
+
+
+def words(message):
+    return re.findall(r"[\w']+", message.casefold())
+
+
+def runs(message, length=5):
+    return set(zip(*(words(message)[start:] for start in range(length)), strict=False))
+
+
+@pytest.mark.parametrize("name", ["intents", "intents-validation"])
+def test_as_many_messages_of_each_intent(name):
+    share = NUM_EXAMPLES[name] // 5
+    assert Counter(segments(name, 1)) == dict.fromkeys(INTENTS, share)
+
+
+@pytest.mark.parametrize("name", ["intents", "intents-validation"])
+def test_messages_end_with_the_mark(name):
+    assert all(segment.endswith(" ->") for segment in segments(name, 0))
+
+
+def test_unseen_messages_share_no_five_words_in_a_row_with_training():
+    trained = set().union(*map(runs, messages("intents")))
+    unseen = set().union(*map(runs, messages("intents-validation")))
+    assert trained and unseen and not trained & unseen
+
+
+def test_no_two_messages_are_nearly_the_same():
+    texts = messages("intents") + messages("intents-validation")
+    for one, other in combinations([set(words(text)) for text in texts], 2):
+        assert len(one & other) <= 0.8 * len(one | other)
 
 
 @every_txt
