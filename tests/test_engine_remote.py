@@ -11,10 +11,11 @@ from jobs import remote_watch
 from jobs.engines import far_api, remote
 from jobs.engines.registry import get_engine
 from jobs.models import EngineSetting, Event, Job, Snapshot
-from jobs.remote_watch import RemoteWatch
+from jobs.remote_watch import RemoteWatch, RemoteWatches
 from jobs.services import jobs as services
 from tests import factories
 from tests.far_server import KEY, refusal, running_far
+from tests.running_site import wait_for
 
 Status = Job.Status
 
@@ -452,6 +453,21 @@ def test_the_watch_ends_with_its_engine(watch):
     assert watch.look()
     EngineSetting.objects.all().delete()
     assert not watch.look()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_each_engine_has_a_thread_that_ends_with_it(far, lab):
+    EngineSetting.objects.create(
+        name="dead", kind="remote", url="http://127.0.0.1:9/v1"
+    )
+    watches = RemoteWatches()
+    watches.keep()
+    wait_for(lambda: far.calls, 10, "a question to the engine that lives")
+    EngineSetting.objects.filter(name="dead").delete()
+    wait_for(lambda: not watches.threads["dead"].is_alive(), 10, "the end of one")
+    assert watches.threads["lab"].is_alive()
+    watches.stop()
+    assert not watches.threads["lab"].is_alive()
 
 
 # ----- snapshots

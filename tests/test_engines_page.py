@@ -60,6 +60,7 @@ def test_the_key_is_sealed_and_in_no_record(lab):
         ("name", "Lab 1"),
         ("name", "../x"),
         ("name", "taken"),
+        ("name", "tiny"),
         ("url", ""),
         ("url", "lab.example.org/v1"),
         ("url", "http://127.0.0.1:8000"),

@@ -14,6 +14,7 @@ from jobs.engines.base import EngineTroubleError
 from jobs.engines.registry import LOCAL, engine_of
 from jobs.engines.remote import RemoteEngine
 from jobs.models import EngineSetting, Job, Snapshot
+from jobs.selectors import find_base_model
 
 Kind = EngineSetting.Kind
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -65,6 +66,12 @@ def check_name(name: str) -> None:
         raise UserError(
             "A name has small letters, digits and hyphens, 40 at most, for example "
             "gpu-lab.",
+            field="name",
+        )
+    if find_base_model(name):
+        raise UserError(
+            f"{name} is a base model, and clients of old name models where engines "
+            "stand. Choose another name.",
             field="name",
         )
     if name == LOCAL.name or EngineSetting.objects.filter(name=name).exists():
