@@ -4,13 +4,16 @@ make test-clients
 python -m tests.clients FOLDER_OF_VENVS [VERSION ...]
 """
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
+from jobs.webhook_message import event_body, new_secret, signed_headers
 from tests.running_site import ROOT, RunningSite
 
 HERE = Path(__file__).resolve().parent
@@ -52,9 +55,23 @@ def walk(venv: Path, version: str, site: RunningSite, key: str) -> int:
             "OPENAI_API_KEY": key,
             "OPENAI_BASE_URL": url,
             "OPENAI_API_BASE": url,
+            "SIGNED_MESSAGE": signed_message(),
         },
         timeout=MOST_SECONDS,
     ).returncode
+
+
+def signed_message() -> str:
+    """A webhook's, for the client to check."""
+    uid, secret = "evt-walk", new_secret()
+    body = event_body(
+        uid=uid,
+        type_="fine_tuning.job.succeeded",
+        at=datetime.now(UTC),
+        subject="ftjob-walk",
+    )
+    headers = dict(signed_headers(secret, uid, body))
+    return json.dumps({"secret": secret, "headers": headers, "body": body.decode()})
 
 
 if __name__ == "__main__":

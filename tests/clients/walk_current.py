@@ -8,6 +8,8 @@ OPENAI_API_KEY and OPENAI_BASE_URL, as the client itself reads them.
 
 import csv
 import io
+import json
+import os
 import sys
 import time
 
@@ -36,6 +38,20 @@ def main(path):
     pause_resume_cancel(file)
     list_and_delete(job, model, file)
     be_refused()
+    check_message()
+
+
+def check_message():
+    message = json.loads(os.environ["SIGNED_MESSAGE"])
+    told = {"headers": message["headers"], "secret": message["secret"]}
+    event = client.webhooks.unwrap(message["body"], **told)
+    assert (event.type, event.data.id) == ("fine_tuning.job.succeeded", "ftjob-walk")
+    try:
+        client.webhooks.unwrap(message["body"] + " ", **told)
+    except openai.InvalidWebhookSignatureError:
+        say("checks the signature of a webhook's message")
+    else:
+        raise AssertionError("a changed message was taken")
 
 
 def upload(path):
