@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from jobs.engines.local import LocalEngine
 from jobs.engines.processes import ENVIRONMENT
 from jobs.models import Event, Job
 from jobs.trainer.batches import micro_batches
+from jobs.trainer.events import EventWriter, read_events
 from jobs.trainer.memory import LOGITS_AT_ONCE, memory_parts, with_less_memory
 from jobs.trainer.model import trained_parameters
 from jobs.trainer.numerics import checkpoint_layers
@@ -116,6 +118,69 @@ def test_a_row_that_hardly_fits_is_trained_by_layers_that_compute_twice(tmp_path
     assert losses == pytest.approx(expected, rel=1e-6)
 
 
+# A memory that is too small for more than two answers at once.
+TWO_ANSWERS = """
+import os, sys, torch
+from jobs.trainer import run, watched_prompts
+real = watched_prompts.complete
+def complete(model, tokenizer, prompts, *rest, **more):
+    if len(prompts) > 2:
+        raise torch.OutOfMemoryError("out of memory")
+    return real(model, tokenizer, prompts, *rest, **more)
+watched_prompts.complete = complete
+os._exit(run.run(run.Path(sys.argv[1])))
+"""
+
+
+def run_code(code, run):
+    argv = [sys.executable, "-c", code, str(run.path)]
+    with run.log.open("ab") as log:
+        subprocess.run(argv, cwd=ROOT, stderr=log, timeout=100, check=False)
+    return read_events(run.events)[0]
+
+
+def test_too_little_memory_for_completions_makes_fewer_at_once(tmp_path):
+    run = make_run(tmp_path / "run", batch_size=4, num_completions=4)
+    numerics = replace(ONE_ROW, compile=False, micro_batch=4, answers_at_once=4)
+    run.write_numerics(numerics)
+    events = run_code(TWO_ANSWERS, run)
+    (change,) = of_type(events, "autopilot")
+    assert "The memory was full at step 0" in change["message"]
+    assert run.read_numerics().answers_at_once == 2
+    assert len(of_type(events, "completion")) == 8
+    assert events[-1]["status"] == "succeeded"
+
+
+# Allocations fail as soon as the model is to be loaded.
+NO_ROOM = """
+import os, resource, sys
+import psutil
+from jobs.trainer import run, trainer
+real = trainer.learner_of
+def learner_of(*args):
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    most = psutil.Process().memory_info().vms + 8_000_000
+    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    return real(*args)
+trainer.learner_of = learner_of
+os._exit(run.run(run.Path(sys.argv[1])))
+"""
+
+
+def test_a_model_that_the_memory_does_not_hold_fails_in_words(tmp_path):
+    events = run_code(NO_ROOM, make_run(tmp_path / "run", threads=1))
+    assert events[-1]["status"] == "failed"
+    assert "memory does not hold the model" in events[-1]["message"]
+
+
+def test_a_job_that_the_memory_no_longer_holds_is_paused(tmp_path):
+    run = make_run(tmp_path / "run", threads=1)
+    EventWriter(run.events).write("step", step=1, learned_loss=1.0)
+    status = run_code(NO_ROOM, run)[-1]
+    assert (status["status"], status["forced"]) == ("paused", True)
+    assert "Nothing is lost" in status["message"]
+
+
 def test_the_site_turns_to_layers_that_compute_twice(db):
     job = factories.make_job()
     folder = RunFolder(job.folder)
@@ -179,7 +244,8 @@ import os, resource, signal, sys, threading, time
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import psutil, torch
 from jobs.trainer.model import load_model
-from jobs.trainer.run import Path, Spec, run
+from jobs.trainer.run import Path, run
+from jobs.trainer.spec import Spec
 torch.cpu.get_capabilities = dict
 folder = Path(sys.argv[1])
 load_model(Spec.load(folder / "spec.json").model)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from jobs.trainer.runfolder import Control, RunFolder
-from jobs.trainer.spec import DataSource, ModelSource, Spec, SpecError
+from jobs.trainer.spec import DataSource, Lora, ModelSource, Spec, SpecError
 
 SPEC = Spec(
     job="ftjob-x",
@@ -31,7 +31,19 @@ def test_no_control_file_means_run(tmp_path):
     assert RunFolder(tmp_path).read_control() == Control(want="run")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"wish": "stop"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"wish": "stop"}',
+        '{"want": "banana"}',
+        '{"want": ["stop"]}',
+        '{"snapshot_request": "3"}',
+        '{"snapshot_request": true}',
+    ],
+)
 def test_a_control_file_that_cannot_be_read_means_run(tmp_path, text):
     folder = RunFolder(tmp_path)
     folder.control.write_text(text)
@@ -69,6 +81,15 @@ def test_an_unknown_setting_is_named(tmp_path):
         ("schedule", "cosin"),
         ("precision", "fp8"),
         ("early_stop", 2),
+        ("seed", -1),
+        ("weight_decay", -5.0),
+        ("completion_temperature", -1.0),
+        ("completion_tokens", 0),
+        ("num_completions", 17),
+        ("threads", -3),
+        ("base_learning_rate", float("nan")),
+        ("lora", Lora(dropout=1.5)),
+        ("lora", Lora(rank=0)),
     ],
 )
 def test_a_setting_out_of_range_is_named(name, value):

@@ -1,6 +1,5 @@
 """Jobs of the real trainer on the model that ships; what is killed is a process."""
 
-import dataclasses
 import math
 import os
 import random
@@ -8,17 +7,18 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, MambaConfig
 
+from jobs.trainer import watch
 from jobs.trainer.events import read_events
 from jobs.trainer.plan import make_plan
 from jobs.trainer.runfolder import Control
 from jobs.trainer.spec import Lora, ModelSource, Spec
-from jobs.trainer.watch import is_stalled
 from tests.training import (
     RIDDLES,
     ROOT,
@@ -182,7 +182,7 @@ def test_an_adapter_trains_further_as_either_kind(tmp_path):
     snapshot = of_type(train(parent), "snapshot")[-1]
     adapter = parent.path / snapshot["path"]
     assert not (adapter / "model.safetensors").exists()
-    source = dataclasses.replace(TINY, adapter_path=str(adapter))
+    source = replace(TINY, adapter_path=str(adapter))
     first = [
         of_type(train(make_run(tmp_path / method, method=method, model=source)), "step")
         for method in ("full", "lora")
@@ -196,7 +196,7 @@ def test_says_that_it_keeps_the_rank_of_an_adapter(tmp_path):
     small = {"method": "lora", "lora": Lora(rank=4, alpha=8), "epochs": 1}
     parent = make_run(tmp_path / "parent", **small)
     snapshot = of_type(train(parent), "snapshot")[-1]
-    source = dataclasses.replace(TINY, adapter_path=str(parent.path / snapshot["path"]))
+    source = replace(TINY, adapter_path=str(parent.path / snapshot["path"]))
     events = train(make_run(tmp_path / "child", method="lora", model=source))
     messages = [line["message"] for line in of_type(events, "log")]
     assert any("adapter of rank 4 and alpha 8" in message for message in messages)
@@ -217,6 +217,62 @@ def test_a_loss_that_is_no_number_is_tried_again_once_then_fails(tmp_path):
     status = of_type(events, "status")[-1]
     assert status["status"] == "failed"
     assert "learning-rate scale of a tenth" in status["message"]
+
+
+# Its only update breaks the weights, of which no loss tells any more.
+BREAKING = {
+    "batch_size": 32,
+    "base_learning_rate": 1e38,
+    "schedule": "constant",
+    "warmup": 0.0,
+    "clip": 1e30,
+    "prompts": (),
+    "completions_every": 0,
+}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{}, {"epochs": 2, "checkpoint_seconds": 1e-6}],
+    ids=["snapshot", "checkpoint"],
+)
+def test_weights_that_are_no_numbers_are_not_kept(asked, tmp_path):
+    run = make_run(tmp_path / "run", validation=RIDDLES[:4], **BREAKING | asked)
+    events = train(run)
+    assert (
+        "Weights became infinite or no numbers at step 1"
+        in (of_type(events, "autopilot")[0]["message"])
+    )
+    assert events[-1]["status"] == "failed"
+    assert "Weights became infinite or no numbers" in events[-1]["message"]
+    assert not run.snapshots.exists()
+    assert not run.checkpoint.exists()
+
+
+def test_a_model_whose_weights_are_no_numbers_is_refused(tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(TINY.path)
+    model.lm_head.weight.data[5, 5] = math.nan
+    model.save_pretrained(tmp_path / "broken")
+    source = Path(TINY.path) / "tokenizer.json"
+    shutil.copyfile(source, tmp_path / "broken" / "tokenizer.json")
+    broken = ModelSource(base_model="broken", path=str(tmp_path / "broken"))
+    # An adapter's own weights are fine.
+    events = train(make_run(tmp_path / "run", model=broken, method="lora"))
+    assert events[-1]["status"] == "failed"
+    assert "the job starts from are infinite or no numbers" in events[-1]["message"]
+
+
+def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path, monkeypatch):
+    real = watch.validation_losses
+
+    def broken(learner, batches, ranks):
+        return replace(real(learner, batches, ranks), loss=math.nan)
+
+    monkeypatch.setattr(watch, "validation_losses", broken)
+    run = make_run(tmp_path / "run", validation=RIDDLES[:4])
+    (snapshot,) = of_type(train(run), "snapshot")
+    assert (snapshot["best"], snapshot["validation_loss"]) == (False, None)
+    assert facts_of(run.path / snapshot["path"])["validation_loss"] is None
 
 
 def test_too_little_memory_halves_what_goes_through_at_once(tmp_path):
@@ -303,7 +359,7 @@ def test_stops_early_at_the_same_step_after_kills(stopped, tmp_path):
     [([], False), ([3, 3], False), ([3, 2, 2, 2], True), ([3, 2, 4, 1], False)],
 )
 def test_stalled_means_none_of_the_last_is_better(losses, stalled):
-    assert is_stalled(losses, patience=2) is stalled
+    assert watch.is_stalled(losses, patience=2) is stalled
 
 
 def kill_at(run, steps):

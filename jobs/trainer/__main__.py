@@ -10,8 +10,10 @@ import signal
 import sys
 from pathlib import Path
 
+from jobs.trainer.encoding import TokenizerError
 from jobs.trainer.plan import make_plan
-from jobs.trainer.spec import Spec
+from jobs.trainer.spec import Spec, SpecError
+from jobs.trainer.token_cache import DatasetError
 
 # Below the pages and the model server, above nothing: they are what people wait for.
 NICENESS = 5
@@ -28,7 +30,12 @@ def main() -> int:
 
 
 def plan(path: Path) -> int:
-    sys.stdout.write(f"{json.dumps(make_plan(Spec.load(path)), indent=1)}\n")
+    try:
+        found = make_plan(Spec.load(path))
+    except (SpecError, DatasetError, TokenizerError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"{json.dumps(found, indent=1)}\n")
     sys.stdout.flush()
     return 0
 

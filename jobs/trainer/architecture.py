@@ -85,6 +85,12 @@ def needs_own_rows(model_folder: Path) -> bool:
     return not is_known or not layers <= ATTENTION_LAYERS
 
 
+def num_known_tokens(model_folder: Path) -> int | None:
+    """None where the files name no number."""
+    number = text_config(read_config(model_folder)).get("vocab_size")
+    return number if isinstance(number, int) else None
+
+
 def context_length(model_folder: Path) -> int | None:
     """How many tokens a row may have; None where the files name no limit."""
     return named_context(read_config(model_folder))

@@ -1,6 +1,7 @@
 """[torch] What the trainer does about trouble by itself, and says in plain words."""
 
 import errno
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,14 @@ from jobs.trainer.runfolder import Numerics, RunFolder
 # Left free on the disk, for the database and everybody else.
 DISK_RESERVE_BYTES = 200_000_000
 # How a CPU allocation fails is said in words only.
-OUT_OF_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "bad_alloc")
+OUT_OF_MEMORY_WORDS = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "not enough memory",
+    "bad_alloc",
+)
+# A file may not grow beyond some limit: to a job it is the same.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Trouble(Exception):
@@ -81,26 +89,27 @@ def meet_memory_note(
 
 
 def halve_rate(
-    folder: RunFolder, events: EventWriter, numerics: Numerics, step: int, loss: float
+    folder: RunFolder, events: EventWriter, numerics: Numerics, step: int, what: str
 ) -> None:
     """Once: back to the last checkpoint with half the rate. Raises StartAgain.
 
-    Raises Trouble the second time.
+    `what` became no number after all, such as "The loss became nan". Raises Trouble
+    the second time.
     """
     if numerics.rate_share < 1:
         raise Trouble(
-            f"The loss became {loss} at step {step:,}, also with half the learning "
-            "rate. Start again from the last snapshot with a learning-rate scale of a "
-            "tenth, and look for broken examples in the dataset. If it is so from the "
-            "first step on, the weights that the job starts from may be broken."
+            f"{what} at step {step:,}, also with half the learning rate. Start again "
+            "from the last snapshot with a learning-rate scale of a tenth, and look "
+            "for broken examples in the dataset. If it is so from the first step on, "
+            "the weights that the job starts from may be broken."
         )
     events.write(
         "autopilot",
         step=step,
         message=(
-            f"The loss became {loss} at step {step:,}. The job goes back to its last "
-            "checkpoint and on from there with half the learning rate. Up to this step "
-            "the chart goes on showing the first try."
+            f"{what} at step {step:,}. The job goes back to its last checkpoint and on "
+            "from there with half the learning rate. Up to this step the chart goes on "
+            "showing the first try."
         ),
     )
     folder.write_numerics(replace(numerics, rate_share=0.5))
@@ -118,12 +127,18 @@ def check_disk(folder: Path, needed_bytes: int, what: str) -> None:
         )
 
 
-def is_disk_full(error: OSError) -> bool:
-    return error.errno in {errno.ENOSPC, errno.EDQUOT}
+def is_disk_full(error: BaseException) -> bool:
+    """Also as libraries report it that put the system's words into an error of theirs,
+    as safetensors does.
+    """
+    if isinstance(error, OSError):
+        return error.errno in DISK_FULL
+    return any(os.strerror(number) in str(error) for number in DISK_FULL)
 
 
-def disk_words(error: OSError) -> str:
+def disk_words(error: BaseException) -> str:
+    what = error.strerror if isinstance(error, OSError) else error
     return (
-        f"There is too little room on the disk ({error.strerror}). Nothing is lost: "
-        "make room, then let the job go on."
+        f"There is too little room on the disk ({what}). Nothing is lost: make room, "
+        "then let the job go on."
     )

@@ -122,7 +122,8 @@ def _write(path: Path, tensors: Tensors) -> None:
         file.write(len(header).to_bytes(8, "little") + header)
         for value in tensors.values():
             numbers = whole(value.detach()).cpu().contiguous().reshape(-1)
-            numbers.view(torch.uint8).numpy().tofile(file)
+            # numpy's own `tofile` would not say that the disk is full.
+            file.write(numbers.view(torch.uint8).numpy().data)
 
 
 def _header(tensors: Tensors) -> bytes:

@@ -1,6 +1,7 @@
 """[torch] When a job's checkpoints are written, and that it goes on from the last."""
 
 import time
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -35,13 +36,18 @@ class Checkpoints:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         seconds: float,
+        check_weights: Callable[[], None],
     ) -> None:
+        """`check_weights` raises what the job does about weights that are no numbers,
+        so that the last checkpoint is always a good one.
+        """
         self.folder = folder
         self.events = events
         self.ranks = ranks
         self.model = model
         self.optimizer = optimizer
         self.seconds = seconds
+        self.check_weights = check_weights
         self.due_at = time.monotonic() + seconds
 
     def resume(self) -> int:
@@ -64,6 +70,7 @@ class Checkpoints:
     def write(self, step: int) -> None:
         if not step or not self.ranks.first(lambda: self._has_to_save(step)):
             return
+        self.check_weights()
         files = checkpoint_files(self.model, self.optimizer)
         if self.ranks.is_first:
             save_checkpoint(self.folder.checkpoint, step, files)

@@ -24,13 +24,21 @@ class Encoded:
     segments: list[int]
 
 
+class TokenizerError(ValueError):
+    """A model folder whose files do not say how text becomes tokens."""
+
+
 def load_tokenizer(model_folder: Path | str) -> Tokenizer:
     """The model's tokenizer, for which text is only ever text.
 
     `<|endoftext|>` typed by a person encodes as those characters, never as the control
     token; nothing is cut or padded.
     """
-    tokenizer = Tokenizer.from_file(str(Path(model_folder) / "tokenizer.json"))
+    path = Path(model_folder) / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library has nothing narrower
+        raise TokenizerError(f"The tokenizer {path} cannot be read: {error}") from None
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -52,7 +60,7 @@ def end_of_text_id(model_folder: Path | str) -> int:
             end = end[0] if end else None
         if end is not None:
             return int(end)
-    raise ValueError(f"{model_folder} names no end-of-text token (eos_token_id)")
+    raise TokenizerError(f"{model_folder} names no end-of-text token (eos_token_id)")
 
 
 def encode_examples(

@@ -58,6 +58,7 @@ class EventWriter:
         self.last_status: str | None = None
         # The last step on record: up to it a resumed run repeats what stands here.
         self.last_step = 0
+        self.last_learned_loss: float | None = None
         # Snapshot requests met so far; see Control.snapshot_request.
         self.snapshot_requests = 0
         # The lowest among the snapshots; the best one has it.
@@ -70,20 +71,30 @@ class EventWriter:
         self.checkpointing = False
         for event in events:
             self._note(event)
-        self.file = path.open("ab")
+        self.file = path.open("ab", buffering=0)
         if self.file.tell() > end:
             self.file.truncate(end)
 
     def write(self, type_: str, **data: Any) -> bool:
-        """Append one event and flush it. False when it had been written before."""
+        """Append one event. False when it had been written before."""
         if identity({"type": type_, **data}) in self.recorded:
             return False
         time_ = round(self.now(), 3)
         event = {"seq": self.seq + 1, "time": time_, "type": type_, **data}
-        self.file.write(orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
-        self.file.flush()
+        self._append(orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
         self._note(event)
         return True
+
+    def _append(self, line: bytes) -> None:
+        """The whole line, or nothing of it when the disk is full."""
+        end = self.file.seek(0, os.SEEK_END)
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self.file.fileno(), rest) :]
+        except OSError:
+            self.file.truncate(end)
+            raise
 
     def _note(self, event: Event) -> None:
         self.seq = event["seq"]
@@ -91,6 +102,7 @@ class EventWriter:
             self.recorded.add(key)
         if event["type"] == "step":
             self.last_step = event["step"]
+            self.last_learned_loss = event.get("learned_loss")
         if event["type"] == "status":
             self.last_status = event["status"]
         self.snapshot_requests = max(self.snapshot_requests, event.get("requests", 0))

@@ -18,7 +18,8 @@ def say_hello(
     note: str = "",
 ) -> None:
     """Status and a log line. A job that went on after a death has both already."""
-    if events.seq == 0:
+    # One that was paused while its tokens were counted has said nothing of them.
+    if events.micro_batch is None:
         _say_what_is_learned(events, numerics, facts, packing)
         if note:
             events.write("log", level="info", message=note)
@@ -45,8 +46,19 @@ def _say_what_is_learned(
             f"{facts.targets:,} tokens in {packing.num_rows:,} rows of "
             f"{packing.max_tokens:,}; {facts.learned_targets:,} are learned, "
             f"{facts.targets - facts.learned_targets:,} are read"
+            f"{_unlearned_words(facts)}"
         ),
     )
+
+
+def _unlearned_words(facts: CacheFacts) -> str:
+    match facts.unlearned_examples:
+        case 0:
+            return ""
+        case 1:
+            return ". In 1 example nothing is learned"
+        case number:
+            return f". In {number:,} examples nothing is learned"
 
 
 def _say_if_shared_anew(events: EventWriter, numerics: Numerics, step: int) -> None:

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from jobs.trainer.memory import memory_parts, micro_batch_rows
+from jobs.trainer.plan import check_model_folder
 from jobs.trainer.ranks import Ranks
 from jobs.trainer.runfolder import MICRO_BATCH_TOKENS, RunFolder
 from jobs.trainer.spec import Spec, SpecError
@@ -72,6 +73,7 @@ def num_processes(spec: Spec) -> int:
         return spec.processes
     if devices < 2:
         return 1
+    check_model_folder(spec)
     return devices if needs_sharding(spec) else min(devices, spec.batch_size)
 
 

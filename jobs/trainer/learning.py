@@ -8,13 +8,13 @@ from torch import nn
 
 from jobs.trainer.batches import MicroBatch
 from jobs.trainer.feed import StepRows
-from jobs.trainer.model import trained_parameters
+from jobs.trainer.model import any_broken, trained_parameters
 from jobs.trainer.numerics import autocast
 from jobs.trainer.objective import Losses, Sums, losses_of, sums_of
 from jobs.trainer.optimizer import make_optimizer, rate_at, set_rate
 from jobs.trainer.ranks import Ranks
 from jobs.trainer.runfolder import Numerics
-from jobs.trainer.sharding import Learner, whole
+from jobs.trainer.sharding import Learner, own_part, whole
 from jobs.trainer.spec import Spec
 
 
@@ -68,6 +68,12 @@ class Learning:
             set_rate(self.optimizer, rate)
             self.optimizer.step()
         return rate
+
+    def has_broken_weights(self) -> bool:
+        """Whether a trained weight is no finite number, in any of the processes."""
+        own = map(own_part, trained_parameters(self.model).values())
+        broken = self.ranks.sum(torch.tensor([int(any_broken(own))]))
+        return bool(broken[0])
 
     def add_up(self, batches: list[MicroBatch], learned: int) -> Sums | None:
         """Add up the step's gradients; returns its sums over all processes."""

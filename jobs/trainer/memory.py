@@ -100,10 +100,13 @@ def with_less_memory(numerics: Numerics, rows: int) -> Numerics | None:
     twice. None when nothing is left to do.
     """
     if rows > 1:
-        return replace(numerics, micro_batch=rows // 2)
+        fewer = max(1, numerics.answers_at_once // 2)
+        return replace(numerics, micro_batch=rows // 2, answers_at_once=fewer)
     if numerics.checkpointing:
         return None
-    return replace(numerics, micro_batch=1, checkpointing=True, compile=False)
+    return replace(
+        numerics, micro_batch=1, answers_at_once=1, checkpointing=True, compile=False
+    )
 
 
 def less_memory_words(numerics: Numerics) -> str:

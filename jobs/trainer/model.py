@@ -1,7 +1,9 @@
 """[torch] Models from folders: safetensors only, no remote code, no half loading."""
 
 import json
+import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,21 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
+from jobs.trainer.autopilot import is_out_of_memory
 from jobs.trainer.spec import Lora, ModelSource
 from jobs.trainer.weights_file import PICKLE_ENDINGS
 
 transformers_logging.disable_progress_bar()
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# Of a reason that names every weight.
+MAX_REASON_CHARACTERS = 200
+
+logger = logging.getLogger(__name__)
 
 
 class ModelError(ValueError):
@@ -49,7 +55,10 @@ def load_model(
             dtype=dtype,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except Exception as error:  # whatever the library makes of the files
+        if is_out_of_memory(error):
+            raise
+        logger.info("The model cannot be read", exc_info=True)
         raise ModelError(
             f"The model in {folder.name} cannot be read: {error}"
         ) from None
@@ -73,9 +82,10 @@ def add_lora(model: nn.Module, lora: Lora) -> nn.Module:
     try:
         return get_peft_model(model, config)
     except ValueError as error:
+        why = str(error).rstrip(". ")
         raise ModelError(
-            f"LoRA does not fit this model as it is set: {error}. Train all weights, "
-            "or name other target modules"
+            f"LoRA does not fit this model as it is set: {why}. Train all weights, or "
+            "name other target modules"
         ) from None
 
 
@@ -122,6 +132,19 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
+@torch.no_grad()
+def any_broken(weights: Iterable[torch.Tensor]) -> bool:
+    """Whether one is infinite or no number. Looks at each number once and copies none:
+    little beside reading or writing them.
+    """
+    ends = [
+        torch.stack(torch.aminmax(part)).float()
+        for part in weights
+        if part.is_floating_point() and part.numel()
+    ]
+    return bool(ends) and not torch.stack(ends).isfinite().all().item()
+
+
 def decoder_layers(model: nn.Module) -> list[nn.Module]:
     """By what the model's makers say is to stay on one device."""
     names = set(getattr(model, "_no_split_modules", None) or ())
@@ -139,7 +162,17 @@ def with_adapter(model: nn.Module, folder: Path, trainable: bool) -> nn.Module:
     # Without this file peft would go on to look for a pickle.
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder.name} holds no {ADAPTER_WEIGHTS}")
-    adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    try:
+        adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    except Exception as error:  # as above
+        if is_out_of_memory(error):
+            raise
+        logger.info("The adapter cannot be read", exc_info=True)
+        why = " ".join(str(error).split())[:MAX_REASON_CHARACTERS]
+        raise ModelError(
+            f"The adapter in {folder.name} does not fit this model. It was made for "
+            f"another base model, or its files are broken ({why}…)"
+        ) from None
     _check_adapter(adapted, folder)
     return adapted
 

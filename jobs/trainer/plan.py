@@ -1,10 +1,15 @@
 """[contract] What a job will do, known before it starts: no torch, no training."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jobs.trainer.architecture import needs_own_rows
+from jobs.trainer.architecture import (
+    needs_own_rows,
+    num_known_tokens,
+    read_config,
+)
 from jobs.trainer.memory import memory_parts, micro_batch_rows
 from jobs.trainer.packing import Packing, rows_for
 from jobs.trainer.runfolder import MICRO_BATCH_TOKENS
@@ -53,14 +58,22 @@ def make_plan(
     }
 
 
-def open_tokens(source: DataSource, spec: Spec) -> TokenCache:
-    """A version's tokens, counted now unless that was done before.
+def open_tokens(
+    source: DataSource, spec: Spec, meanwhile: Callable[[], None] = lambda: None
+) -> TokenCache:
+    """A version's tokens, counted now unless that was done before; `meanwhile` is
+    called again and again while that lasts.
 
-    Raises SpecError when they are those of another file than the job's.
+    Raises SpecError when there are none, when they are those of another file than the
+    job's, or when the model does not know them.
     """
-    cache = build_token_cache(
-        Path(source.examples), Path(spec.model.path), Path(source.tokens)
-    )
+    check_model_folder(spec)
+    cache = _counted(source, spec, meanwhile)
+    if not cache.facts.examples:
+        raise SpecError(
+            f"The dataset's file {source.examples} is empty. Upload a version with "
+            "examples, and start a new job."
+        )
     counted = cache.facts.sha256
     if source.sha256 and counted and counted != source.sha256:
         raise SpecError(
@@ -68,7 +81,52 @@ def open_tokens(source: DataSource, spec: Spec) -> TokenCache:
             f"its sha256 is {counted[:12]}…, and the job is to learn from "
             f"{source.sha256[:12]}…. Upload it as a new version, and start a new job."
         )
+    check_known(cache.largest_id(), spec, "the dataset")
     return cache
+
+
+def _counted(
+    source: DataSource, spec: Spec, meanwhile: Callable[[], None]
+) -> TokenCache:
+    try:
+        return build_token_cache(
+            Path(source.examples),
+            Path(spec.model.path),
+            Path(source.tokens),
+            progress=lambda num_examples: meanwhile(),
+            waiting=meanwhile,
+        )
+    except FileNotFoundError as error:
+        raise SpecError(
+            f"The dataset's file {error.filename} is gone. Upload it again, and start "
+            "a new job."
+        ) from None
+
+
+def check_model_folder(spec: Spec) -> None:
+    folder = Path(spec.model.path)
+    for name in ("config.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise SpecError(
+                f"The model {spec.model.base_model} is to be in {folder}, where there "
+                f"is no {name}. Add the model again, and start a new job."
+            )
+    try:
+        read_config(folder)
+    except ValueError as error:
+        raise SpecError(f"{folder / 'config.json'} is not JSON: {error}") from None
+
+
+def check_known(token_id: int, spec: Spec, where: str) -> None:
+    """The largest of some token ids must be one that the model has a vector for."""
+    known = num_known_tokens(Path(spec.model.path))
+    if known is not None and token_id >= known:
+        raise SpecError(
+            f"The tokenizer of {spec.model.base_model} does not fit its weights: token "
+            f"{token_id:,} occurs in {where}, and the model knows {known:,} tokens, "
+            "from 0 on. Put the model's own tokenizer.json into its folder, or choose "
+            "another base model."
+        )
 
 
 def pack_rows(spec: Spec, cache: TokenCache) -> Packing:

@@ -1,6 +1,7 @@
 """[torch] What a job starts from: its data, its model, its numerics."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
@@ -10,6 +11,7 @@ from jobs.trainer.batches import MicroBatch, micro_batches
 from jobs.trainer.model import (
     ModelError,
     add_lora,
+    any_broken,
     is_adapted,
     load_model,
     merge_adapter,
@@ -22,33 +24,55 @@ from jobs.trainer.runfolder import Numerics
 from jobs.trainer.sharding import Learner, evenly_many, mesh_of, sharded, warm_up
 from jobs.trainer.shortcuts import allow_shortcuts, keeps_apart
 from jobs.trainer.spec import DataSource, Spec, SpecError
-from jobs.trainer.token_cache import TokenCache
+from jobs.trainer.token_cache import CacheFacts, TokenCache
 
 # Validation over more rows than this says nothing new and costs training time.
 MAX_VALIDATION_ROWS = 64
 
 
 def open_data(
-    source: DataSource, spec: Spec, ranks: Ranks
+    source: DataSource,
+    spec: Spec,
+    ranks: Ranks,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[TokenCache, Packing]:
-    """A version's tokens and its rows, the same for a spec everywhere."""
+    """A version's tokens and its rows, the same for a spec everywhere.
+
+    `meanwhile` is called by process 0 again and again while tokens are counted.
+    """
     # One makes the cache if there is none, then all open it.
-    ranks.first(lambda: bool(open_tokens(source, spec)))
+    ranks.first(lambda: bool(open_tokens(source, spec, meanwhile)))
     cache = open_tokens(source, spec)
     return cache, pack_rows(spec, cache)
 
 
+def refuse_nothing_to_learn(facts: CacheFacts) -> None:
+    if not facts.targets:
+        raise SpecError(
+            "All examples of the dataset are empty, so there is nothing to learn. "
+            "Upload a version with text in it and start a new job."
+        )
+    if not facts.learned_targets:
+        raise SpecError(
+            "Every loss weight in the dataset is 0, so there is nothing to learn. "
+            "Give the parts to be learned a weight above 0 and start a new job."
+        )
+
+
 def validation_batches(
-    spec: Spec, numerics: Numerics, ranks: Ranks
+    spec: Spec, numerics: Numerics, ranks: Ranks, meanwhile: Callable[[], None]
 ) -> list[MicroBatch]:
-    """The same rows every time: the first in an order drawn from the job's seed."""
+    """The same rows every time: the first in an order drawn from the job's seed.
+
+    `meanwhile` as of `open_data`.
+    """
     if spec.validation is None:
         return []
-    cache, packing = open_data(spec.validation, spec, ranks)
+    cache, packing = open_data(spec.validation, spec, ranks, meanwhile)
     if not cache.facts.learned_targets:
         raise SpecError(
-            "Every loss weight in the validation dataset is 0, so there is nothing to "
-            "measure. Give parts of it a weight above 0, or train without it."
+            "The validation dataset has no text with a loss weight above 0, so there "
+            "is nothing to measure. Give parts of it a weight, or train without it."
         )
     order = row_order(packing.num_rows, spec.seed, epoch=0)
     rows = order[:MAX_VALIDATION_ROWS].tolist()
@@ -88,6 +112,11 @@ def model_to_train(spec: Spec) -> nn.Module:
         model = add_lora(model, spec.lora)
     if is_adapted(model) and not wants_lora:
         model = merge_adapter(model)
+    if any_broken(model.parameters()):
+        raise ModelError(
+            "Weights of the model that the job starts from are infinite or no numbers. "
+            "Start from another snapshot, or add the base model again."
+        )
     may_mix = not allow_shortcuts(model) and not needs_own_rows(Path(spec.model.path))
     if may_mix and not keeps_apart(model):
         raise ModelError(

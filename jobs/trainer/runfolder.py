@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Want = Literal["run", "pause", "stop"]
 
@@ -17,6 +17,10 @@ LOCK_FD = "FINETUNE_LOCK_FD"
 
 # Tokens that go through the model at once, unless one row has more.
 MICRO_BATCH_TOKENS = 8192
+# Watched prompts that are answered at once.
+ANSWERS_AT_ONCE = 64
+# On a full disk: room for a few events.
+RESERVE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,8 @@ class Numerics:
     # Whether layers compute what the backward pass needs a second time, instead of
     # keeping it.
     checkpointing: bool = False
+    # Completions that are made together.
+    answers_at_once: int = ANSWERS_AT_ONCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +78,19 @@ class RunFolder:
         self.log = self.path / "trainer.log"
         # Left by a process that ran out of memory: see MemoryFull.
         self.full = self.path / "full.json"
+        # Taken from the disk in time, for a trainer's last words when it is full.
+        self.reserve = self.path / "reserve"
 
     def read_control(self) -> Control:
         """Missing means: run. So does what cannot be read, as after an edit by hand:
         the site replaces the file as soon as people want something else.
         """
         try:
-            return Control(**json.loads(self.control.read_bytes()))
+            control = Control(**json.loads(self.control.read_bytes()))
         except (FileNotFoundError, ValueError, TypeError):
             return Control()
+        is_known = control.want in get_args(Want)
+        return control if is_known and is_whole(control.snapshot_request) else Control()
 
     def write_control(self, control: Control) -> None:
         write_json(self.control, asdict(control))
@@ -103,6 +113,13 @@ class RunFolder:
     def write_full(self, full: MemoryFull) -> None:
         write_json(self.full, asdict(full))
 
+    def take_reserve(self) -> None:
+        # Zeros take no room on a disk that packs its files.
+        self.reserve.write_bytes(os.urandom(RESERVE_BYTES))
+
+    def give_reserve(self) -> None:
+        self.reserve.unlink(missing_ok=True)
+
     def take_lock(self) -> int | None:
         """An open descriptor that holds the lock, or None while a trainer lives.
 
@@ -123,6 +140,11 @@ class RunFolder:
             return False
         os.close(descriptor)
         return True
+
+
+def is_whole(value: object) -> bool:
+    """For JSON, where true and false are no numbers."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -126,6 +126,11 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def own_part(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process keeps of a tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def part_like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """The part of a whole tensor that this process keeps of the parameter."""
     value = value.to(parameter.device)

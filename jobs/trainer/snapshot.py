@@ -83,7 +83,10 @@ def save_snapshot(
     step: int,
     **losses: float | bool | None,
 ) -> dict[str, Any]:
-    """Write `folder/<step>` and return its facts; one that is there already is kept."""
+    """Write `folder/<step>` and return its facts; one that is there already is kept.
+
+    Losses are finite, as JSON has them.
+    """
     final = folder / str(step)
     if not final.exists():
         folder.mkdir(exist_ok=True)

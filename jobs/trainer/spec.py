@@ -2,20 +2,47 @@
 
 import dataclasses
 import json
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar, cast
 
-from jobs.trainer.runfolder import write_json
+from jobs.trainer.runfolder import is_whole, write_json
+
+Part = TypeVar("Part")
 
 FORMAT = 1
-NEVER_AT_ZERO = (
-    "completions_every",
-    "snapshots_every",
-    "validation_every",
-    "early_stop",
-)
-ABOVE_ZERO = ("base_learning_rate", "clip", "checkpoint_seconds")
+# Whole numbers: (the least, the largest or None, what is special about the least).
+WHOLE = {
+    "epochs": (1, None, ""),
+    "batch_size": (1, None, ""),
+    "max_tokens": (1, None, ""),
+    "num_completions": (1, 16, ""),
+    "completion_tokens": (1, None, ""),
+    # Random generators take no more bits.
+    "seed": (0, 2**63 - 1, ""),
+    "completions_every": (0, None, "0 means never"),
+    "snapshots_every": (0, None, "0 means never"),
+    "validation_every": (0, None, "0 means whenever completions are made"),
+    "early_stop": (0, None, "0 means never"),
+    "threads": (0, None, "0 means all cores"),
+    "processes": (0, None, "0 means one a device"),
+    "lora.rank": (1, None, ""),
+    "lora.alpha": (1, None, ""),
+}
+# Other numbers: whether one is in range, and what that is in words.
+NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "base_learning_rate": (lambda x: x > 0, "above 0"),
+    "learning_rate_scale": (lambda x: 0 < x <= 100, "above 0 and at most 100"),
+    "clip": (lambda x: x > 0, "above 0"),
+    "checkpoint_seconds": (lambda x: x > 0, "above 0"),
+    "warmup": (lambda x: 0 <= x <= 1, "a share, from 0 to 1"),
+    "weight_decay": (lambda x: x >= 0, "0 or more"),
+    "completion_temperature": (lambda x: x >= 0, "0 or more"),
+    "lora.dropout": (lambda x: 0 <= x < 1, "a share, from 0 to below 1"),
+}
 CHOICES = {
     "method": ("full", "lora"),
     "schedule": ("cosine", "linear", "constant"),
@@ -113,36 +140,39 @@ class Spec:
     tokens_per_second: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "max_tokens", "num_completions"):
-            if getattr(self, name) < 1:
-                raise SpecError(
-                    f"{name} is {getattr(self, name)}; it must be 1 or more"
-                )
-        for name in NEVER_AT_ZERO:
-            if getattr(self, name) < 0:
-                raise SpecError(f"{name} is {getattr(self, name)}; 0 means never")
+        """Raises SpecError for a setting that cannot work."""
+        for name in WHOLE:
+            self._check_whole(name, *WHOLE[name])
+        for name, (is_in_range, range_words) in NUMBERS.items():
+            value = self._value(name)
+            if not (is_number(value) and is_in_range(value)):
+                raise SpecError(f"{name} is {value!r}; it must be {range_words}")
         for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
+            if self._value(name) not in known:
                 raise SpecError(
-                    f"{name} is {getattr(self, name)!r}; it must be one of "
+                    f"{name} is {self._value(name)!r}; it must be one of "
                     f"{', '.join(known)}"
                 )
-        for name in ABOVE_ZERO:
-            if not getattr(self, name) > 0:
-                raise SpecError(f"{name} is {getattr(self, name)}; it must be above 0")
-        if not 0 <= self.warmup <= 1:
-            raise SpecError(f"warmup is {self.warmup}; it is a share, from 0 to 1")
-        if self.lora.rank < 1:
-            raise SpecError(f"lora.rank is {self.lora.rank}; it must be 1 or more")
+        for name in ("prompts", "lora.target_modules"):
+            if not all(isinstance(text, str) for text in self._value(name)):
+                raise SpecError(f"{name} is {self._value(name)!r}; it must be texts")
         if self.early_stop and not (self.validation and self.snapshots_every):
             raise SpecError(
                 "early_stop needs a validation dataset, and snapshots_every above 0"
             )
-        if not 0 < self.learning_rate_scale <= 100:
-            raise SpecError(
-                f"learning_rate_scale is {self.learning_rate_scale}; "
-                "it must be above 0 and at most 100"
-            )
+
+    def _value(self, name: str) -> Any:
+        return attrgetter(name)(self)
+
+    def _check_whole(self, name: str, least: int, most: int | None, note: str) -> None:
+        value = self._value(name)
+        if is_whole(value) and least <= value and (most is None or value <= most):
+            return
+        range_words = f"{least} or more" if most is None else f"from {least} to {most}"
+        note = f" ({note})" if note else ""
+        raise SpecError(
+            f"{name} is {value!r}; it must be a whole number, {range_words}{note}"
+        )
 
     @property
     def learning_rate(self) -> float:
@@ -154,25 +184,63 @@ class Spec:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Raises SpecError for a file of another format or with unknown settings."""
-        value = json.loads(path.read_bytes())
-        if value.pop("format", None) != FORMAT:
+        try:
+            value = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise SpecError(f"There is no {path}") from None
+        except ValueError as error:
+            raise SpecError(f"{path} is not JSON: {error}") from None
+        if not isinstance(value, dict) or value.pop("format", None) != FORMAT:
             raise SpecError(f"{path} is not a spec of format {FORMAT}")
         return cls(**_nested(value))
 
 
+def is_number(value: object) -> bool:
+    """A finite one."""
+    is_one = is_whole(value) or isinstance(value, float)
+    return is_one and math.isfinite(cast(float, value))
+
+
 def _nested(value: dict[str, Any]) -> dict[str, Any]:
-    known = {field.name for field in dataclasses.fields(Spec)}
-    unknown = sorted(set(value) - known)
-    if unknown:
-        raise SpecError(f"unknown settings: {', '.join(unknown)}")
-    value["model"] = ModelSource(**value["model"])
-    value["train"] = DataSource(**value["train"])
+    value = _settings_of(Spec, value, "")
+    value["model"] = _part(ModelSource, value["model"], "model")
+    value["train"] = _part(DataSource, value["train"], "train")
     if value.get("validation"):
-        value["validation"] = DataSource(**value["validation"])
-    if "lora" in value:
-        lora = value["lora"]
-        value["lora"] = Lora(
-            **{**lora, "target_modules": tuple(lora["target_modules"])}
-        )
-    value["prompts"] = tuple(value.get("prompts", ()))
+        value["validation"] = _part(DataSource, value["validation"], "validation")
+    lora = _settings_of(Lora, value.get("lora", {}), "lora")
+    if "target_modules" in lora:
+        lora["target_modules"] = _texts(lora["target_modules"], "lora.target_modules")
+    value["lora"] = Lora(**lora)
+    value["prompts"] = _texts(value.get("prompts", []), "prompts")
     return value
+
+
+def _part(kind: type[Part], value: Any, name: str) -> Part:
+    settings = _settings_of(kind, value, name)
+    for key, text in settings.items():
+        if not isinstance(text, str) and text is not None:
+            raise SpecError(f"{name}.{key} is {text!r}; it must be a text")
+    return kind(**settings)
+
+
+def _texts(value: Any, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise SpecError(f"{name} is {value!r}; it must be a list of texts")
+    return tuple(value)
+
+
+def _settings_of(kind: type, value: Any, name: str) -> dict[str, Any]:
+    """A copy, once it is sure that they are settings of this kind and none is missing.
+
+    `name`: of the settings among others, empty for those of the spec itself.
+    """
+    if not isinstance(value, dict):
+        raise SpecError(f"{name} is {value!r}; it must be an object with settings")
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    within = f" in {name}" if name else ""
+    if unknown := sorted(set(value) - set(fields)):
+        raise SpecError(f"unknown settings{within}: {', '.join(unknown)}")
+    needed = (key for key in fields if fields[key].default is dataclasses.MISSING)
+    if missing := sorted(set(needed) - set(value)):
+        raise SpecError(f"settings that are missing{within}: {', '.join(missing)}")
+    return dict(value)

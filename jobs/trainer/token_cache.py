@@ -16,19 +16,35 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from jobs.trainer.bulk_encoding import BulkEncoder, EncodedBatch
 from jobs.trainer.encoding import end_of_text_id, load_tokenizer, tokenizer_sha256
-from jobs.trainer.examples import Segment, iter_examples
+from jobs.trainer.examples import (
+    MAX_LOSS_WEIGHT,
+    MIN_LOSS_WEIGHT,
+    ExampleError,
+    Segment,
+    load_line,
+    parse_line,
+)
 from jobs.trainer.runfolder import complete_folder, write_json
 
 # Encoded at a time: enough for whole arrays to pay, little memory.
 EXAMPLES_PER_BATCH = 2_000
 CHARACTERS_PER_BATCH = 200_000
 WAIT_SECONDS = 0.2
+# In memory at once when a large file is only looked through.
+NUMBERS_AT_ONCE = 2**22
+# As it is in float32, in which weights are kept.
+LEAST_WEIGHT = np.float32(MIN_LOSS_WEIGHT)
+
+
+class DatasetError(ValueError):
+    """A dataset file that cannot be learned from, and where it is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +58,8 @@ class CacheFacts:
     unlearned_examples: int
     # Of the file that was encoded.
     sha256: str = ""
+    # Of all tokens; None in caches from before it was noted.
+    largest_id: int | None = None
 
 
 class TokenCache:
@@ -54,8 +72,7 @@ class TokenCache:
     @cached_property
     def lengths(self) -> npt.NDArray[np.uint32]:
         """Tokens of each example."""
-        path = self.folder / "lengths.bin"
-        return np.asarray(np.memmap(path, dtype=np.uint32, mode="r"))
+        return np.asarray(self._numbers("lengths.bin", np.uint32))
 
     @cached_property
     def starts(self) -> npt.NDArray[np.int64]:
@@ -66,11 +83,25 @@ class TokenCache:
 
     @cached_property
     def ids(self) -> npt.NDArray[np.uint32]:
-        return np.memmap(self.folder / "ids.bin", dtype=np.uint32, mode="r")
+        return self._numbers("ids.bin", np.uint32)
 
     @cached_property
     def weights(self) -> npt.NDArray[np.float32]:
-        return np.memmap(self.folder / "weights.bin", dtype=np.float32, mode="r")
+        return self._numbers("weights.bin", np.float32)
+
+    def _numbers(self, name: str, kind: type) -> npt.NDArray[Any]:
+        # An empty file cannot be mapped.
+        if not self.facts.examples:
+            return np.empty(0, dtype=kind)
+        return np.memmap(self.folder / name, dtype=kind, mode="r")
+
+    def largest_id(self) -> int:
+        """-1 when there is no token."""
+        if self.facts.largest_id is not None:
+            return self.facts.largest_id
+        firsts = range(0, len(self.ids), NUMBERS_AT_ONCE)
+        parts = (self.ids[first : first + NUMBERS_AT_ONCE] for first in firsts)
+        return max((int(part.max()) for part in parts), default=-1)
 
 
 def cache_folder(version_folder: Path, model_folder: Path) -> Path:
@@ -94,8 +125,9 @@ def build_token_cache(
 ) -> TokenCache:
     """Encode every example, in constant memory; `progress` hears the examples so far.
 
-    Of several processes one encodes; the others wait, and call `waiting` while they do.
-    Whoever is killed makes way for the next, who starts again.
+    Raises DatasetError for a line that is no example. Of several processes one encodes;
+    the others wait, and call `waiting` while they do. Whoever is killed makes way for
+    the next, who starts again.
     """
     if (cache := open_token_cache(folder)) is not None:
         return cache
@@ -151,31 +183,93 @@ def _write(
 ) -> CacheFacts:
     encoder = BulkEncoder(load_tokenizer(model_folder), end_of_text_id(model_folder))
     counts = np.zeros(4, dtype=np.int64)
+    largest_id = -1
     with (
         (draft / "ids.bin").open("wb") as ids,
         (draft / "weights.bin").open("wb") as weights,
         (draft / "lengths.bin").open("wb") as lengths,
     ):
-        for batch in map(encoder.encode, _batches(examples)):
-            batch.ids.tofile(ids)
-            batch.weights.tofile(weights)
-            batch.lengths.astype(np.uint32).tofile(lengths)
+        for segments in _batches(examples):
+            batch = _encode(encoder, segments, examples, int(counts[0]))
+            # numpy's own `tofile` would not say that the disk is full.
+            ids.write(batch.ids.data)
+            weights.write(batch.weights.data)
+            lengths.write(batch.lengths.astype(np.uint32).data)
             counts += _count(batch)
+            largest_id = max(largest_id, int(batch.ids.max()))
             progress(int(counts[0]))
     return CacheFacts(
         examples=int(counts[0]),
         targets=int(counts[1]),
         learned_targets=int(counts[2]),
         unlearned_examples=int(counts[3]),
+        largest_id=largest_id,
     )
+
+
+def _encode(
+    encoder: BulkEncoder, batch: list[list[Segment]], path: Path, num_before: int
+) -> EncodedBatch:
+    """`num_before`: lines of the file before these."""
+    try:
+        encoded = encoder.encode(batch)
+    except TypeError:
+        odd = next(n for n, example in enumerate(batch) if _has_odd_text(example))
+        raise line_error(path, num_before + odd + 1, "a text in it is none") from None
+    weights = encoded.weights
+    usual = (weights == 0) | (weights >= LEAST_WEIGHT) & (weights <= MAX_LOSS_WEIGHT)
+    if not usual.all():
+        # The token's example: the first that ends behind it.
+        token = int(np.argmin(usual))
+        odd = int(np.searchsorted(np.cumsum(encoded.lengths), token, side="right"))
+        raise line_error(
+            path,
+            num_before + odd + 1,
+            f"a loss weight in it is {weights[token]:g}; 0 (read, not learned) or from "
+            f"{MIN_LOSS_WEIGHT:g} to {MAX_LOSS_WEIGHT:g} can be",
+        )
+    return encoded
+
+
+def _has_odd_text(example: list[Segment]) -> bool:
+    return not all(isinstance(text, str) for text, _ in example)
+
+
+def line_error(path: Path, number: int, what: str) -> DatasetError:
+    return DatasetError(
+        f"Line {number:,} of the dataset file {path} is no example: {what}. Mend the "
+        "line, upload the file as a new version, and start a new job."
+    )
+
+
+def _examples(path: Path) -> Iterator[tuple[list[Segment], int]]:
+    """Each with its number of characters."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                segments = load_line(line)
+                size = sum(len(text) for text, _ in segments)
+            except (ValueError, KeyError, TypeError):
+                # As they come from elsewhere: in one of the other forms, or broken.
+                segments = _parsed(path, number, line)
+                size = sum(len(text) for text, _ in segments)
+            yield segments, size
+
+
+def _parsed(path: Path, number: int, line: bytes) -> list[Segment]:
+    try:
+        return parse_line(line)
+    except ExampleError as error:
+        what = str(error) if line.strip() else "it is empty"
+        raise line_error(path, number, what) from None
 
 
 def _batches(examples: Path) -> Iterator[list[list[Segment]]]:
     batch: list[list[Segment]] = []
     num_characters = 0
-    for segments in iter_examples(examples):
+    for segments, size in _examples(examples):
         batch.append(segments)
-        num_characters += sum(len(text) for text, _ in segments)
+        num_characters += size
         if len(batch) == EXAMPLES_PER_BATCH or num_characters > CHARACTERS_PER_BATCH:
             yield batch
             batch, num_characters = [], 0

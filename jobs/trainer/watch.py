@@ -1,16 +1,16 @@
 """[torch] What people watch while a job runs: validation, completions, snapshots."""
 
-import hashlib
+import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from jobs.trainer.autopilot import check_disk
 from jobs.trainer.batches import MicroBatch
-from jobs.trainer.encoding import encode_prompt, end_of_text_id, load_tokenizer
 from jobs.trainer.events import EventWriter
-from jobs.trainer.generation import Sampling, complete
 from jobs.trainer.numerics import autocast, uncompiled
 from jobs.trainer.objective import Losses, losses_of, sums_of
 from jobs.trainer.plan import is_due
@@ -20,6 +20,7 @@ from jobs.trainer.runfolder import Numerics, RunFolder
 from jobs.trainer.sharding import Learner, lead, num_learned
 from jobs.trainer.snapshot import save_snapshot, snapshot_bytes, snapshot_state
 from jobs.trainer.spec import Spec
+from jobs.trainer.watched_prompts import WatchedPrompts
 
 
 class Watch:
@@ -34,7 +35,16 @@ class Watch:
         learner: Learner,
         ranks: Ranks,
         total_steps: int,
+        *,
+        is_to_end: Callable[[], bool],
+        check_weights: Callable[[], None],
+        meanwhile: Callable[[], None],
     ) -> None:
+        """Process 0 alone calls `is_to_end`, which says whether people want the job to
+        end, and `meanwhile`, again and again while tokens are counted. All of them call
+        `check_weights`, which raises what the job does about weights that are no
+        numbers.
+        """
         self.folder = folder
         self.events = events
         self.spec = spec
@@ -43,26 +53,51 @@ class Watch:
         self.model = learner.model
         self.ranks = ranks
         self.total_steps = total_steps
-        self.tokenizer = load_tokenizer(spec.model.path)
-        self.end_id = end_of_text_id(spec.model.path)
-        self.validation = validation_batches(spec, numerics, ranks)
+        self.is_to_end = is_to_end
+        self.check_weights = check_weights
+        self.prompts = WatchedPrompts(events, spec, numerics.answers_at_once, is_to_end)
+        self.validation = validation_batches(spec, numerics, ranks, meanwhile)
         # The last step that was validated, and its losses.
         self.validated: tuple[int, Losses] | None = None
 
-    def look(self, step: int, learned_loss: float | None) -> None:
-        """What is due after a step; 0 is before the first.
+    def look(self, step: int, learned_loss: float | None) -> bool:
+        """Make what is due after a step; 0 is before the first. What is on record stays
+        as it is.
 
-        `learned_loss` is the step's own, for its snapshot.
+        False when people want the job to end before all is made: a later look makes the
+        rest. `learned_loss` is the step's own, for its snapshot.
         """
+        missing = self.ranks.first(lambda: self._missing(step))
+        if not missing:
+            return True
+        if self.ranks.first(self.is_to_end):
+            return False
+        self.check_weights()
+        if "validation" in missing:
+            self._validate(step)
+        if "completion" in missing and not self._answer(step):
+            return False
+        if "snapshot" in missing:
+            self.snapshot(step, learned_loss)
+        return True
+
+    def _missing(self, step: int) -> list[str]:
+        """The types of the events that are due after a step, and not on record."""
         spec = self.spec
+        due = []
         snapshot_due = self._snapshot_is_due(step)
         every = spec.validation_every or spec.completions_every or spec.snapshots_every
-        if snapshot_due or self._is_due(step, every):
-            self._validate(step)
-        if spec.completions_every and self._is_due(step, spec.completions_every):
-            self._answer(step)
+        if spec.validation and (snapshot_due or self._is_due(step, every)):
+            due.append("validation")
         if snapshot_due:
-            self.snapshot(step, learned_loss)
+            due.append("snapshot")
+        missing = [type_ for type_ in due if not self.events.has(type_, step=step)]
+        answers_due = spec.completions_every and self._is_due(
+            step, spec.completions_every
+        )
+        if answers_due and self.prompts.lacks_answers(step):
+            missing.append("completion")
+        return missing
 
     def snapshot(
         self, step: int, learned_loss: float | None, requests: int = 0
@@ -74,14 +109,15 @@ class Watch:
         """
         if self.validated is None or self.validated[0] != step:
             self._validate(step)
-        validation_loss = self.validated[1].loss if self.validated else None
+        validation_loss = finite(self.validated[1].loss) if self.validated else None
         facts = {
-            "learned_loss": learned_loss,
+            "learned_loss": finite(learned_loss),
             "validation_loss": validation_loss,
             "best": self._is_best(validation_loss),
         }
         state = {}
         if self.ranks.first(lambda: self._has_to_save(step)):
+            self.check_weights()
             state = snapshot_state(self.model, keep=self.ranks.is_first)
         self.ranks.first(lambda: self._save(step, state, facts, requests))
 
@@ -169,62 +205,23 @@ class Watch:
             accuracy=losses.accuracy,
         )
 
-    def _answer(self, step: int) -> None:
-        """Answer every watched prompt, unless all answers are on record already.
+    def _answer(self, step: int) -> bool:
+        """Answer the watched prompts; False when people want the job to end first.
 
         Process 0 does it. The others wait, for dividing a few prompts gains little.
         """
-        if not self.ranks.first(lambda: self._lacks_answers(step)):
-            return
+        done = True
+
+        def answer(model: nn.Module) -> None:
+            nonlocal done
+            done = self.prompts.write_answers(model, step)
+
         if self.numerics.sharded:
-            lead(self.learner, self.ranks, lambda model: self._write_answers(step))
+            lead(self.learner, self.ranks, answer)
         elif self.ranks.is_first:
             with uncompiled(self.numerics):
-                self._write_answers(step)
-
-    def _lacks_answers(self, step: int) -> bool:
-        return not all(
-            self.events.has("completion", step=step, prompt_index=number, index=index)
-            for number, index in self._wanted_answers()
-        )
-
-    def _wanted_answers(self) -> list[tuple[int, int]]:
-        return [
-            (number, index)
-            for number in range(len(self.spec.prompts))
-            for index in range(self.spec.num_completions)
-        ]
-
-    def _write_answers(self, step: int) -> None:
-        """All are made even when some are on record: rounding depends on what is
-        answered together, and a resumed job must say the same.
-        """
-        spec = self.spec
-        wanted = self._wanted_answers()
-        answers = complete(
-            self.model,
-            self.tokenizer,
-            [
-                encode_prompt(self.tokenizer, spec.prompts[number], self.end_id)
-                for number, _ in wanted
-            ],
-            Sampling(
-                temperature=spec.completion_temperature,
-                max_tokens=spec.completion_tokens,
-            ),
-            self.end_id,
-            seeds=[completion_seed(spec.job, step, *which) for which in wanted],
-        )
-        for (number, index), answer in zip(wanted, answers, strict=True):
-            self.events.write(
-                "completion",
-                step=step,
-                prompt_index=number,
-                prompt=spec.prompts[number],
-                index=index,
-                text=answer.text,
-                finish_reason=answer.finish_reason,
-            )
+                answer(self.model)
+        return self.ranks.first(lambda: done)
 
 
 @torch.no_grad()
@@ -243,13 +240,12 @@ def validation_losses(
     return losses_of(ranks.sum_losses(total), int(counts[0]))
 
 
+def finite(loss: float | None) -> float | None:
+    """None for what is no number, for which JSON has no other word either."""
+    return loss if loss is not None and math.isfinite(loss) else None
+
+
 def is_stalled(losses: list[float], patience: int) -> bool:
     """Whether the last `patience` losses are all no better than the best before."""
     earlier, last = losses[:-patience], losses[-patience:]
     return bool(earlier) and min(last) >= min(earlier)
-
-
-def completion_seed(job: str, step: int, prompt_index: int, index: int) -> int:
-    """A function of its arguments, so that a resumed job answers the same."""
-    text = f"{job} {step} {prompt_index} {index}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")

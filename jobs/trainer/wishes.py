@@ -6,6 +6,16 @@ from jobs.trainer.events import EventWriter
 from jobs.trainer.runfolder import RunFolder
 
 Wish = Literal["go on", "snapshot", "pause", "stop", "leave"]
+# With these the job, or this start of it, is over.
+ENDING: set[Wish] = {"pause", "stop", "leave"}
+
+
+class Leave(Exception):
+    """People want something else than what is being prepared for them."""
+
+    def __init__(self, wish: Wish) -> None:
+        super().__init__(wish)
+        self.wish = wish
 
 
 def read_wish(

@@ -1,0 +1,86 @@
+"""[torch] How a start of the trainer ends when it does not come to its end."""
+
+import logging
+import shutil
+from typing import Any
+
+from jobs.trainer.autopilot import Trouble, disk_words, is_disk_full, is_out_of_memory
+from jobs.trainer.encoding import TokenizerError
+from jobs.trainer.events import EventWriter
+from jobs.trainer.model import ModelError
+from jobs.trainer.runfolder import RunFolder
+from jobs.trainer.spec import SpecError
+from jobs.trainer.token_cache import DatasetError
+from jobs.trainer.wishes import Leave
+
+# What a job is made of is not right. The message is for people.
+REFUSALS = (SpecError, DatasetError, TokenizerError, ModelError)
+
+Status = dict[str, Any]
+
+logger = logging.getLogger(__name__)
+
+
+def ending_of(error: Exception, events: EventWriter | None) -> Status | None:
+    """The status that an error ends a start with, empty where it keeps the one it has;
+    None for an error that nobody expects.
+    """
+    if isinstance(error, Leave):
+        return _left(error)
+    if isinstance(error, (*REFUSALS, Trouble)):
+        return {"status": "failed", "message": str(error)}
+    if is_disk_full(error):
+        # The site sees a pause that nobody asked for, and keeps it one.
+        return {"status": "paused", "message": disk_words(error), "forced": True}
+    if is_out_of_memory(error):
+        return _without_memory(events)
+    return None
+
+
+def _left(leave: Leave) -> Status:
+    statuses = {"pause": "paused", "stop": "cancelled"}
+    if leave.wish not in statuses:
+        return {}
+    return {"status": statuses[leave.wish], "message": ""}
+
+
+def _without_memory(events: EventWriter | None) -> Status:
+    """Full before a step could be done: less at once would change nothing."""
+    if events is not None and events.last_step:
+        return {
+            "status": "paused",
+            "forced": True,
+            "message": (
+                "There is too little memory to load the job again. Nothing is lost: "
+                "end other programs on its machine, then let the job go on."
+            ),
+        }
+    return {
+        "status": "failed",
+        "message": (
+            "The memory does not hold the model and its training. End other programs "
+            "on the machine, or start again with LoRA or with a smaller base model."
+        ),
+    }
+
+
+def say_ending(folder: RunFolder, events: EventWriter | None, ending: Status) -> int:
+    """Write the status; returns the exit code."""
+    if not ending:
+        return 0
+    # The disk may be full.
+    folder.give_reserve()
+    try:
+        events = events or EventWriter(folder.events)
+        events.write("status", **ending)
+        events.sync()
+    except OSError as error:
+        logger.error("%s (It could not be written: %s.)", ending["message"], error)
+        return 1
+    if ending["status"] == "cancelled":
+        remove_checkpoint(folder)
+    return 1 if ending["status"] == "failed" else 0
+
+
+def remove_checkpoint(folder: RunFolder) -> None:
+    shutil.rmtree(folder.checkpoint, ignore_errors=True)

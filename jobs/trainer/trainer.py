@@ -1,0 +1,250 @@
+"""[torch] The optimiser steps of a job, and all that comes with them."""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import torch
+
+from jobs.trainer.autopilot import (
+    halve_rate,
+    is_out_of_memory,
+    meet_memory_note,
+)
+from jobs.trainer.checkpoint_times import Checkpoints
+from jobs.trainer.endings import remove_checkpoint
+from jobs.trainer.events import EventWriter
+from jobs.trainer.feed import Feed
+from jobs.trainer.greeting import say_hello
+from jobs.trainer.launch import start_over
+from jobs.trainer.learning import Learning
+from jobs.trainer.model import is_adapted, kept_adapter_words
+from jobs.trainer.numerics import choose_numerics
+from jobs.trainer.prepare import learner_of, open_data, refuse_nothing_to_learn
+from jobs.trainer.ranks import Ranks
+from jobs.trainer.runfolder import MemoryFull, Numerics, RunFolder
+from jobs.trainer.spec import Spec
+from jobs.trainer.watch import Watch
+from jobs.trainer.wishes import ENDING, Leave, Wish, read_wish
+
+
+class Trainer:
+    """Everything a job holds in memory. `train` is the story.
+
+    All processes of a job go through it together. What only the first may do (look at
+    the clock, at files and signals, write, decide) stands in a `ranks.first(...)`.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        events: EventWriter,
+        ranks: Ranks,
+        told_to_leave: Event,
+    ) -> None:
+        self.folder = folder
+        self.events = events
+        self.ranks = ranks
+        self.told_to_leave = told_to_leave
+        spec = self.spec = Spec.load(folder.spec)
+        # Steps done.
+        self.step = 0
+        # Of the step done last.
+        self.learned_loss: float | None = None
+
+        # ----- data
+        self.cache, self.packing = open_data(
+            spec.train, spec, ranks, self._leave_if_asked
+        )
+        refuse_nothing_to_learn(self.cache.facts)
+
+        # ----- how it is computed
+        self.numerics = Numerics(**ranks.first(self._choose_numerics))
+        ranks.first(lambda: meet_memory_note(folder, events, self.numerics))
+        torch.set_num_threads(self.numerics.threads)
+        torch.manual_seed(spec.seed)
+        on_cuda = ranks.device.type == "cuda"
+        self.feed = Feed(
+            spec, self.numerics, ranks, self.cache, self.packing, ahead=on_cuda
+        )
+        self.total_steps = self.feed.total_steps
+
+        # ----- model
+        learner = learner_of(spec, self.numerics, ranks)
+        learner.model.train()
+        self.learning = Learning(spec, self.numerics, ranks, learner, self.total_steps)
+        self.watch = Watch(
+            folder,
+            events,
+            spec,
+            self.numerics,
+            learner,
+            ranks,
+            self.total_steps,
+            is_to_end=lambda: self._read_wish()[0] in ENDING,
+            check_weights=self._check_weights,
+            meanwhile=self._leave_if_asked,
+        )
+
+        # ----- where the job stands
+        self.checkpoints = Checkpoints(
+            folder,
+            events,
+            ranks,
+            learner.model,
+            self.learning.optimizer,
+            spec.checkpoint_seconds,
+            self._check_weights,
+        )
+
+    def train(self) -> None:
+        """Step by step until the last, or until people want otherwise."""
+        self.step = self.checkpoints.resume()
+        if self.step == self.events.last_step:
+            self.learned_loss = self.events.last_learned_loss
+        self.ranks.first(self._say_hello)
+        while not self._is_over():
+            with self._starting_over_when_full(self.step + 1):
+                self._step(self.step + 1)
+            self.step += 1
+
+    def _is_over(self) -> bool:
+        """All that comes between two steps; True: the job, or this start, is over.
+
+        A job that goes on from a checkpoint begins here too, for the checkpoint may
+        have been written before all that was due after its step had been made.
+        """
+        with self._starting_over_when_full(self.step):
+            while not self.watch.look(self.step, self.learned_loss):
+                if self._is_to_end_now():
+                    return True
+            if self.watch.has_stalled(self.step):
+                self.ranks.first(self._end_early)
+                return True
+            if self.step == self.total_steps:
+                self.ranks.first(lambda: self._end("succeeded"))
+                return True
+            self.checkpoints.write_if_time(self.step)
+            return self._is_to_end_now()
+
+    def _choose_numerics(self) -> dict[str, Any]:
+        targets = self.cache.facts.targets
+        return asdict(choose_numerics(self.folder, self.spec, targets, self.ranks.size))
+
+    def _say_hello(self) -> None:
+        facts, model = self.cache.facts, self.learning.model
+        note = kept_adapter_words(model, self.spec.lora) if is_adapted(model) else ""
+        say_hello(self.events, self.numerics, facts, self.packing, self.step, note)
+
+    # ----- one step
+
+    @contextmanager
+    def _starting_over_when_full(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            # Other processes wait for this one in the midst of it. And a process that
+            # filled its memory has it in pieces, of little use for a next try.
+            rows = self._rows_at_once()
+            self.folder.write_full(MemoryFull(step=step, rows=rows))
+            start_over()
+
+    def _rows_at_once(self) -> int:
+        """How many really go through: a step may have fewer than a micro-batch."""
+        share = self.ranks.largest_share(self.spec.batch_size)
+        return min(self.numerics.micro_batch, share)
+
+    def _step(self, step: int) -> None:
+        """One optimiser update over `batch_size` rows."""
+        began = time.perf_counter()
+        rows = self.feed.take(step)
+        gradients = self.learning.gradients(step, rows)
+        losses, norm = gradients.losses, gradients.norm
+        if not math.isfinite(losses.loss + norm):
+            bad = losses.loss if math.isfinite(norm) else norm
+            self._go_slower(step, f"The loss became {bad}")
+        rate = self.learning.update(step, gradients)
+        self.learned_loss = losses.learned_loss
+        speed = rows.num_tokens / (time.perf_counter() - began)
+        self.events.write(
+            "step",
+            step=step,
+            loss=losses.loss,
+            learned_loss=losses.learned_loss,
+            accuracy=losses.accuracy,
+            lr=rate,
+            grad_norm=norm,
+            tokens=rows.num_tokens,
+            tokens_per_second=round(speed, 1),
+            memory_bytes=memory_bytes(),
+            epoch=self.feed.epochs(step),
+        )
+
+    def _go_slower(self, step: int, what: str) -> None:
+        self.ranks.first(
+            lambda: halve_rate(self.folder, self.events, self.numerics, step, what)
+        )
+
+    def _check_weights(self) -> None:
+        """An update may have broken them, which only the next loss would show."""
+        if self.learning.has_broken_weights():
+            self._go_slower(self.step, "Weights became infinite or no numbers")
+
+    # ----- what people want
+
+    def _read_wish(self) -> tuple[Wish, int]:
+        told = self.told_to_leave.is_set()
+        return read_wish(self.folder, self.events, self.step, told_to_leave=told)
+
+    def _leave_if_asked(self) -> None:
+        """For what takes long before the first step. Raises Leave."""
+        wish, _ = self._read_wish()
+        if wish in ENDING:
+            raise Leave(wish)
+
+    def _is_to_end_now(self) -> bool:
+        """Do what people want by now; True: the job, or this start of it, is over."""
+        wish, requests = self.ranks.first(self._read_wish)
+        if wish in {"stop", "snapshot"} and self.step:
+            self.watch.snapshot(self.step, self.learned_loss, requests)
+        if wish in {"pause", "leave"}:
+            self.checkpoints.write(self.step)
+        if wish == "stop":
+            self.ranks.first(lambda: self._end("cancelled"))
+        if wish == "pause":
+            self.ranks.first(self._pause)
+        return wish in ENDING
+
+    def _pause(self) -> None:
+        self.events.write("status", status="paused", message="")
+        self.events.sync()
+
+    # ----- the end
+
+    def _end_early(self) -> None:
+        self._end("succeeded", self.watch.stall_words(self.step))
+
+    def _end(self, status: str, message: str = "") -> None:
+        """For good: nobody goes on from the checkpoint, which takes much room."""
+        self.events.write("status", status=status, message=message)
+        self.events.sync()
+        remove_checkpoint(self.folder)
+
+
+def memory_bytes() -> int:
+    """Memory in use: of the device if it has its own, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.memory_allocated()
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
