@@ -9,7 +9,7 @@ CLIENTS := .clients
 CLIENT_VERSIONS := 0.28.1 1.109.1 3.54.0
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet install -c constraints.txt
 
-.PHONY: demo up test test-clients test-api-fuzz lint bench-main bench-data bench-train bench-api format clean
+.PHONY: demo up test test-clients test-api-fuzz lint bench-main bench-data bench-train bench-api bench-base-model format clean
 
 demo: $(VENV)/.ok
 	@exec $(RUN) manage.py demo $(ARGS)
@@ -47,6 +47,12 @@ bench-train: $(VENV)/.test-ok
 # 50 clients of the API at once. SECONDS_LONG=20 makes it shorter.
 bench-api: $(VENV)/.test-ok
 	$(RUN) -m tests.bench.api $(SECONDS_LONG)
+
+# The model that ships. TEXTS=folder has what to measure it by (heldout-*.txt), and
+# OTHER=folder a model to compare it with. ARGS='--parts held-out' measures that alone.
+bench-base-model: $(VENV)/.test-ok
+	$(RUN) -m tests.bench.base_model $(if $(OTHER),--other '$(OTHER)') \
+		$(if $(TEXTS),--texts '$(TEXTS)') $(ARGS)
 
 format: $(VENV)/.test-ok
 	$(RUN) -m ruff check --fix .
