@@ -24,7 +24,14 @@ from tests.bench.base_model_tuning import (
     loss_fall,
     write_run,
 )
-from tests.bench.base_model_writing import SLURS, bytes_of, digest, has_slur, is_text
+from tests.bench.base_model_writing import (
+    SLURS,
+    bytes_of,
+    digest,
+    has_slur,
+    is_text,
+    whole_words,
+)
 
 TINY = HERE / "tiny"
 TOKENIZER = load_tokenizer(TINY)
@@ -95,6 +102,11 @@ def test_a_word_of_the_list_is_found(text):
 @pytest.mark.parametrize("text", ["", "turnipseed", "turn ip"])
 def test_a_word_is_not_found_in_parts_of_others(text):
     assert not has_slur(text, {digest("turnip")})
+
+
+def test_half_a_word_at_the_end_is_not_judged():
+    assert whole_words(answer("He ate a turn", finish_reason="length")) == "He ate a "
+    assert whole_words(answer("He ate a turn")) == "He ate a turn"
 
 
 @pytest.mark.parametrize("name", ["capitals", "intents", "jokes"])
