@@ -96,20 +96,32 @@ def test_a_request_that_dies_half_way_leaves_nothing(api, body, monkeypatch):
     assert send(api, body, key="one")["object"] == "fine_tuning.job"
 
 
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("headers", [{"key": "one"}, {"retries": "1"}])
-def test_of_two_at_once_the_second_gets_the_answer_of_the_first(member, body, headers):
-    api, answers = ApiClient(member), []
+def send_at_once(api, body, times, **headers):
+    answers = []
 
     def ask():
         answers.append(send(api, body, **headers))
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=ask) for _ in range(times)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    return answers
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("headers", [{"key": "one"}, {"retries": "1"}])
+def test_of_two_at_once_the_second_gets_the_answer_of_the_first(member, body, headers):
+    answers = send_at_once(ApiClient(member), body, 4, **headers)
     assert len({answer["id"] for answer in answers}) == Job.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_first_sends_at_once_are_requests_of_their_own(member, body):
+    """As from programs that start several jobs alike and number no retries."""
+    answers = send_at_once(ApiClient(member), body, 4)
+    assert len({answer["id"] for answer in answers}) == Job.objects.count() == 4
 
 
 def send_file(api, text, **headers):

@@ -49,8 +49,8 @@ def first_answer_after(check: View) -> Callable[[View], View]:
         @wraps(view)
         def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             token, oldest = recognise(request)
-            known = rows(request, token).filter(created_at__gt=oldest).first()
-            if known:
+            known = rows(request, token).first()
+            if known and holds(known, oldest):
                 return known.body
             check(request, *args, **kwargs)
             for _, upload in uploads(request):
@@ -66,10 +66,10 @@ def first_answer_after(check: View) -> Callable[[View], View]:
 
 @transaction.atomic
 def answer_once(
-    request: HttpRequest, token: str, oldest: datetime, make: Callable[[], Any]
+    request: HttpRequest, token: str, oldest: datetime | None, make: Callable[[], Any]
 ) -> Any:
     row = lock_row(request, token)
-    if row.status is not None and row.created_at > oldest:
+    if holds(row, oldest):
         return row.body
     answer = make()
     row.status = HTTPStatus.OK
@@ -79,13 +79,22 @@ def answer_once(
     return answer
 
 
-def recognise(request: HttpRequest) -> tuple[str, datetime]:
-    """What tells the request from others, and since when an answer to it holds."""
+def recognise(request: HttpRequest) -> tuple[str, datetime | None]:
+    """What tells the request from others, and since when an answer to it holds.
+
+    None: it is sent for the first time. No answer holds, not even one that is given to
+    a request just like it while this one waits for the lock.
+    """
     now = timezone.now()
     if key := request.headers.get("Idempotency-Key"):
         return hashlib.sha256(f"key {key}".encode()).hexdigest(), now - KEPT
     retries = small_int(request.headers.get("x-stainless-retry-count", "")) or 0
-    return hash_of_body(request), now - RETRIED_WITHIN if retries else now
+    return hash_of_body(request), now - RETRIED_WITHIN if retries else None
+
+
+def holds(row: FirstAnswer, oldest: datetime | None) -> bool:
+    answered = row.status is not None
+    return answered and oldest is not None and row.created_at > oldest
 
 
 def hash_of_body(request: HttpRequest) -> str:
