@@ -4,7 +4,10 @@ import os
 
 from django.core.asgi import get_asgi_application
 
-from finetune_site.body_limit import limit_bodies
-
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "finetune_site.settings")
-application = limit_bodies(get_asgi_application())
+django_application = get_asgi_application()
+
+# It asks for members, whose models are there only now.
+from finetune_site.body_limit import limit_bodies  # noqa: E402
+
+application = limit_bodies(django_application)

@@ -10,7 +10,7 @@ from ninja.security import HttpBearer
 
 from finetune_site.team.access import VIEWER_MESSAGE
 from finetune_site.team.models import ApiKey, Member
-from finetune_site.team.services import hash_secret
+from finetune_site.team.selectors import find_key
 
 # Calls may come many times a second; the page that shows it needs no more.
 USED_AGAIN_SECONDS = 60
@@ -32,15 +32,6 @@ class MemberKey(HttpBearer):
         note_use(key)
         request.user = key.member
         return key.member
-
-
-def find_key(token: str) -> ApiKey | None:
-    return (
-        ApiKey.objects.select_related("member")
-        .filter(key_hash=hash_secret(token), revoked_at=None)
-        .filter(member__is_active=True)
-        .first()
-    )
 
 
 def note_use(key: ApiKey) -> None:
