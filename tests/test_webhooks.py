@@ -156,6 +156,28 @@ def test_two_tasks_for_a_delivery_send_it_once(added, receiver):
     assert len(receiver.taken) == 1
 
 
+def test_nobody_sends_it_while_a_slow_receiver_takes_it(added, monkeypatch):
+    """The first wait is shorter than an answer may take."""
+    end()
+    lay_deliveries()
+    seconds = []
+
+    def take_slowly(*args):
+        seconds.append((Delivery.objects.get().due_at - timezone.now()).total_seconds())
+
+    monkeypatch.setattr("jobs.services.deliveries.post", take_slowly)
+    deliver(Delivery.objects.get().pk)
+    assert seconds[0] > 25
+
+
+def test_the_wait_for_the_next_try_begins_when_one_has_failed(added, receiver):
+    receiver.status = 500
+    end()
+    tell()
+    wait = Delivery.objects.get().due_at - timezone.now()
+    assert timedelta(seconds=3) < wait <= timedelta(seconds=5)
+
+
 def test_it_is_given_up_after_a_day(added, receiver):
     receiver.status = 404
     end()

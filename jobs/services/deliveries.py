@@ -17,6 +17,8 @@ from jobs.webhook_message import event_body
 
 # Seconds until the next try; the last one over and over.
 WAITS = (5, 30, 120, 600, 1800, 3600)
+# While it is sent: longer than that may take, or the same event would go out twice.
+CLAIMED_SECONDS = 30
 GIVEN_UP_AFTER = timedelta(days=1)
 # A site that was down for longer tells nobody about what ended before.
 LAID_WITHIN = timedelta(days=7)
@@ -78,14 +80,9 @@ def claim(delivery_id: int) -> Delivery | None:
     if delivery is None:
         return None
     mine = rows.filter(due_at=delivery.due_at).update(
-        due_at=next_try(delivery, now), num_tries=F("num_tries") + 1
+        due_at=now + timedelta(seconds=CLAIMED_SECONDS), num_tries=F("num_tries") + 1
     )
     return delivery if mine else None
-
-
-def next_try(delivery: Delivery, now: datetime) -> datetime:
-    wait = WAITS[min(delivery.num_tries, len(WAITS) - 1)]
-    return now + timedelta(seconds=wait)
 
 
 def body_of(delivery: Delivery) -> bytes:
@@ -100,7 +97,13 @@ def body_of(delivery: Delivery) -> bytes:
 
 
 def note_failure(delivery: Delivery, message: str) -> None:
-    row = Delivery.objects.filter(pk=delivery.pk)
-    row.update(message=message)
-    if timezone.now() - delivery.created_at > GIVEN_UP_AFTER:
-        row.update(due_at=None)
+    now = timezone.now()
+    given_up = now - delivery.created_at > GIVEN_UP_AFTER
+    Delivery.objects.filter(pk=delivery.pk).update(
+        message=message, due_at=None if given_up else next_try(delivery, now)
+    )
+
+
+def next_try(delivery: Delivery, now: datetime) -> datetime:
+    wait = WAITS[min(delivery.num_tries, len(WAITS) - 1)]
+    return now + timedelta(seconds=wait)
