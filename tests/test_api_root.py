@@ -22,6 +22,39 @@ def test_unknown_address_is_an_error_in_the_one_shape(client, key):
     assert response.json()["error"]["code"] == "not_found"
 
 
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1files"])
+def test_no_address_is_answered_with_a_page(client, db, path):
+    response = get(client, path)
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "not_found"
+    assert "x-request-id" in response
+
+
+def test_a_wrong_host_is_told_how_the_site_learns_its_name(client, db):
+    """As of a client elsewhere that asks by the machine's IP address."""
+    response = get(client, "/v1/files", HTTP_HOST="192.0.2.7:8000")
+    assert response.status_code == 400
+    assert "ALLOWED_HOSTS" in response.json()["error"]["message"]
+    assert "x-request-id" in response
+
+
+def test_a_wrong_host_of_a_page_is_told_by_a_page(client, db):
+    response = client.get("/", HTTP_HOST="192.0.2.7:8000")
+    assert response["content-type"].startswith("text/html")
+
+
+def test_a_fault_before_any_view_is_an_error_in_the_one_shape(client, db, monkeypatch):
+    def fail(*args):
+        raise RuntimeError
+
+    where = "django.middleware.common.CommonMiddleware.process_request"
+    monkeypatch.setattr(where, fail)
+    client.raise_request_exception = False
+    response = get(client, "/v1/files")
+    assert response.status_code == 500
+    assert response.json()["error"]["type"] == "server_error"
+
+
 def test_errors_have_a_request_id(client, db):
     assert get(client, "/v1/nothing")["x-request-id"].startswith("req_")
 

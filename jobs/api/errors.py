@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any, NoReturn
 
 from django.core.exceptions import (
+    DisallowedHost,
     PermissionDenied,
     RequestDataTooBig,
     SuspiciousOperation,
@@ -36,6 +37,12 @@ LATER_SECONDS = 10
 BROKEN = "The server met a fault of its own; its log has the details. Try again later."
 NO_DATABASE = "The site's database is busy or away. Try again."
 NOTHING_HERE = "There is nothing at this address. Does the base URL end in /v1?"
+
+WRONG_HOST = (
+    "The site does not answer under the host name or IP address that it was asked by. "
+    "Start it with `manage.py up --host` and that name, or add the name to "
+    "ALLOWED_HOSTS."
+)
 
 
 class ErrorDetail(Schema):
@@ -135,6 +142,8 @@ def as_api_error(error: object) -> ApiError:
             return ApiError(404, NOTHING_HERE, code="not_found")
         case RequestDataTooBig():
             return ApiError(413, "The body is larger than this address takes.")
+        case DisallowedHost():
+            return ApiError(400, WRONG_HOST, code="host_not_allowed")
         case MultiPartParserError() | SuspiciousOperation() | UnreadablePostError():
             return ApiError(400, f"The form cannot be read: {error}")
         case HttpError():

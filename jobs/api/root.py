@@ -4,12 +4,12 @@ import secrets
 from collections.abc import Callable
 from functools import wraps
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.urls import URLPattern, re_path
+from django.urls import URLPattern, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI
 from ninja.operation import Operation
@@ -33,6 +33,9 @@ from jobs.api.errors import NOTHING_HERE, ApiError, error_response
 from jobs.api.keys import reader
 
 View = Callable[..., Any]
+
+# Ninja looks for the address of the whole under this name.
+ROOT = "api-root"
 
 
 class Api(NinjaAPI):
@@ -99,17 +102,28 @@ def finish(view: View) -> View:
     return login_not_required(finished_view)
 
 
+def finished_error(error: ApiError) -> HttpResponse:
+    """For what goes wrong before a view is reached."""
+    return cast(HttpResponse, finished(error_response(error), None))
+
+
 @csrf_exempt
 def nothing_here(request: HttpRequest) -> HttpResponse:
     return error_response(ApiError(404, NOTHING_HERE, code="not_found"))
 
 
+# For /v1 without a slash too.
+no_route = finish(nothing_here)
+
+
 def routes() -> list[URLPattern]:
     """Of every part, and an answer for all other addresses below /v1/."""
-    patterns = [one for one in api.urls[0] if isinstance(one, URLPattern)]
+    found = [one for one in api.urls[0] if isinstance(one, URLPattern)]
+    # Ninja's own root answers with the site's page for 404.
+    patterns = [one for one in found if one.name != ROOT]
     for pattern in patterns:
         pattern.callback = finish(pattern.callback)
-    return [*patterns, re_path(r"", finish(nothing_here))]
+    return [*patterns, path("", no_route, name=ROOT), re_path(r"", no_route)]
 
 
 urls = (routes(), "api", "api")

@@ -1,0 +1,33 @@
+"""Answers to what goes wrong outside the views: pages, and for programs JSON."""
+
+from django.http import HttpRequest, HttpResponse
+from django.views import defaults
+
+from jobs.api.errors import BROKEN, NOTHING_HERE, ApiError, as_api_error
+from jobs.api.root import finished_error
+
+API = "/v1"
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Above all a host that is not allowed, which no view gets to see."""
+    if is_for_api(request):
+        return finished_error(as_api_error(exception))
+    return defaults.bad_request(request, exception)
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if is_for_api(request):
+        return finished_error(ApiError(404, NOTHING_HERE, code="not_found"))
+    return defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    if is_for_api(request):
+        return finished_error(ApiError(500, BROKEN))
+    return defaults.server_error(request)
+
+
+def is_for_api(request: HttpRequest) -> bool:
+    """Also what was glued together wrongly, such as /v1files: no page begins so."""
+    return request.path.startswith(API)
