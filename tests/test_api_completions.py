@@ -398,6 +398,11 @@ def test_one_member_has_half_of_the_places(monkeypatch, asked, key, viewer, memb
     assert texts(complete(create_api_key(member=member))) == ["a"]
 
 
+def test_engine_hears_who_asks(asked, key, viewer):
+    complete(key)
+    assert asked[0][1]["asker"] == viewer.pk
+
+
 def test_places_are_given_back(asked, key, viewer):
     complete(key, prompt=["a", "b"])
     complete(key, stream=True)

@@ -1,5 +1,8 @@
 """One model's requests answered together, without a server around them."""
 
+import asyncio
+from collections import Counter
+
 import pytest
 
 from jobs.serving import desk
@@ -79,6 +82,36 @@ def test_neighbours_of_all_kinds_change_nothing(tiny):
         [alone] = lines_of(tiny, request)
         texts = {index: text for index, (text, _) in told(alone).items()}
         assert {index: text for index, (text, _) in told(lines).items()} == texts
+
+
+def test_one_asker_never_keeps_the_others_waiting(tiny):
+    async def ask():
+        place = desk.Desk(tiny)
+        for _ in range(8):
+            many = {"n": 32, "max_tokens": 2000, "asker": 1}
+            place.add(Asked(parse(ASK | many)))
+        while len(place.batch.rows) < 32:
+            place.turn()
+        other = Asked(parse(ASK | {"max_tokens": 1, "asker": 2}))
+        place.add(other)
+        place.turn()
+        return [line async for line in until_done(other)]
+
+    assert run(asyncio.wait_for(ask(), 20))[-1]["usage"]["completion_tokens"] == 1
+
+
+def test_rows_that_end_make_room_for_whoever_has_fewer(tiny):
+    async def ask():
+        place = desk.Desk(tiny)
+        for asker in (1, 1, 2, 2):
+            many = {"n": 32, "max_tokens": 2000, "asker": asker}
+            place.add(Asked(parse(ASK | many)))
+        for _ in range(20):
+            place.turn()
+        return Counter(place.answers[row.index].asked.asker for row in place.batch.rows)
+
+    rows = run(ask())
+    assert rows[1] == rows[2] == 16
 
 
 def test_request_that_the_model_cannot_take_is_refused_alone(tiny):

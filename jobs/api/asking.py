@@ -59,6 +59,7 @@ async def ask(
 
     Raises UserError. Whoever stops listening ends the answers.
     """
+    questions = [question | {"asker": member.pk} for question in questions]
     async with place(member, min(len(questions), MOST_AT_ONCE)):
         lines: asyncio.Queue[tuple[int, Line | Exception]] = asyncio.Queue()
         turns = asyncio.Semaphore(MOST_AT_ONCE)

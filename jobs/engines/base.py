@@ -84,7 +84,8 @@ class Engine(Protocol):
         """Stream a completion of a snapshot, or of `base_model` when it is None.
 
         The request has prompt (a text or token ids), temperature, top_p, max_tokens,
-        stop, seed and n, and may have logprobs, echo, best_of, logit_bias and the two
-        penalties. Lines: {"index", "text", "finish_reason", "tokens"}, with "logprobs"
-        when asked, at last {"done", "usage", ...}. Raises UserError.
+        stop, seed and n, and may have logprobs, echo, best_of, logit_bias, the two
+        penalties and asker, the number of the member who asks. Lines: {"index", "text",
+        "finish_reason", "tokens"}, with "logprobs" when asked, at last {"done",
+        "usage", ...}. Raises UserError.
         """

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +18,13 @@ from jobs.trainer.generation import Batch, Prefill, carries_state, context_lengt
 TURN_SECONDS = 0.03
 # What keys and values of all answers of a model may take.
 MAX_CACHE_BYTES = 1_000_000_000
+# Many answers to one question join in parts, so that others come in between.
+GROUP_ROWS = MAX_ROWS // 4
+# Of rows and bytes, for whoever has no answer growing: nobody can fill the last part.
+FOR_NEWCOMERS = 1.25
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Rows of one request that are read and join together."""
 
@@ -69,9 +73,9 @@ class Desk:
             asked.refuse(message, "internal")
 
     def _groups(self, answers: Answers) -> Iterator[Group]:
-        """As many rows at a time as there is room for."""
+        """Never more rows at a time than there is room for."""
         num_bytes = self._final_length(answers) * self._bytes_per_token
-        size = max(1, min(MAX_ROWS, MAX_CACHE_BYTES // max(1, num_bytes)))
+        size = max(1, min(GROUP_ROWS, MAX_CACHE_BYTES // max(1, num_bytes)))
         for start in range(0, len(answers.rows), size):
             yield Group(answers, answers.rows[start : start + size])
 
@@ -92,8 +96,9 @@ class Desk:
 
         True when there was something to read.
         """
-        if self.reading is None and self.waiting and self._has_room(self.waiting[0]):
-            self.reading = self._begin(self.waiting.popleft())
+        if self.reading is None and (found := self._next()):
+            self.waiting.remove(found)
+            self.reading = self._begin(found)
         if self.reading is None:
             return False
         group, prefill = self.reading
@@ -105,6 +110,24 @@ class Desk:
             # The first word at once.
             self._send()
         return True
+
+    def _next(self) -> Group | None:
+        """Of whoever has the fewest rows growing, and of the request that has: None
+        while there is no room for it, so that it comes before all others.
+        """
+        growing = [self.answers[row.index] for row in self.batch.rows]
+        of_asker = Counter(answers.asked.asker for answers in growing)
+        of_request = Counter(growing)
+
+        def num_growing(group: Group) -> tuple[int, int]:
+            answers = group.answers
+            return of_asker[answers.asked.asker], of_request[answers]
+
+        group = min(self.waiting, key=num_growing, default=None)
+        if group is None:
+            return None
+        more = 1 if of_asker[group.answers.asked.asker] else FOR_NEWCOMERS
+        return group if self._has_room(group, more) else None
 
     def _begin(self, group: Group) -> tuple[Group, Prefill]:
         answers = group.answers
@@ -125,13 +148,13 @@ class Desk:
         growing = {row.index for row in self.batch.rows}
         self.answers = {i: a for i, a in self.answers.items() if i in growing}
 
-    def _has_room(self, group: Group) -> bool:
+    def _has_room(self, group: Group, more: float) -> bool:
         num_rows = len(self.batch.rows) + len(group.rows)
         if not self.batch.rows:
             return True
         longest = max(map(self._final_length, {group.answers, *self.answers.values()}))
         num_bytes = num_rows * longest * self._bytes_per_token
-        return num_rows <= MAX_ROWS and num_bytes <= MAX_CACHE_BYTES
+        return num_rows <= MAX_ROWS * more and num_bytes <= MAX_CACHE_BYTES * more
 
     def _final_length(self, answers: Answers) -> int:
         context = context_length(self.loaded.model)

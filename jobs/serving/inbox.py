@@ -16,6 +16,8 @@ class Asked:
 
     def __init__(self, request: CompletionRequest) -> None:
         self.request = request
+        # Requests that are equal in this share their turns.
+        self.asker: object = self if request.asker is None else request.asker
         # Set when whoever asked has gone. Written by one thread, read by the other.
         self.cancelled = False
         # Set once its model is here and reads it.

@@ -60,6 +60,8 @@ class CompletionRequest:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    # The number of whoever asks, between whom turns are shared. None: of this alone.
+    asker: int | None = None
 
     @property
     def num_rows(self) -> int:
@@ -115,6 +117,8 @@ def _check(request: CompletionRequest) -> None:
         _check_number("logprobs", request.logprobs, 0, MAX_LOGPROBS, int)
     if request.seed is not None:
         _check_number("seed", request.seed, 0, 2**63 - 1, int)
+    if request.asker is not None:
+        _check_number("asker", request.asker, 0, 2**63 - 1, int)
     if len(request.stop) > MOST_STOPS:
         raise _wrong("stop", f"has {len(request.stop)} texts; at most {MOST_STOPS}")
     for text in request.stop:
