@@ -9,15 +9,15 @@ from asgiref.sync import sync_to_async
 from tokenizers import Tokenizer
 
 from jobs.chat_template import find_chat_template
-from jobs.chat_text import (
+from jobs.model_names import ModelChoice
+from jobs.selectors import find_base_model, models_dir
+from jobs.trainer.chat_text import (
     ASSISTANT,
     CHAT_STOPS,
     ChatMessage,
     chat_prompt,
     chat_segments,
 )
-from jobs.model_names import ModelChoice
-from jobs.selectors import find_base_model, models_dir
 from jobs.trainer.encoding import encode_text, load_tokenizer
 
 SYSTEM, DEVELOPER = "system", "developer"

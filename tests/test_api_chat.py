@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from finetune_site.team.services import create_api_key
-from jobs.chat_text import CHAT_STOPS
 from jobs.engines.local import LocalEngine
 from jobs.serving import client
+from jobs.trainer.chat_text import CHAT_STOPS
 from jobs.trainer.encoding import load_tokenizer
 from jobs.trainer.model import load_model
 from jobs.trainer.spec import ModelSource

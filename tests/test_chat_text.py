@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.chat_text import (
+from jobs.trainer.chat_text import (
     CHAT_STOPS,
     LABELS,
     ChatMessage,

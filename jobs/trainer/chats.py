@@ -6,7 +6,7 @@
 
 from typing import Any
 
-from jobs.chat_text import ASSISTANT, LABELS, ChatMessage
+from jobs.trainer.chat_text import ASSISTANT, LABELS, ChatMessage
 from jobs.trainer.examples import (
     MAX_LOSS_WEIGHT,
     MIN_LOSS_WEIGHT,

@@ -9,7 +9,7 @@ Beside the three of examples.py, which versions are kept in, OpenAI's two:
 from enum import StrEnum
 from typing import Any
 
-from jobs.chat_text import chat_segments
+from jobs.trainer.chat_text import chat_segments
 from jobs.trainer.chats import read_chat
 from jobs.trainer.examples import (
     ExampleError,
