@@ -7,8 +7,10 @@ checked is the IP address that is connected to: a name may lead elsewhere the ne
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +25,8 @@ from finetune_site.errors import UserError
 
 # To connect, and to wait for the next bytes, in seconds.
 TIMEOUT = (4.0, 20.0)
+# After a connection's own limit, which has the better words.
+GRACE_SECONDS = 1.0
 PIECE_BYTES = 64 * 1024
 PORTS = {"http": 80, "https": 443}
 MAX_URL_CHARACTERS = 500
@@ -174,6 +178,34 @@ class PublicHTTPConnection(HTTPConnection):
             # The name is what a certificate is checked against.
             self._dns_host = name
         raise trouble or urllib3.exceptions.NewConnectionError(self, "no address")
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        """A time limit holds between two bytes; here it holds for all headers too."""
+        with cut_after(self.sock, (self.timeout or TIMEOUT[1]) + GRACE_SECONDS):
+            return super().getresponse()
+
+
+@contextmanager
+def cut_after(connected: socket.socket, seconds: float) -> Iterator[None]:
+    """TimeoutError, also out of a read that never ends."""
+    late = threading.Event()
+
+    def cut() -> None:
+        late.set()
+        # What TLS keeps is left alone: the other thread is at it.
+        with suppress(OSError):
+            socket.socket.shutdown(connected, socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        # Headers that were cut off look complete.
+        if late.is_set():
+            raise TimeoutError(f"the headers took longer than {seconds:g} seconds")
 
 
 class PublicHTTPSConnection(PublicHTTPConnection, HTTPSConnection):

@@ -2,7 +2,6 @@
 
 from jobs import planning
 from jobs.models import Job
-from jobs.services import deliveries
 from jobs.services.downloads import download_next, enqueue_download
 from jobs.services.heartbeats import beat
 from jobs.services.launching import launch
@@ -33,11 +32,6 @@ def download_model() -> None:
     """Some seconds of the download that waits longest; the next task goes on."""
     if download_next():
         enqueue_download()
-
-
-def deliver(delivery_id: int) -> None:
-    """Tell a webhook of a job that has ended."""
-    deliveries.deliver(delivery_id)
 
 
 def beat_worker() -> None:

@@ -2,7 +2,8 @@
 
 It looks at the state of rows and run folders, never at messages, and keeps nothing in
 memory that matters: it may be killed anywhere, and two of them do no harm. Engines
-elsewhere have a thread each, so that a slow one delays nobody; see remote_watch.
+elsewhere have a thread each, so that a slow one delays nobody; see remote_watch. So
+have the webhooks together; see webhook_watch.
 """
 
 import logging
@@ -23,7 +24,6 @@ from jobs.engines.base import Engine
 from jobs.engines.registry import LOCAL, get_engine, remote_names
 from jobs.models import Job
 from jobs.remote_watch import RemoteWatches
-from jobs.services.deliveries import enqueue_due, lay_deliveries
 from jobs.services.downloads import requeue_stale_downloads
 from jobs.services.ending import end_job
 from jobs.services.heartbeats import beat
@@ -32,6 +32,7 @@ from jobs.services.jobs import enqueue_preparation
 from jobs.services.launching import claim_next
 from jobs.services.preparation import unclaimed, unimported
 from jobs.services.recovery import recover
+from jobs.webhook_watch import WebhookWatch
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,7 @@ LOOK_SECONDS = 0.2
 BEAT_SECONDS = 2.0
 WORKER_BEAT_SECONDS = 10.0
 SWEEP_SECONDS = 5.0
-ENGINES_SECONDS = 1.0
-WEBHOOK_SECONDS = 2.0
+THREADS_SECONDS = 1.0
 MAX_BACK_OFF_SECONDS = 5.0
 # A new job's preparation is on its way for this long before it is asked for again.
 PREPARATION_SECONDS = 10.0
@@ -53,11 +53,11 @@ class Watcher:
         self.stopped = threading.Event()
         self.complaints: set[tuple[int, str]] = set()
         self.remotes = RemoteWatches()
+        self.webhooks = WebhookWatch()
         self.chores = [
             Chore(BEAT_SECONDS, lambda: beat("watcher")),
             Chore(WORKER_BEAT_SECONDS, ask_for_worker_beat),
             Chore(SWEEP_SECONDS, sweep),
-            Chore(WEBHOOK_SECONDS, tell_webhooks),
         ]
 
     def stop(self) -> None:
@@ -65,11 +65,13 @@ class Watcher:
 
     def run(self) -> None:
         """Look again and again, also while the database is away."""
-        self.chores.append(Chore(ENGINES_SECONDS, self.remotes.keep))
+        self.chores.append(Chore(THREADS_SECONDS, self.remotes.keep))
+        self.chores.append(Chore(THREADS_SECONDS, self.webhooks.keep))
         try:
             self._run()
         finally:
             self.remotes.stop()
+            self.webhooks.stop()
 
     def _run(self) -> None:
         failures = 0
@@ -210,12 +212,6 @@ def nothing_waits() -> bool:
 def ask_for_worker_beat() -> None:
     if nothing_waits():
         async_task("jobs.tasks.beat_worker", save=False)
-
-
-def tell_webhooks() -> None:
-    lay_deliveries()
-    if nothing_waits():
-        enqueue_due()
 
 
 def sweep() -> None:

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,11 +16,11 @@ from django.utils import timezone
 from finetune_site.errors import UserError
 from finetune_site.team.models import AuditEntry
 from jobs.models import Delivery, Job, Webhook
-from jobs.services.deliveries import deliver, enqueue_due, lay_deliveries
+from jobs.services.deliveries import deliver, deliver_due, lay_deliveries
 from jobs.services.jobs import stop_job
 from jobs.services.webhooks import add_webhook, try_webhook
+from jobs.webhook_watch import WebhookWatch
 from tests import factories
-from tests.watching import run_tasks
 
 
 class Receiver:
@@ -27,6 +28,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.status = 200
+        self.num_slow_headers = 0
         self.taken: list[tuple[dict[str, str], bytes]] = []
         receiver = self
 
@@ -35,6 +37,10 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 receiver.taken.append((dict(self.headers.items()), body))
                 self.send_response(receiver.status)
+                for number in range(receiver.num_slow_headers):
+                    self.send_header(f"x-{number}", "slow")
+                    self.flush_headers()
+                    time.sleep(0.2)
                 self.end_headers()
 
             def log_message(self, *args: object) -> None:
@@ -71,10 +77,9 @@ def end(status=Job.Status.SUCCEEDED, **fields):
 
 
 def tell():
-    """What the watcher and the worker do."""
+    """What the watcher's thread does."""
     lay_deliveries()
-    enqueue_due()
-    run_tasks()
+    deliver_due()
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
@@ -176,6 +181,34 @@ def test_the_wait_for_the_next_try_begins_when_one_has_failed(added, receiver):
     tell()
     wait = Delivery.objects.get().due_at - timezone.now()
     assert timedelta(seconds=3) < wait <= timedelta(seconds=5)
+
+
+def test_a_dead_receiver_holds_up_no_other(added, admin, receiver):
+    """However much it has not been told yet."""
+    add_webhook(member=admin, url="http://127.0.0.1:9/", allow_private=True)
+    for _ in range(3):
+        end()
+    tell()
+    assert len(receiver.taken) == 1
+    assert Delivery.objects.filter(num_tries=1).count() == 2
+
+
+def test_a_receiver_whose_headers_never_end_is_left(added, receiver, monkeypatch):
+    monkeypatch.setattr("jobs.services.webhooks.PATIENCE", (1, 0.5))
+    monkeypatch.setattr("finetune_site.outbound.GRACE_SECONDS", 0.1)
+    receiver.num_slow_headers = 20
+    with pytest.raises(UserError, match="No answer within"):
+        try_webhook(added[0])
+
+
+def test_the_watcher_tells_webhooks_beside_its_loop(added, receiver, monkeypatch):
+    told = threading.Event()
+    monkeypatch.setattr("jobs.webhook_watch.lay_deliveries", told.set)
+    monkeypatch.setattr("jobs.webhook_watch.deliver_due", lambda: False)
+    watch = WebhookWatch()
+    watch.keep()
+    assert told.wait(5)
+    watch.stop()
 
 
 def test_it_is_given_up_after_a_day(added, receiver):

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 
 from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
-from django_q.tasks import async_task
 
 from finetune_site.ids import random_id
 from jobs.models import Delivery, Job, Webhook
@@ -22,8 +21,6 @@ CLAIMED_SECONDS = 30
 GIVEN_UP_AFTER = timedelta(days=1)
 # A site that was down for longer tells nobody about what ended before.
 LAID_WITHIN = timedelta(days=7)
-# A few at a time: the worker has other things to do.
-SENT_AT_ONCE = 5
 
 
 def lay_deliveries() -> None:
@@ -52,10 +49,17 @@ def new_delivery(webhook: Webhook, job: Job) -> Delivery:
     )
 
 
-def enqueue_due() -> None:
+def deliver_due() -> bool:
+    """One after another, the first of each webhook only: so a receiver that does not
+    answer holds up the others once a round. False when nothing was due.
+    """
     due = Delivery.objects.filter(due_at__lte=timezone.now()).order_by("due_at")
-    for pk in due.values_list("pk", flat=True)[:SENT_AT_ONCE]:
-        async_task("jobs.tasks.deliver", pk)
+    first: dict[int, int] = {}
+    for webhook_id, pk in due.values_list("webhook_id", "pk"):
+        first.setdefault(webhook_id, pk)
+    for pk in first.values():
+        deliver(pk)
+    return bool(first)
 
 
 def deliver(delivery_id: int) -> None:
