@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import AsyncIterator, Iterator
-from functools import lru_cache
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -66,13 +65,11 @@ async def stream_result(job: Job) -> AsyncIterator[bytes]:
 
 
 def result_bytes(job: Job) -> int:
-    return _num_bytes(job.pk, job.last_seq)
-
-
-@lru_cache(maxsize=1024)
-def _num_bytes(job_id: int, last_seq: int) -> int:
-    """Of a job that has ended, which `last_seq` stands for: it changes no more."""
-    return sum(map(len, result_parts(Job.objects.get(pk=job_id))))
+    """Counted once, by writing it: an ended job changes no more."""
+    if job.result_bytes is None:
+        job.result_bytes = sum(map(len, result_parts(job)))
+        Job.objects.filter(pk=job.pk).update(result_bytes=job.result_bytes)
+    return job.result_bytes
 
 
 def _validations(job: Job) -> Validations:

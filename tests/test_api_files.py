@@ -284,6 +284,14 @@ def test_result_files_are_listed_by_their_purpose(api):
     assert [file["id"] for file in second["data"]] == uids[:1]
 
 
+def test_few_result_files_are_counted_at_once(api, monkeypatch):
+    monkeypatch.setattr("jobs.api.files.MOST_RESULTS", 2)
+    for _ in range(3):
+        finished_job()
+    page = api.get("/files", purpose="fine-tune-results").json()
+    assert (len(page["data"]), page["has_more"]) == (2, True)
+
+
 def test_a_result_file_goes_with_its_job_only(api):
     answer = api.delete(f"/files/{result_file_id(finished_job())}")
     assert error_of(answer)[0] == 400

@@ -5,7 +5,7 @@ from django.utils import timezone
 
 from jobs import results
 from jobs.models import Event, Job
-from jobs.results import result_parts
+from jobs.results import result_bytes, result_parts
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -44,3 +44,9 @@ def test_steps_are_read_a_few_at_a_time(job, monkeypatch):
     monkeypatch.setattr(results, "STEPS_AT_ONCE", 2)
     assert len(list(result_parts(job))) == 3
     assert table(job) == whole
+
+
+def test_its_bytes_are_counted_once(job, django_assert_num_queries):
+    assert result_bytes(job) == len(b"".join(result_parts(job)))
+    with django_assert_num_queries(1):
+        assert result_bytes(Job.objects.get()) > 0

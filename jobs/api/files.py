@@ -40,6 +40,8 @@ STATUS = {
     Status.FAILED: "error",
 }
 TRAINING, RESULTS = "fine-tune", "fine-tune-results"
+# At once: the size of each may have to be counted first.
+MOST_RESULTS = 100
 TEXT = {"schema": {"type": "string"}}
 CONTENT_KINDS = {
     "responses": {200: {"content": {"application/jsonl": TEXT, "text/csv": TEXT}}}
@@ -104,9 +106,12 @@ def list_files(
     after: str | None = None,
     order: Order = "desc",
 ) -> dict[str, Any]:
-    """Newest first. Result files are listed by `purpose=fine-tune-results` only."""
+    """Newest first. Result files are listed by `purpose=fine-tune-results` only, a
+    hundred at most.
+    """
     if purpose == RESULTS:
         after = _uid_of(after)
+        limit = min(limit, MOST_RESULTS)
         return page_of(
             finished_jobs(), show_result, limit=limit, after=after, order=order
         )

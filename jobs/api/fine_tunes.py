@@ -130,9 +130,9 @@ def reweight(arguments: dict[str, Any], member: Member, weight: float) -> None:
 
 @router.get("/fine-tunes", response=answers(Page[ListedFineTune]))
 def list_fine_tunes(
-    request: HttpRequest, limit: Limit = 100, after: str | None = None
+    request: HttpRequest, limit: Limit = 20, after: str | None = None
 ) -> Any:
-    """All jobs, the newest first, without their events."""
+    """The newest jobs first, without their events."""
     return page_of(shown_fine_tunes(), show_listed, limit=limit, after=after)
 
 

@@ -149,6 +149,8 @@ class Job(models.Model):
     tokens_per_second = models.FloatField(null=True, blank=True)
     seconds_per_step = models.FloatField(null=True, blank=True)
     memory_bytes = models.BigIntegerField(null=True, blank=True)
+    # Of the file of an ended job's losses, from when it is first asked for.
+    result_bytes = models.BigIntegerField(null=True, blank=True)
 
     class Meta:
         ordering = ["-id"]
