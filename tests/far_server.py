@@ -42,6 +42,8 @@ class FarServer:
         self.trouble: Answer | None = None
         self.lost: list[str] = []
         self.hang_seconds = 0.0
+        # Before the head of a completion.
+        self.silent_seconds = 0.0
         self.completion: list[dict[str, Any]] = []
         self.url = ""
 
@@ -190,6 +192,7 @@ def handler_of(far: FarServer) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def send_completion(self, body: dict[str, Any]) -> None:
+            time.sleep(far.silent_seconds)
             if far.trouble:
                 self.send(*far.trouble)
                 return

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -11,11 +12,14 @@ import requests
 from asgiref.sync import sync_to_async
 
 from finetune_site import outbound
-from finetune_site.errors import UserError
+from finetune_site.errors import BusyError, UserError
+from jobs.engines.base import EngineTroubleError
 from jobs.engines.far_api import Answer, FarApi
 
-# Streams at a time in one process, each a thread.
-MAX_STREAMS = 32
+# Answers at a time in one process, each a thread: an engine that hangs, or one member
+# who asks for all that a member may, leaves room for other engines.
+MAX_STREAMS = 64
+MAX_PER_ENGINE = 24
 MAX_LINE_BYTES = 10_000_000
 # Of a request, what the far API takes under the same name.
 SAME = (
@@ -34,22 +38,42 @@ SAME = (
     "frequency_penalty",
     "logit_bias",
 )
-BUSY = "Too many answers of engines elsewhere are under way. Try again in a minute."
+USAGE = ("prompt_tokens", "completion_tokens")
+BUSY = "Too many answers of the engine {} are under way. Try again in a minute."
 CUT = "The engine {} stopped while it answered. Try again."
 
-streams = threading.BoundedSemaphore(MAX_STREAMS)
-
 Line = dict[str, Any]
+
+
+class Places:
+    """The threads that read answers, by engine: each has one until it ends, also when
+    nobody listens any more.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.taken: Counter[str] = Counter()
+
+    def take(self, engine: str) -> None:
+        with self.lock:
+            full = self.taken.total() >= MAX_STREAMS
+            if full or self.taken[engine] >= MAX_PER_ENGINE:
+                raise BusyError(BUSY.format(engine))
+            self.taken[engine] += 1
+
+    def give_back(self, engine: str) -> None:
+        with self.lock:
+            self.taken[engine] -= 1
+
+
+places = Places()
 
 
 async def complete(
     connect: Callable[[], FarApi], model: str, request: dict[str, Any]
 ) -> AsyncIterator[Line]:
     """The lines of an answer as they come. Raises UserError."""
-    body = asked(model, request)
-    if not streams.acquire(blocking=False):
-        raise UserError(BUSY)
-    stream = Stream(body)
+    stream = Stream(asked(model, request))
     try:
         # Rows may be read for it, and its first word may take long.
         far = await sync_to_async(connect, thread_sensitive=False)()
@@ -57,7 +81,6 @@ async def complete(
             yield line
     finally:
         stream.close()
-        streams.release()
 
 
 def asked(model: str, request: dict[str, Any]) -> Answer:
@@ -88,7 +111,13 @@ class Stream:
                 loop.call_soon_threadsafe(self.queue.put_nowait, item)
 
         thread = threading.Thread(target=self.read, args=(far, put), daemon=True)
-        thread.start()
+        places.take(far.name)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The system has no thread left.
+            places.give_back(far.name)
+            raise BusyError(BUSY.format(far.name)) from None
         while (item := await self.queue.get()) is not None:
             if isinstance(item, Exception):
                 raise item
@@ -105,12 +134,13 @@ class Stream:
         except UserError as error:
             put(error)
         except requests.RequestException:
-            put(UserError(CUT.format(far.name)))
+            put(EngineTroubleError(CUT.format(far.name)))
         except (KeyError, TypeError, ValueError, AttributeError):
             put(far.odd())
         finally:
             if self.response is not None:
                 self.response.close()
+            places.give_back(far.name)
 
     def close(self) -> None:
         """Ends a read that waits, and with it the connection: the far side hears that
@@ -126,18 +156,23 @@ class Stream:
 def translate(
     far: FarApi, response: requests.Response, *, streamed: bool
 ) -> Iterator[Line]:
-    """OpenAI's shape as this site's lines."""
+    """OpenAI's shape as this site's lines. KeyError: something is missing in it."""
     usage: dict[str, Any] = {}
+    num_choices = 0
     chunks = events(response) if streamed else [orjson.loads(far.read(response))]
     for chunk in chunks:
         if "error" in chunk:
-            raise UserError(str(chunk["error"]["message"]))
+            # It had begun to answer: nothing is wrong with what was asked.
+            raise EngineTroubleError(str(chunk["error"]["message"]))
         for choice in chunk.get("choices") or []:
+            num_choices += 1
             yield line_of(choice)
         usage = chunk.get("usage") or usage
+    if not num_choices:
+        raise KeyError("choices")
     yield {
         "done": True,
-        "usage": usage,
+        "usage": {name: int(usage[name]) for name in USAGE},
         "prompt_cut": False,
     }
 
