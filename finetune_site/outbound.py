@@ -31,8 +31,13 @@ PIECE_BYTES = 64 * 1024
 PORTS = {"http": 80, "https": 443}
 MAX_URL_CHARACTERS = 500
 
-# Where clouds hand the keys of a machine to whatever runs on it: never an engine.
-METADATA = {ip_address("169.254.169.254"), ip_address("fd00:ec2::254")}
+# Where clouds hand the keys of a machine to whatever runs on it: never an engine. Most
+# others are link-local.
+METADATA = {
+    ip_address("fd00:ec2::254"),
+    ip_address("100.100.100.200"),
+    ip_address("192.0.0.192"),
+}
 # IPv6 addresses by which gateways reach IPv4 ones, which are their last 4 bytes.
 GATEWAY = IPv6Network("64:ff9b::/96")
 
@@ -272,7 +277,7 @@ def check_address(address: Address, host: str, *, allow_private: bool) -> None:
 
 
 def is_nobody(address: Address) -> bool:
-    return address.is_unspecified or address.is_multicast
+    return address.is_unspecified or address.is_multicast or address.is_link_local
 
 
 def is_public(address: Address) -> bool:

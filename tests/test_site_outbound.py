@@ -26,7 +26,6 @@ PRIVATE = [
     "http://172.16.0.1/",
     "http://100.64.0.1/",
     "http://[::1]/",
-    "http://[fe80::1]/",
     "http://[fd00::1]/",
     "http://[::ffff:127.0.0.1]/",
     "http://[64:ff9b::10.0.0.1]/",
@@ -35,6 +34,11 @@ PRIVATE = [
 ]
 NEVER = [
     "http://169.254.169.254/latest/meta-data",
+    "http://169.254.170.2/v2/credentials",
+    "http://100.100.100.200/latest/meta-data",
+    "http://192.0.0.192/latest/meta-data",
+    "http://[fe80::1]/",
+    "http://[fe80::a9fe:a9fe]/",
     "http://[::ffff:169.254.169.254]/",
     "http://0.0.0.0:8000/",
     "http://[::]/",
