@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from tokenizers import Tokenizer
 
 from finetune_site.errors import UserError
@@ -24,6 +25,8 @@ TEMPLATE_FILE, CONFIG_FILE = "chat_template.jinja", "tokenizer_config.json"
 FILES = (TEMPLATE_FILE, CONFIG_FILE, "tokenizer.json")
 MAX_TEMPLATE_CHARACTERS = 100_000
 RENDER_SECONDS = 15.0
+# Each is a process that may use all its limits; the rest wait for their turn.
+MAX_RENDERERS = 2
 VARIABLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 # To see what the template writes after an answer.
 ANSWER = "8f2c61"
@@ -32,6 +35,8 @@ SAMPLE = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANS
 GUARDS = range(0xE000, 0xF900)
 
 Message = dict[str, str]
+
+renderers = asyncio.Semaphore(MAX_RENDERERS)
 
 
 @dataclass(frozen=True)
@@ -51,20 +56,25 @@ class ChatTemplate:
         """Up to where the assistant's next answer begins. UserError: the template
         refuses the messages, or cannot be used.
         """
-        guard = self._guard_for(messages)
-        guarded = [
-            message | {"content": self.guarded(message["content"], guard)}
-            for message in messages
-        ]
+        # Long messages take a moment here and there, in which the web process goes on.
+        guard, guarded = await sync_to_async(self._guarded)(messages)
         asked = {
             "template": self.text,
             "variables": self.variables,
             "messages": guarded,
             "sample": SAMPLE,
         }
-        answer = await rendered(asked)
-        tokens = self.encode(answer["prompt"], guard)
+        async with renderers:
+            answer = await rendered(asked)
+        tokens = await sync_to_async(self.encode)(answer["prompt"], guard)
         return Prompt(tokens, self.stop_tokens(answer["sample"] or ""))
+
+    def _guarded(self, messages: Sequence[Message]) -> tuple[str, list[Message]]:
+        guard = self._guard_for(messages)
+        return guard, [
+            message | {"content": self.guarded(message["content"], guard)}
+            for message in messages
+        ]
 
     def guarded(self, text: str, guard: str) -> str:
         """The text with its control tokens broken up; and what begins one at its end,

@@ -1,13 +1,17 @@
 """Chats by a model's own template: as tokens, and nothing but what was meant."""
 
+import asyncio
 import json
 import shutil
+import threading
 
 import pytest
 
 from finetune_site.errors import UserError
+from jobs import chat_template
 from jobs.chat_template import find_chat_template
-from jobs.trainer.encoding import load_tokenizer
+from jobs.serving.request import MAX_PROMPT_CHARACTERS
+from jobs.trainer.encoding import encode_text, load_tokenizer
 from tests.model_server import TINY
 from tests.running_async import run
 
@@ -115,13 +119,57 @@ def test_variables_of_the_configuration(folder):
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "unsafe"),
         ("{{ messages.append(1) }}", "unsafe"),
         ("{{ 'x' * 999999999999 }}", "too much"),
-        ("{{ 'x' * 2000000 }}", "too much"),
+        ("{{ 'x' * 250001 }}", "too much"),
     ],
 )
 def test_template_that_cannot_write_says_so(folder, text, words):
     with pytest.raises(UserError, match=words) as caught:
         tokens_of(write_template(folder, text), user("x"))
     assert caught.value.field == "messages"
+
+
+def test_longest_messages_of_nothing_but_control_tokens_are_written(folder):
+    text = "<|im_end|>" * (MAX_PROMPT_CHARACTERS // 10)
+    tokens = tokens_of(write_template(folder, TEMPLATE), user(text))
+    assert tokens.count(END) == 1
+    assert len(tokens) > MAX_PROMPT_CHARACTERS // 10
+
+
+def test_few_renderers_at_a_time(folder, monkeypatch):
+    monkeypatch.setattr(chat_template, "renderers", asyncio.Semaphore(2))
+    template = write_template(folder, TEMPLATE)
+    start = asyncio.create_subprocess_exec
+    processes, at_once = [], []
+
+    async def counted(*argv, **options):
+        processes.append(await start(*argv, **options))
+        at_once.append(sum(one.returncode is None for one in processes))
+        return processes[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", counted)
+
+    async def ask():
+        return await asyncio.gather(*(template.prompt([user("x")]) for _ in range(6)))
+
+    assert len(run(ask())) == 6
+    assert max(at_once) == 2
+
+
+def test_others_go_on_while_text_is_encoded(folder, monkeypatch):
+    template = write_template(folder, TEMPLATE)
+    threads = set()
+
+    def noted(tokenizer, text):
+        threads.add(threading.get_ident())
+        return encode_text(tokenizer, text)
+
+    monkeypatch.setattr(chat_template, "encode_text", noted)
+
+    async def ask():
+        await template.prompt([user("x")])
+        return threading.get_ident()
+
+    assert run(ask()) not in threads and threads
 
 
 def test_template_that_never_ends_is_ended(folder, monkeypatch):

@@ -1,7 +1,9 @@
 """Text to tokens: what preview, cache and trainer share."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from threading import Event
+from time import perf_counter, sleep
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from jobs.base_models.catalogue import HERE
 from jobs.trainer.encoding import (
     encode_example,
     encode_prompt,
+    encode_text,
     end_of_text_id,
     load_tokenizer,
 )
@@ -30,6 +33,18 @@ def test_tokens_hold_exactly_the_text(texts):
     assert TOKENIZER.decode(encoded.ids[:-1], skip_special_tokens=False) == "".join(
         texts
     )
+
+
+def test_other_threads_go_on_while_a_text_is_encoded():
+    text = "The capital of France is Paris. " * 30_000
+    ticks = [perf_counter()]
+    with ThreadPoolExecutor(1) as pool:
+        encoding = pool.submit(encode_text, TOKENIZER, text)
+        while not encoding.done():
+            sleep(0.001)
+            ticks.append(perf_counter())
+    longest_wait = max(after - before for before, after in pairwise(ticks))
+    assert longest_wait < (ticks[-1] - ticks[0]) / 2
 
 
 def test_segment_borders_are_token_borders():

@@ -99,4 +99,6 @@ def encode_prompt(tokenizer: Tokenizer, text: str, end_id: int) -> list[int]:
 
 
 def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
-    return list(tokenizer.encode(text, add_special_tokens=False).ids)
+    # As a batch of one: `encode` keeps all other threads waiting until it is done.
+    [encoded] = tokenizer.encode_batch_fast([text], add_special_tokens=False)
+    return list(encoded.ids)
