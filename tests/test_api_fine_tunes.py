@@ -1,5 +1,6 @@
 """Fine-tunes, as clients before version 1 know jobs."""
 
+import asyncio
 import json
 import threading
 
@@ -8,6 +9,7 @@ import requests
 
 from datasets.models import DatasetVersion
 from finetune_site.team.services import create_api_key
+from jobs.api.fine_tunes import News, event_stream
 from jobs.engines.base import Report
 from jobs.models import Job
 from jobs.services.ingestion import ingest
@@ -122,14 +124,23 @@ def site(transactional_db):
         yield address
 
 
-def test_the_stream_follows_a_job_to_its_end(site, member):
+@pytest.fixture
+def follow(site, member):
+    headers = {"authorization": f"Bearer {create_api_key(member=member)}"}
+
+    def ask(job):
+        address = f"{site}/v1/fine-tunes/{job.uid}/events?stream=true"
+        return requests.get(address, headers=headers, stream=True, timeout=20)
+
+    return ask
+
+
+def test_the_stream_follows_a_job_to_its_end(follow):
     job = factories.make_job(status=Status.STARTING)
     report(job, factories.step_event(1))
-    headers = {"authorization": f"Bearer {create_api_key(member=member)}"}
-    address = f"{site}/v1/fine-tunes/{job.uid}/events?stream=true"
     end = {"type": "status", "status": "succeeded", "message": ""}
     later = threading.Timer(0.8, report, (job, factories.step_event(2), end))
-    with requests.get(address, headers=headers, stream=True, timeout=20) as answer:
+    with follow(job) as answer:
         assert answer.headers["content-type"] == "text/event-stream"
         lines = answer.iter_lines(chunk_size=1)
         assert b"Created fine-tune" in next(lines)
@@ -138,3 +149,35 @@ def test_the_stream_follows_a_job_to_its_end(site, member):
     later.join()
     told = [json.loads(line)["message"].split(":")[0] for line in rest[:-1]]
     assert (told, rest[-1]) == (["Step 1", "Step 2", "Succeeded"], b"[DONE]")
+
+
+def test_the_stream_of_a_job_that_stays_paused_ends(follow, monkeypatch):
+    monkeypatch.setattr("jobs.api.fine_tunes.PAUSED_SECONDS", 0.1)
+    with follow(factories.make_job(status=Status.PAUSED)) as answer:
+        assert list(answer.iter_lines())[-2] == b"data: [DONE]"
+
+
+def test_a_member_follows_so_many_at_a_time(follow, monkeypatch):
+    monkeypatch.setattr("jobs.api.fine_tunes.MOST_STREAMS", 1)
+    job = factories.make_job()
+    with follow(job) as first:
+        lines = first.iter_lines(chunk_size=1)
+        next(lines)
+        assert follow(job).status_code == 429
+
+
+def test_a_stream_without_news_looks_ever_less_often(monkeypatch):
+    waits = []
+
+    async def sleep(seconds):
+        waits.append(seconds)
+
+    async def read_all():
+        return [part async for part in event_stream(1)]
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(
+        "jobs.api.fine_tunes.read_on", lambda *_: News([], 0, ended=len(waits) > 9)
+    )
+    asyncio.run(read_all())
+    assert (waits[0], waits[-1]) == (0.5, 3.0)

@@ -2,7 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -15,6 +18,7 @@ from pydantic import Field
 
 from datasets.models import DatasetVersion
 from datasets.services import reweighted
+from finetune_site.errors import BusyError
 from finetune_site.parsing import is_text
 from finetune_site.team.access import current_member
 from finetune_site.team.models import Member
@@ -55,8 +59,17 @@ NAMES: dict[str, str] = {
 EVENTS_IN_OBJECT = 100
 NOT_IN_OBJECT = ("step", "validation", "completion")
 MOST_EVENTS = 1000
+# A stream looks for news so often, and ever less often while none comes.
 LOOK_SECONDS = 0.5
+LONGEST_LOOK_SECONDS = 3.0
 SIGN_OF_LIFE_SECONDS = 15.0
+# So long the stream of a paused job stays open.
+PAUSED_SECONDS = 600.0
+# Of one member at a time.
+MOST_STREAMS = 20
+
+# By the primary key of members. Of this process, which is the only one of its kind.
+open_streams: Counter[int] = Counter()
 
 
 class FineTuneRequest(JobRequest):
@@ -159,11 +172,19 @@ def cancel_fine_tune(request: HttpRequest, job_id: str) -> Any:
 def list_fine_tune_events(
     request: HttpRequest, job_id: str, stream: bool = False
 ) -> Any:
-    """The newest thousand, oldest first. As a stream it goes on until the job ends."""
+    """The newest thousand, oldest first. As a stream it goes on until the job ends, or
+    has been paused for ten minutes.
+    """
     job = find_fine_tune(job_id)
     if stream:
+        member_id = current_member(request).pk
+        if open_streams[member_id] >= MOST_STREAMS:
+            raise BusyError(
+                f"You follow {MOST_STREAMS} fine-tunes already. End one of these "
+                "streams, or ask for the events without `stream`."
+            )
         return StreamingHttpResponse(
-            event_stream(job.pk),
+            counted(member_id, event_stream(job.pk)),
             content_type=CONTENT_TYPE,
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -256,43 +277,72 @@ def _event(created_at: int | None, level: str, message: str) -> dict[str, Any]:
     }
 
 
-async def event_stream(pk: int) -> AsyncIterator[bytes]:
-    """Until the job ends or is gone. A client that reads slowly holds up itself alone:
-    what comes next is read from the rows when it has taken what was before.
+@dataclass(frozen=True)
+class News:
+    """What happened to a job; `seq` is the last event's."""
+
+    events: list[dict[str, Any]]
+    seq: int
+    ended: bool
+    paused: bool = False
+
+
+async def counted(member_id: int, parts: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    open_streams[member_id] += 1
+    try:
+        async with aclosing(parts):
+            async for part in parts:
+                yield part
+    finally:
+        open_streams[member_id] -= 1
+
+
+async def event_stream(pk: int) -> AsyncGenerator[bytes]:
+    """Until the job ends, rests or is gone. A client that reads slowly holds up itself
+    alone: what comes next is read from the rows when it has taken what was before.
     """
     seq: int | None = None
-    said = time.monotonic()
+    wait = LOOK_SECONDS
+    said = heard = time.monotonic()
     while True:
-        events, seq, ended = await sync_to_async(read_on)(pk, seq)
-        for event in events:
+        news = await sync_to_async(read_on)(pk, seq)
+        seq = news.seq
+        for event in news.events:
             yield b"data: " + orjson.dumps(event) + b"\n\n"
-        if ended:
+        now = time.monotonic()
+        if news.events:
+            said, heard, wait = now, now, LOOK_SECONDS
+        if news.ended or (news.paused and now - heard > PAUSED_SECONDS):
             break
-        if events:
-            said = time.monotonic()
-        elif time.monotonic() - said > SIGN_OF_LIFE_SECONDS:
-            said = time.monotonic()
+        if now - said > SIGN_OF_LIFE_SECONDS:
+            said = now
             yield b": still here\n\n"
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(wait)
+        wait = min(wait * 1.5, LONGEST_LOOK_SECONDS)
     yield b"data: [DONE]\n\n"
 
 
-def read_on(pk: int, after: int | None) -> tuple[list[dict[str, Any]], int, bool]:
-    """Events, the last one's seq, and whether there will be no more."""
+def read_on(pk: int, after: int | None) -> News:
     try:
         # Its status first: events that come between the two are told the next time.
         job = Job.objects.filter(pk=pk).first()
         if job is None:
-            return [], 0, True
-        events = job.events.filter(seq__gt=after or 0).order_by("seq")
-        found = list(events[: MOST_EVENTS + 1])
+            return News([], 0, ended=True)
+        found = events_after(job, after or 0)
         told = [beginning(job)] if after is None else []
         told += [tell(event) for event in found[:MOST_EVENTS]]
         ended = job.is_final and len(found) <= MOST_EVENTS
         seq = found[:MOST_EVENTS][-1].seq if found else after or 0
         if ended:
             told += ending(job, job.events.order_by("-seq").first())
-        return told, seq, ended
+        return News(told, seq, ended, paused=job.status == Status.PAUSED)
     finally:
         # It would idle until the next look.
         connections.close_all()
+
+
+def events_after(job: Job, seq: int) -> list[Event]:
+    """One more than is told at once, if there are as many."""
+    if job.last_seq <= seq:
+        return []
+    return list(job.events.filter(seq__gt=seq).order_by("seq")[: MOST_EVENTS + 1])
