@@ -9,7 +9,12 @@ from django.http import QueryDict
 from datasets.models import DatasetVersion
 from finetune_site.parsing import small_int
 from finetune_site.wording import count
-from jobs.engines.registry import engine_title, engine_titles, remote_names
+from jobs.engines.registry import (
+    engine_title,
+    engine_titles,
+    engine_to_go_on,
+    remote_names,
+)
 from jobs.forms import SNAPSHOT, selectable_versions
 from jobs.models import Job, Snapshot
 from jobs.selectors import (
@@ -60,7 +65,7 @@ def from_link(query: QueryDict) -> dict[str, Any]:
     if snapshot:
         values["method"] = snapshot.method
         # Where it lies is where it can be trained further.
-        values["engine"] = snapshot.job.engine
+        values["engine"] = engine_to_go_on(snapshot)
         # Another order of rows than the parent's, which it knows by heart.
         values["seed"] = snapshot.job.seed + 1
         values["validation_version"] = snapshot.job.validation_version

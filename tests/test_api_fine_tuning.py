@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.models import Job
+from jobs.models import EngineSetting, Job
 from tests import factories
 from tests.api_client import ApiClient
 from tests.watching import run_tasks
@@ -133,6 +133,16 @@ def test_a_snapshot_is_trained_further_with_its_method_and_another_order(create)
     shown = create(model=snapshot.uid).json()
     assert shown["model"] == snapshot.uid
     assert (shown["settings"]["method"], shown["seed"]) == ("lora", 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "engine"), [("", "local"), ("remote", "local"), ("local", "second")]
+)
+def test_a_snapshot_of_a_queue_is_trained_further_on_this_machine(create, kind, engine):
+    if kind:
+        EngineSetting.objects.create(name="second", kind=kind)
+    snapshot = factories.make_snapshot(factories.make_job(engine="second"))
+    assert create(model=snapshot.uid).json()["engine"] == engine
 
 
 def test_viewers_create_nothing(viewer):

@@ -9,7 +9,7 @@ from finetune_site.errors import UserError
 from finetune_site.sealing import seal
 from jobs import remote_watch
 from jobs.engines import far_api, remote
-from jobs.engines.registry import get_engine
+from jobs.engines.registry import LOCAL, engine_that_has, get_engine
 from jobs.models import EngineSetting, Event, Job, Snapshot
 from jobs.remote_watch import RemoteWatch, RemoteWatches
 from jobs.services import jobs as services
@@ -553,3 +553,45 @@ def test_a_local_engine_by_another_name_is_a_queue_of_its_own(db):
     EngineSetting.objects.create(name="second", kind=EngineSetting.Kind.LOCAL)
     engine = get_engine("second")
     assert (engine.name, engine.is_remote) == ("second", False)
+
+
+# ----- engines whose name another one had
+
+
+@pytest.fixture
+def kept(db) -> Snapshot:
+    """Of a queue of this machine that was removed."""
+    return factories.make_snapshot(factories.make_job(engine="lab"))
+
+
+def further(snapshot: Snapshot, member, engine: str) -> Job:
+    return services.create_job(
+        member=member,
+        name="",
+        dataset_version=snapshot.job.dataset_version,
+        parent_snapshot=snapshot,
+        engine=engine,
+    )
+
+
+def test_a_removed_queues_snapshots_stay_askable_here(kept, member):
+    assert engine_that_has(kept) is LOCAL
+    assert further(kept, member, "local").engine == "local"
+
+
+def test_a_server_of_a_removed_queues_name_gets_none_of_its_snapshots(
+    kept, lab, member
+):
+    assert engine_that_has(kept) is LOCAL
+    with pytest.raises(UserError, match="so only local can train it further"):
+        further(kept, member, "lab")
+
+
+def test_a_queue_of_a_removed_servers_name_opens_none_of_its_snapshots(
+    snapshot, member
+):
+    EngineSetting.objects.update(kind=EngineSetting.Kind.LOCAL)
+    with pytest.raises(UserError, match="lies on the engine lab, which was removed"):
+        engine_that_has(snapshot)
+    with pytest.raises(UserError, match="lies on the engine lab, which was removed"):
+        further(snapshot, member, "lab")

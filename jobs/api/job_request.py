@@ -11,6 +11,7 @@ from datasets.models import DatasetVersion
 from datasets.selectors import find_file
 from finetune_site.errors import UserError
 from jobs.api.fields import AUTO, Between, Text
+from jobs.engines.registry import engine_to_go_on
 from jobs.model_names import find_model
 from jobs.models import Job, Snapshot
 from jobs.services.auto_settings import CHOSEN
@@ -137,13 +138,14 @@ class JobRequest(Hyperparameters):
 def job_arguments(body: JobRequest) -> dict[str, Any]:
     """UserError names the field at fault, by our name for it."""
     model = find_model(body.model)
-    settings = given_settings(body, model.snapshot)
+    parent = model.snapshot
+    settings = given_settings(body, parent)
     arguments = {
         "dataset_version": find_file(body.training_file, field="training_file"),
         "validation_version": validation_file(body),
         "base_model": model.base_model,
-        "parent_snapshot": model.snapshot,
-        "engine": body.engine or (model.snapshot.job.engine if model.snapshot else ""),
+        "parent_snapshot": parent,
+        "engine": body.engine or (parent and engine_to_go_on(parent)),
         "prompts": body.prompts or [],
         "suffix": body.suffix or "",
         "metadata": body.metadata or {},

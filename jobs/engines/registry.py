@@ -49,23 +49,42 @@ def remote_names() -> list[str]:
 
 
 def engine_that_has(snapshot: Snapshot) -> Engine:
-    """Where a snapshot lies, and so is asked. UserError: its engine was removed."""
-    try:
-        return get_engine(snapshot.job.engine)
-    except UserError:
-        raise UserError(
-            f"The snapshot lies on the engine {snapshot.job.engine}, which was removed "
-            "from this site. An admin can add it again under the same name."
-        ) from None
+    """Where a snapshot lies, and so is asked. UserError: its engine was removed.
+
+    What lies here stays here, whatever was done to the queue that trained it since, and
+    whatever engine has its name now.
+    """
+    if snapshot.is_here:
+        return LOCAL
+    name = snapshot.job.engine
+    rows = EngineSetting.objects.filter(name=name, kind=EngineSetting.Kind.REMOTE)
+    if (setting := rows.first()) is not None:
+        return engine_of(setting)
+    raise UserError(
+        f"The snapshot lies on the engine {name}, which was removed from this site. An "
+        "admin can add it again under the same name."
+    )
+
+
+def engine_to_go_on(parent: Snapshot) -> str:
+    """Of a job that trains a snapshot further and names no engine: the parent job's,
+    unless that was a queue of this machine which is gone.
+    """
+    name = parent.job.engine
+    if not parent.is_here:
+        return name
+    queues = EngineSetting.objects.filter(name=name, kind=EngineSetting.Kind.LOCAL)
+    return name if queues.exists() else LOCAL.name
 
 
 def check_same_place(job: Job) -> None:
     """UserError: the snapshot to train further from is out of the engine's reach."""
     parent = job.parent_snapshot
-    if parent is None or parent.job.engine == job.engine:
+    if parent is None:
         return
-    home = engine_that_has(parent)
-    if not home.is_remote and not get_engine(job.engine).is_remote:
+    home, engine = engine_that_has(parent), get_engine(job.engine)
+    both_here = not home.is_remote and not engine.is_remote
+    if both_here or home.name == engine.name:
         return
     raise UserError(
         f"This snapshot lies on the engine {home.name}, so only {home.name} can train "
