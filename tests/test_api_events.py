@@ -3,11 +3,13 @@
 import threading
 
 import pytest
+from django.db import OperationalError
 
 from jobs.api.plan import PlanShape
 from jobs.engines.base import Report
 from jobs.models import CheckpointPermission, Job
 from jobs.services.ingestion import ingest
+from jobs.services.permissions import permit_projects
 from jobs.trainer.events import read_events
 from tests import factories
 from tests.api_client import ApiClient
@@ -146,6 +148,19 @@ def test_permission_for_what_has_one_is_no_second_one(api, job):
     for _ in range(2):
         assert api.post(address, {"project_ids": ["proj_a"]}).status_code == 200
     assert CheckpointPermission.objects.count() == 1
+
+
+def test_no_permission_is_noted_without_its_line_in_the_audit_trail(
+    member, job, monkeypatch
+):
+    def fail(**_):
+        raise OperationalError
+
+    monkeypatch.setattr("jobs.services.permissions.record", fail)
+    snapshot = factories.make_snapshot(job, 1)
+    with pytest.raises(OperationalError):
+        permit_projects(member=member, snapshot=snapshot, projects=["proj_a"])
+    assert not CheckpointPermission.objects.exists()
 
 
 def test_viewers_note_no_permission(viewer, job):

@@ -7,10 +7,8 @@ from django.http import HttpRequest
 from ninja import Router, Schema
 from pydantic import Field
 
-from finetune_site.ids import random_id
 from finetune_site.parsing import is_text
 from finetune_site.team.access import current_member
-from finetune_site.team.services import record
 from jobs.api.errors import answers, not_found
 from jobs.api.events import find_followed
 from jobs.api.fields import Text
@@ -18,6 +16,7 @@ from jobs.api.job_shape import seconds
 from jobs.api.keys import worker
 from jobs.api.paging import Limit, Order, Page, as_page, page_of
 from jobs.models import CheckpointPermission, Job, Snapshot
+from jobs.services.permissions import forbid_project, permit_projects
 
 router = Router(tags=["Fine-tuning"])
 
@@ -127,24 +126,12 @@ def create_checkpoint_permissions(
     request: HttpRequest, checkpoint: str, body: PermissionRequest
 ) -> Any:
     """Note that projects may use a checkpoint."""
-    snapshot = find_checkpoint(checkpoint)
-    CheckpointPermission.objects.bulk_create(
-        [
-            CheckpointPermission(
-                uid=random_id("cp"), snapshot=snapshot, project_id=project
-            )
-            for project in dict.fromkeys(body.project_ids)
-        ],
-        ignore_conflicts=True,
-    )
-    record(
+    noted = permit_projects(
         member=current_member(request),
-        action="snapshot.permit",
-        subject=str(snapshot),
+        snapshot=find_checkpoint(checkpoint),
         projects=body.project_ids,
     )
-    noted = snapshot.permissions.filter(project_id__in=body.project_ids)
-    return as_page([show_permission(permission) for permission in noted.order_by("pk")])
+    return as_page([show_permission(permission) for permission in noted])
 
 
 @router.delete(
@@ -157,16 +144,10 @@ def delete_checkpoint_permission(
 ) -> Any:
     """Take the note back."""
     snapshot = find_checkpoint(checkpoint)
-    known = is_text(permission)
-    noted = snapshot.permissions.filter(uid=permission if known else "")
-    if not noted.delete()[0]:
+    if not is_text(permission) or not forbid_project(
+        member=current_member(request), snapshot=snapshot, uid=permission
+    ):
         not_found("permission", permission)
-    record(
-        member=current_member(request),
-        action="snapshot.forbid",
-        subject=str(snapshot),
-        permission=permission,
-    )
     return {"id": permission}
 
 
