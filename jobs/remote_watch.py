@@ -39,7 +39,7 @@ NOTE_SECONDS = 5.0
 # half, so that sites that lost one engine do not all come back at once.
 FIRST_PAUSE_SECONDS = 0.5
 MAX_PAUSE_SECONDS = 10.0
-# So long a job that is to fail without its engine waits for it all the same.
+# So long a job that is to fail or stop without its engine waits for it all the same.
 FAIL_SECONDS = 120.0
 
 Status = Job.Status
@@ -226,7 +226,9 @@ class RemoteWatch:
             self.tell(job, error)
 
     def tell(self, job: Job, error: EngineTroubleError) -> None:
-        """Wait or fail, as its owner chose; a job that was not sent may just leave."""
+        """Wait or fail, as its owner chose; a job that was not sent may just leave, and
+        one that was to stop waits no longer than one that is to fail.
+        """
         if not job.far_uid and job.want != Job.Want.RUN:
             leave(job)
             return
@@ -234,24 +236,44 @@ class RemoteWatch:
         # A job that comes later waits its own time.
         begun = max(since, job.claimed_at or since)
         waited = (timezone.now() - begun).total_seconds()
-        fails = job.when_engine_away == Job.WhenEngineAway.FAIL
-        if fails and waited > FAIL_SECONDS:
-            end_job(
-                job,
-                Status.FAILED,
-                f"{error.message} It was tried again and again for {about(waited)}, "
-                "and this job was to fail then.",
-                was=Job.LIVE,
-            )
+        if waited > FAIL_SECONDS and end_without_engine(job, error, waited):
             return
-        goes_on = "It is tried again and again, and the job goes on by itself."
-        if fails:
-            goes_on = f"After {about(FAIL_SECONDS)} without an answer the job fails."
         note(
             job,
             f"{error.message} Tried {counted(self.num_failures, 'time')} since "
-            f"{timezone.localtime(since):%H:%M:%S}. {goes_on}",
+            f"{timezone.localtime(since):%H:%M:%S}. {outlook(job)}",
         )
+
+
+def end_without_engine(job: Job, error: EngineTroubleError, waited: float) -> bool:
+    """A job that waits no longer, whose far job `RemoteEngine.end_strays` ends."""
+    if job.want == Job.Want.STOP:
+        words = (
+            f"{error.message} It is stopped there once it answers; what it learned "
+            "since it was last heard of is not shown here."
+        )
+        return end_job(job, Status.CANCELLED, words, was=Job.LIVE)
+    if job.when_engine_away != Job.WhenEngineAway.FAIL:
+        return False
+    words = (
+        f"{error.message} It was tried again and again for {about(waited)}, and this "
+        "job was to fail then."
+    )
+    return end_job(job, Status.FAILED, words, was=Job.LIVE)
+
+
+def outlook(job: Job) -> str:
+    """What becomes of a job whose engine is away."""
+    if job.want == Job.Want.STOP:
+        return (
+            f"After {about(FAIL_SECONDS)} without an answer the job counts as "
+            "cancelled, and it is stopped there once the engine answers."
+        )
+    if job.when_engine_away == Job.WhenEngineAway.FAIL:
+        return f"After {about(FAIL_SECONDS)} without an answer the job fails."
+    if job.want == Job.Want.PAUSE:
+        return "The job is paused there once the engine answers."
+    return "It is tried again and again, and the job goes on by itself."
 
 
 def is_changed(old: EngineSetting, new: EngineSetting) -> bool:

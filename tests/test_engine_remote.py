@@ -411,6 +411,35 @@ def test_a_job_may_fail_when_its_engine_is_away(far, watch, job):
     )
 
 
+def away_for_long(watch: RemoteWatch) -> None:
+    watch.away_since = timezone.now() - timedelta(seconds=121)
+    Job.objects.update(claimed_at=watch.away_since)
+
+
+def test_a_job_stopped_while_its_engine_is_away_ends(far, watch, running, member):
+    far.trouble = refusal(503, "Full.")
+    services.stop_job(member=member, job=running)
+    look(watch, running)
+    assert running.is_live
+    assert "the job counts as cancelled" in running.status_message
+    away_for_long(watch)
+    look(watch, running)
+    assert running.status == Status.CANCELLED
+    assert "It is stopped there once it answers" in running.status_message
+    far.trouble = None
+    sweep(watch)
+    assert far.job["status"] == "cancelled"
+
+
+def test_a_job_paused_while_its_engine_is_away_waits(far, watch, running, member):
+    far.trouble = refusal(503, "Full.")
+    services.pause_job(member=member, job=running)
+    away_for_long(watch)
+    look(watch, running)
+    assert running.is_live
+    assert "The job is paused there once the engine answers." in running.status_message
+
+
 def test_it_is_asked_less_often_while_it_is_away(far, watch, job, monkeypatch):
     monkeypatch.setattr(remote_watch, "pause_seconds", lambda num_failures: 60.0)
     far.trouble = refusal(503, "Full.")
