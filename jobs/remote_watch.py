@@ -115,7 +115,8 @@ class RemoteWatch:
             return False
         if self.engine is None or is_changed(self.engine.setting, setting):
             # Another key is tried at once.
-            self.engine = RemoteEngine(setting)
+            told = self.engine.told if self.engine else {}
+            self.engine = RemoteEngine(setting, told)
             self.due_at = 0.0
         if time.monotonic() < self.due_at:
             return True

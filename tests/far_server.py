@@ -102,6 +102,9 @@ class FarServer:
             case ["fine_tuning", "jobs", uid, action] if uid in self.jobs:
                 job = self.jobs[uid]
                 job["status"] = AFTER_ACTION.get(action, job["status"])
+                if action == "snapshots":
+                    asked = max(job["snapshot_requests"], body["requests"])
+                    job["snapshot_requests"] = asked
                 answer = 200, job
             case _:
                 answer = unknown(path)
@@ -114,6 +117,7 @@ class FarServer:
             return refusal(400, f"There is no base model {body['model']}.")
         number = f"{len(self.jobs) + 1:024d}"
         job = {**body, "id": f"ftjob-{number}", "status": "queued", "total_steps": 16}
+        job["snapshot_requests"] = 0
         self.jobs[job["id"]] = job
         self.lines[job["id"]] = []
         return 200, job

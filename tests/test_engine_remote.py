@@ -334,6 +334,46 @@ def test_a_snapshot_is_asked_for_once(far, watch, running, member):
     assert asked == [{"requests": 1}]
 
 
+def test_a_snapshot_is_asked_for_beside_those_of_people_there(
+    far, watch, running, member
+):
+    far.job["snapshot_requests"] = 3
+    for total in (4, 5):
+        services.request_snapshot(member=member, job=running)
+        look(watch, running)
+        assert far.job["snapshot_requests"] == total
+
+
+@pytest.mark.parametrize("another", [False, True])
+def test_a_lost_answer_asks_for_no_second_snapshot(
+    far, watch, running, member, another
+):
+    far.job["snapshot_requests"] = 3
+    services.request_snapshot(member=member, job=running)
+    far.lost = [f"POST fine_tuning/jobs/{running.far_uid}/snapshots"]
+    look(watch, running)
+    look(RemoteWatch("lab") if another else watch, running)
+    assert far.job["snapshot_requests"] == 4
+
+
+def test_another_key_forgets_no_snapshot(far, watch, running, member):
+    far.job["snapshot_requests"] = 3
+    services.request_snapshot(member=member, job=running)
+    EngineSetting.objects.update(sealed_key=seal("sk-wrong"))
+    look(watch, running)
+    EngineSetting.objects.update(sealed_key=seal(KEY))
+    look(watch, running)
+    assert far.job["snapshot_requests"] == 4
+
+
+def test_a_second_watcher_asks_for_what_the_first_did_not(far, running, member):
+    services.request_snapshot(member=member, job=running)
+    look(RemoteWatch("lab"), running)
+    services.request_snapshot(member=member, job=running)
+    look(RemoteWatch("lab"), running)
+    assert far.job["snapshot_requests"] == 2
+
+
 # ----- engines that are away
 
 

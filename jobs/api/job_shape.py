@@ -98,6 +98,8 @@ class JobShape(Schema):
     plan: dict[str, Any] | None
     settings: Settings
     snapshots: int
+    # How many were asked for beside those that it takes by itself.
+    snapshot_requests: int
     best_snapshot: str | None
     last_snapshot: str | None
 
@@ -178,6 +180,7 @@ def own_fields(job: Job) -> dict[str, Any]:
             "when_engine_away": job.when_engine_away,
         },
         "snapshots": job.num_snapshots,  # type: ignore[attr-defined]
+        "snapshot_requests": job.snapshot_requests,
         "best_snapshot": job.best_uid,  # type: ignore[attr-defined]
         "last_snapshot": job.last_uid,  # type: ignore[attr-defined]
     }

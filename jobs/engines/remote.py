@@ -74,8 +74,12 @@ class Told:
     """What the far side has been told of a job, by this process."""
 
     want: str
-    snapshot_requests: int
     at: float
+    # Requests of this side that are counted in the total there, which has those of its
+    # own people too; and the last total that it was told.
+    snapshot_requests: int
+    total: int = 0
+    told_total: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,16 @@ class Seen:
 class RemoteEngine:
     is_remote = True
 
-    def __init__(self, setting: EngineSetting) -> None:
+    def __init__(
+        self, setting: EngineSetting, told: dict[str, Told] | None = None
+    ) -> None:
         self.setting = setting
         self.name = setting.name
         self.title = setting.name
         self.jobs_at_once = setting.jobs_at_once
-        # By the job's uid. Losing them costs a few more calls.
-        self.told: dict[str, Told] = {}
+        # By the job's uid. Losing them costs a few more calls; at worst a request for a
+        # snapshot is not sent, of those made while this side was not running.
+        self.told = {} if told is None else told
         self.seen: dict[str, Seen] = {}
         self.settled: set[int] = set()
 
@@ -152,7 +159,7 @@ class RemoteEngine:
         if far_job.get("status") == "paused":
             far_job = self._act(job, "resume") or far_job
         self._note(job, far_job)
-        self.told[job.uid] = Told(Job.Want.RUN, 0, time.monotonic())
+        self.told[job.uid] = first_told(job, far_job, time.monotonic())
 
     def find(self, job: Job) -> Answer | None:
         """The far job, also of a creation whose answer was lost."""
@@ -265,16 +272,19 @@ class RemoteEngine:
     # ----- what people want
 
     def control(self, job: Job) -> None:
-        told = self.told.get(job.uid) or Told(Job.Want.RUN, 0, 0.0)
+        told = self.told.get(job.uid) or first_told(job, self._recent(job), 0.0)
         if told.want != job.want or (
             job.want != Job.Want.RUN and time.monotonic() - told.at > TELL_AGAIN_SECONDS
         ):
             self._act(job, ACTIONS[job.want])
             told = replace(told, want=job.want, at=time.monotonic())
         if job.snapshot_requests > told.snapshot_requests:
-            self._act(job, "snapshots", {"requests": job.snapshot_requests})
-            told = replace(told, snapshot_requests=job.snapshot_requests)
+            told = count_requests(job, self._far_job(job), told)
+        # Before it is sent: after a lost answer the same total is sent again.
         self.told[job.uid] = told
+        if told.total > told.told_total:
+            self._act(job, "snapshots", {"requests": told.total})
+            self.told[job.uid] = replace(told, told_total=told.total)
 
     def _act(self, job: Job, action: str, body: Answer | None = None) -> Answer | None:
         """None: the far job is not in a state for it, and the next look says which."""
@@ -383,6 +393,24 @@ def unheard(engine: str) -> QuerySet[Job]:
         status__in=[Status.FAILED, Status.CANCELLED],
         finished_at__gt=timezone.now() - timedelta(days=STRAY_DAYS),
     )
+
+
+def first_told(job: Job, far_job: Answer, at: float) -> Told:
+    """Of a job that this process has told nothing: what is counted there is taken for
+    this side's, which another process may have sent.
+    """
+    return Told(Job.Want.RUN, at, min(job.snapshot_requests, requests_of(far_job)))
+
+
+def count_requests(job: Job, far_job: Answer, told: Told) -> Told:
+    """With those that are new on this side added to the total there."""
+    there = max(told.total, requests_of(far_job))
+    total = there + job.snapshot_requests - told.snapshot_requests
+    return replace(told, snapshot_requests=job.snapshot_requests, total=total)
+
+
+def requests_of(far_job: Answer) -> int:
+    return whole_number(far_job.get("snapshot_requests"))
 
 
 def is_pause(line: Line) -> bool:
