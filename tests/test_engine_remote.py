@@ -612,6 +612,17 @@ def test_a_snapshot_of_this_machine_is_not_trained_elsewhere(lab, member):
         )
 
 
+def test_a_job_that_may_go_on_there_is_not_said_to_have_ended(
+    client, member, watch, running
+):
+    Job.objects.update(status=Status.FAILED, finished_at=timezone.now())
+    client.force_login(member)
+    page = client.get(f"/jobs/{running.pk}/settings/").content.decode()
+    assert "This site has not heard that the job ended there" in page
+    deleted = client.post(f"/jobs/{running.pk}/delete/", follow=True)
+    assert "only people there can stop it" in deleted.content.decode()
+
+
 def test_deleting_the_job_leaves_the_far_one(far, snapshot, member):
     services.delete_job(member=member, job=snapshot.job)
     assert Job.objects.count() == 0

@@ -6,6 +6,7 @@ import json
 import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
+from django.utils import timezone
 
 from finetune_site.errors import UserError
 from finetune_site.sealing import unseal
@@ -13,6 +14,7 @@ from finetune_site.team.models import AuditEntry
 from finetune_site.team.services import create_api_key
 from jobs.models import EngineSetting, Job
 from jobs.services import engines as services
+from jobs.services.jobs import left_elsewhere
 from tests import factories
 from tests.far_server import KEY, PATHS, refusal, running_far
 
@@ -148,6 +150,20 @@ def test_what_is_lost_by_removing_is_said(lab, admin):
     assert "1 snapshot lies on it and cannot be asked" in said
     assert not EngineSetting.objects.exists()
     assert AuditEntry.objects.filter(action="engine.remove").exists()
+
+
+def test_jobs_that_may_go_on_there_are_said(lab, admin):
+    now = timezone.now()
+    times = {"queued_at": now, "finished_at": now}
+    ended = {"engine": "lab", "far_uid": "ftjob-1", **times}
+    job = factories.make_job(status=Status.CANCELLED, **ended)
+    known = factories.make_job(status=Status.CANCELLED, **ended)
+    word = {"type": "status", "data": {"status": "cancelled"}}
+    known.events.create(seq=1, time=now, **word)
+    said = services.remove_engine(member=admin, name="lab")
+    assert "1 job has ended here without its word, and may go on there" in said
+    assert "not heard that the job ended there" in left_elsewhere(job)
+    assert "not heard" not in left_elsewhere(known)
 
 
 def test_a_snapshot_of_a_removed_engine_says_so_in_the_playground(client, member, db):

@@ -12,7 +12,7 @@ from finetune_site.team.models import ApiKey, Member
 from finetune_site.team.services import hash_secret, record
 from jobs.engines.base import EngineTroubleError
 from jobs.engines.registry import LOCAL, engine_of
-from jobs.engines.remote import RemoteEngine
+from jobs.engines.remote import RemoteEngine, unheard
 from jobs.models import EngineSetting, Job, Snapshot
 from jobs.selectors import find_base_model
 
@@ -159,6 +159,10 @@ def remove_engine(*, member: Member | None, name: str) -> str:
 
 
 def loss_by_removal(name: str) -> str:
+    return " ".join(filter(None, [lost_snapshots(name), lost_sight(name)]))
+
+
+def lost_snapshots(name: str) -> str:
     num = Snapshot.objects.filter(job__engine=name).exclude(job__far_uid="").count()
     if not num:
         return ""
@@ -166,6 +170,18 @@ def loss_by_removal(name: str) -> str:
     return (
         f"{them} on it and cannot be asked from here any more, unless it is added "
         "again under the same name. Nothing is deleted there."
+    )
+
+
+def lost_sight(name: str) -> str:
+    """Jobs that ended here while it was away, such as by a stop."""
+    num = unheard(name).exclude(far_uid="").count()
+    if not num:
+        return ""
+    them = "1 job has" if num == 1 else f"{num:,} jobs have"
+    return (
+        f"{them} ended here without its word, and may go on there: look there, since "
+        "this site stops nothing on it any more."
     )
 
 

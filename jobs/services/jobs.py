@@ -16,6 +16,7 @@ from finetune_site.errors import UserError
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
 from jobs.engines.registry import check_same_place, get_engine
+from jobs.engines.remote import unheard
 from jobs.models import Job, Snapshot
 from jobs.selectors import default_name, find_base_model, models_dir
 from jobs.services.client_notes import clean_metadata, clean_suffix
@@ -301,6 +302,19 @@ def delete_job(*, member: Member | None, job: Job) -> None:
         record(member=member, action="job.delete", subject=subject, job=uid)
     # After the rows: a folder without a row harms nobody, the reverse does.
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def left_elsewhere(job: Job) -> str:
+    """What deleting it here leaves on another server, in words."""
+    if not job.far_uid:
+        return ""
+    words = f"The engine {job.engine} keeps its own copy, which is deleted there."
+    if unheard(job.engine).filter(pk=job.pk).exists():
+        words += (
+            " This site has not heard that the job ended there: should it go on, only "
+            "people there can stop it once it is deleted here."
+        )
+    return words
 
 
 def change(job: Job, where: Q, /, **fields: Any) -> bool:

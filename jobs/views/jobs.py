@@ -107,6 +107,7 @@ def job_settings(request: HttpRequest, pk: int) -> HttpResponse:
         "can_work": can_work,
         "parts": live_page.render_parts(found, can_work=can_work),
         "settings": job_defaults.describe(found),
+        "left_elsewhere": services.left_elsewhere(found),
         "tab": "settings",
     }
     return render(request, "jobs/settings.html", context)
@@ -158,11 +159,12 @@ def job_snapshot(request: HttpRequest, pk: int) -> HttpResponse:
 @member_required
 def job_delete(request: HttpRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(Job, pk=pk)
+    there = services.left_elsewhere(found)
     try:
         services.delete_job(member=current_member(request), job=found)
     except UserError as error:
         messages.error(request, error.message)
         return redirect("job", pk)
-    there = f" The engine {found.engine} keeps its own copy." if found.far_uid else ""
-    messages.success(request, f"{found} and its snapshots are deleted.{there}")
+    done = f"{found} and its snapshots are deleted. {there}".strip()
+    messages.success(request, done)
     return redirect(reverse("jobs"))
