@@ -28,7 +28,7 @@ from jobs.film import (
     read_prompts,
 )
 from jobs.log_lines import read_log
-from jobs.models import Job, Snapshot
+from jobs.models import EngineSetting, Job, Snapshot
 from jobs.selectors import advice, log_tail
 
 Update = dict[str, Any]
@@ -140,17 +140,19 @@ def _announcement(new_steps: list[int]) -> str:
 def _context(job: Job, *, can_work: bool) -> dict[str, Any]:
     snapshots = list(job.snapshots.order_by("-step"))
     best = next((snapshot for snapshot in snapshots if snapshot.best), None)
+    away = is_out_of_reach(job)
     return {
         "job": job,
         "can_work": can_work,
-        **_progress(job),
+        "away": away,
+        **_progress(job, away=away),
         "tail": _tail(job),
         "marks": _marks(job, best),
         "snapshots": _newest_and_best(snapshots),
         "num_snapshots": len(snapshots),
         "best": best,
         "last": snapshots[0] if snapshots else None,
-        "next_snapshot": _next_snapshot(job),
+        "next_snapshot": None if away else _next_snapshot(job),
         **_readings(job),
     }
 
@@ -174,14 +176,22 @@ def _advice(job: Job, validation: list[Point]) -> dict[str, str] | None:
     return {"title": f"{title}.", "text": text, "help": topic}
 
 
-def _progress(job: Job) -> dict[str, Any]:
+def is_out_of_reach(job: Job) -> bool:
+    """Whether nothing is heard of a running job, since its engine does not answer."""
+    if job.status != Job.Status.RUNNING:
+        return False
+    silent = EngineSetting.objects.filter(name=job.engine).exclude(trouble="")
+    return silent.exists()
+
+
+def _progress(job: Job, *, away: bool) -> dict[str, Any]:
     ahead = num_ahead(job) if job.shown_status == Job.Status.QUEUED else 0
     speed = job.seconds_per_step
     end = job.finished_at or timezone.now()
     started = job.started_at
     return {
         "ahead": ahead,
-        "badge_text": _badge_text(job, ahead),
+        "badge_text": _badge_text(job, ahead, away=away),
         "elapsed": (end - started).total_seconds() if started else None,
         "progress_label": f"Step {count(job.step)} of {count(job.total_steps)}",
         "steps_per_second": 1 / speed if speed else None,
@@ -197,12 +207,14 @@ def num_ahead(job: Job) -> int:
     return jobs.filter(Q(status__in=Job.LIVE) | earlier).count()
 
 
-def _badge_text(job: Job, ahead: int) -> str:
+def _badge_text(job: Job, ahead: int, *, away: bool) -> str:
     """Empty where the status says it all."""
     if not job.is_final and job.want == Job.Want.STOP:
         return "Stopping"
     if job.is_live and job.want == Job.Want.PAUSE:
         return "Pausing"
+    if away:
+        return f"Waiting for {job.engine}"
     return f"Queued, position {ahead}" if ahead else ""
 
 

@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 
 from jobs import film, live_page
-from jobs.models import Job
+from jobs.models import EngineSetting, Job
 from tests import factories
 
 
@@ -61,3 +61,13 @@ def test_sparklines_are_read_again_when_a_point_is_new(job, monkeypatch):
         add_event(job, "step", step, loss=3.0)
         live_page.update(job, after=job.last_seq, can_work=True)
     assert read == [390, 400]
+
+
+def test_a_job_whose_engine_is_away_promises_no_time(job):
+    EngineSetting.objects.create(name="lab", kind="remote", trouble="No answer.")
+    job.engine, job.status, job.step, job.total_steps = "lab", "running", 40, 90
+    job.seconds_per_step = 2.0
+    parts = live_page.render_parts(job, can_work=True)
+    assert "Waiting for lab" in parts["status"]
+    assert "lab is away" in parts["notice"]
+    assert " left" not in parts["progress"]
