@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from finetune_site.team.services import create_api_key
+from jobs.api.chat import ChatShape
 from jobs.engines.local import LocalEngine
 from jobs.serving import client
 from jobs.trainer.chat_text import CHAT_STOPS
@@ -107,6 +108,12 @@ def test_stream_begins_with_the_role_and_says_the_same(served, key):
     assert chunks[-1]["choices"][0]["finish_reason"] == "length"
 
 
+@pytest.mark.parametrize("logprobs", [False, True])
+def test_answer_has_the_shape_of_the_document(served, key, logprobs):
+    answer = chat(key, logprobs=logprobs, top_logprobs=2 if logprobs else None)
+    assert ChatShape(**answer).model_dump() == answer
+
+
 def test_logprobs_tell_bytes_and_the_likeliest(served, key):
     [choice] = chat(key, logprobs=True, top_logprobs=3)["choices"]
     content = choice["logprobs"]["content"]
@@ -198,6 +205,15 @@ def test_own_stops_are_kept_beside_the_templates(asked, key):
 def test_wrong_value_names_its_field(asked, key, changes, param):
     assert refusal(key, **changes) == (400, param)
     assert not asked
+
+
+def test_answer_too_long_to_give_at_once_is_refused(asked, key):
+    changes = {"n": 32, "logprobs": True, "top_logprobs": 20}
+    assert refusal(key, **changes, max_tokens=1000)[0] == 400
+    assert refusal(key, **changes, max_completion_tokens=1000)[1] == (
+        "max_completion_tokens"
+    )
+    assert chat(key, **changes, max_tokens=1000, stream=True)
 
 
 def test_messages_beyond_the_context_are_refused(served, key):

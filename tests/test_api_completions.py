@@ -1,16 +1,21 @@
 """/v1/completions and /v1/engines/…/completions, asked of the real model server."""
 
+import asyncio
 import json
 import socket
+from contextlib import aclosing
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from asgiref.sync import sync_to_async
 
 from finetune_site.errors import BusyError, LaterError
 from finetune_site.team.services import create_api_key
 from jobs.api import asking
+from jobs.api.completions import CompletionShape
 from jobs.engines.local import LocalEngine
+from jobs.model_names import find_model
 from jobs.models import EngineSetting
 from jobs.serving import client
 from jobs.serving.client import AwayError
@@ -18,6 +23,7 @@ from jobs.trainer.encoding import load_tokenizer
 from tests import factories
 from tests.asking import post
 from tests.model_server import TINY, running_server
+from tests.running_async import run
 from tests.running_site import wait_for
 from tests.web_server import serve
 
@@ -100,6 +106,12 @@ def test_a_plain_completion(served, key):
         "completion_tokens": 12,
         "total_tokens": 16,
     }
+
+
+@pytest.mark.parametrize("logprobs", [None, 2])
+def test_answer_has_the_shape_of_the_document(served, key, logprobs):
+    answer = complete(key, logprobs=logprobs)
+    assert CompletionShape(**answer).model_dump() == answer
 
 
 def test_stream_says_the_same_and_ends_with_done(served, key):
@@ -219,6 +231,19 @@ def test_wrong_value_names_its_field(asked, key, field, value):
     status, param, _ = refusal(key, **{field: value})
     assert (status, param) == (400, field)
     assert not asked
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"prompt": ["a"] * 256, "n": 2, "max_tokens": 2000}, "max_tokens"),
+        ({"max_tokens": 32_768, "logprobs": 20}, "max_tokens"),
+        ({"max_tokens": 0, "echo": True, "prompt": [[1] * 90_000] * 7}, "prompt"),
+    ],
+)
+def test_answer_too_long_to_give_at_once_is_refused(asked, key, changes, field):
+    assert refusal(key, **changes)[:2] == (400, field)
+    assert complete(key, **changes, stream=True)[-1] == "[DONE]"
 
 
 def test_fewer_best_than_answers_is_refused(asked, key):
@@ -401,6 +426,27 @@ def test_one_member_has_half_of_the_places(monkeypatch, asked, key, viewer, memb
 def test_engine_hears_who_asks(asked, key, viewer):
     complete(key)
     assert asked[0][1]["asker"] == viewer.pk
+
+
+def test_nothing_is_taken_from_the_engine_that_nobody_reads(monkeypatch, viewer):
+    given = []
+
+    async def complete(self, snapshot, request):
+        while True:
+            given.append({"index": 0, "text": "a", "finish_reason": None, "tokens": 1})
+            yield given[-1]
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(LocalEngine, "complete", complete)
+
+    async def ask():
+        choice = await sync_to_async(find_model)("tiny")
+        async with aclosing(asking.ask(viewer, LocalEngine(), choice, [{}])) as lines:
+            await anext(lines)
+            await asyncio.sleep(0.2)
+
+    run(ask())
+    assert asking.MOST_UNREAD <= len(given) < asking.MOST_UNREAD + 5
 
 
 def test_places_are_given_back(asked, key, viewer):

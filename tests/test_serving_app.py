@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from jobs.serving import app
-from jobs.serving.inbox import Asked
+from jobs.serving.inbox import MAX_UNREAD_LINES, UNREAD, Asked
 from jobs.serving.request import parse
 from tests.model_server import TINY
 from tests.running_async import run
@@ -42,3 +42,28 @@ def test_answer_that_has_begun_may_take_its_time():
 
 def test_answer_within_the_time_is_passed_on():
     assert first_line(lambda asked: asked.put({"index": 0})) == {"index": 0}
+
+
+def test_answer_that_nobody_reads_ends():
+    async def ask():
+        asked = Asked(parse({"model": TINY}))
+        for number in range(MAX_UNREAD_LINES + 100):
+            asked.put({"index": number})
+        lines = [await asked.next_line() for _ in range(MAX_UNREAD_LINES + 1)]
+        return asked.cancelled, lines, asked._lines.empty()
+
+    cancelled, lines, empty = run(ask())
+    assert cancelled and empty
+    assert lines[-1]["error"]["message"] == UNREAD
+    assert all("error" not in line for line in lines[:-1])
+
+
+def test_answer_that_is_read_never_ends():
+    async def ask():
+        asked = Asked(parse({"model": TINY}))
+        for number in range(MAX_UNREAD_LINES + 100):
+            asked.put({"index": number})
+            await asked.next_line()
+        return asked.cancelled
+
+    assert not run(ask())

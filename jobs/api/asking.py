@@ -30,6 +30,8 @@ PLACE_SECONDS = 20.0
 LOOK_SECONDS = 0.1
 # Of the questions in one request.
 MOST_AT_ONCE = 8
+# Lines that wait for a client. While it reads none, no more are taken from the engine.
+MOST_UNREAD = 256
 
 # By the primary key of members. Of this process, which is the only one of its kind.
 open_questions: Counter[int] = Counter()
@@ -61,16 +63,16 @@ async def ask(
     """
     questions = [question | {"asker": member.pk} for question in questions]
     async with place(member, min(len(questions), MOST_AT_ONCE)):
-        lines: asyncio.Queue[tuple[int, Line | Exception]] = asyncio.Queue()
+        lines: asyncio.Queue[tuple[int, Line | Exception]] = asyncio.Queue(MOST_UNREAD)
         turns = asyncio.Semaphore(MOST_AT_ONCE)
 
         async def follow(number: int, question: Line) -> None:
             try:
                 async with turns, aclosing(_lines(engine, choice, question)) as given:
                     async for line in given:
-                        lines.put_nowait((number, line))
+                        await lines.put((number, line))
             except Exception as error:
-                lines.put_nowait((number, error))
+                await lines.put((number, error))
 
         tasks = [
             asyncio.create_task(follow(number, question))

@@ -12,7 +12,7 @@ from finetune_site.errors import UserError
 from finetune_site.team.access import current_member
 from jobs.api.asking import ask, find_engine
 from jobs.api.chat_request import ChatRequest
-from jobs.api.completions import Usage, new_head, usage_of
+from jobs.api.completions import Usage, new_head, usage_of, written
 from jobs.api.errors import answers
 from jobs.api.sse import MAY_STREAM, streamed
 from jobs.chats import ChatQuestion, chat_question
@@ -78,7 +78,7 @@ async def create_chat_completion(request: HttpRequest, body: ChatRequest) -> Any
         head = new_head(choice, "chatcmpl", "chat.completion.chunk")
         return await streamed(_chunks(said, head, with_usage=body.includes_usage))
     head = new_head(choice, "chatcmpl", "chat.completion")
-    return head | await _whole(said)
+    return written(head | await _whole(said))
 
 
 async def _spoken(
@@ -122,10 +122,11 @@ async def _whole(lines: AsyncGenerator[Line]) -> dict[str, Any]:
 
 
 def _empty_choice(line: Line) -> dict[str, Any]:
+    empty: dict[str, Any] = {"content": [], "refusal": None}
     return {
         "index": line["index"],
-        "message": {"role": "assistant", "content": ""},
-        "logprobs": {"content": []} if line.get("logprobs") else None,
+        "message": {"role": "assistant", "content": "", "refusal": None},
+        "logprobs": empty if line.get("logprobs") else None,
     }
 
 

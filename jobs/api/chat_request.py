@@ -16,6 +16,8 @@ from jobs.trainer.chat_text import ChatMessage
 # OpenAI goes on to the context's end; a base model may never end by itself.
 DEFAULT_MAX_TOKENS = 512
 MAX_MESSAGES = 1000
+# Chats tell logprobs in about this many times the words of completions.
+WORDINESS = 3
 
 
 class MessageRequest(Schema):
@@ -60,14 +62,18 @@ class ChatRequest(SamplingFields):
     def question(self, asked: ChatQuestion) -> dict[str, Any]:
         """As engines take it."""
         sampling = self.sampling()
-        wanted = (self.max_completion_tokens, self.max_tokens, DEFAULT_MAX_TOKENS)
         return sampling | {
             "prompt": asked.prompt,
             "stop": [*sampling["stop"], *asked.stop],
             "stop_tokens": list(asked.stop_tokens),
-            "max_tokens": next(one for one in wanted if one is not None),
+            "max_tokens": self._num_tokens,
             "logprobs": (self.top_logprobs or 0) if self.logprobs else None,
         }
+
+    @property
+    def _num_tokens(self) -> int:
+        wanted = (self.max_completion_tokens, self.max_tokens, DEFAULT_MAX_TOKENS)
+        return next(one for one in wanted if one is not None)
 
     def _check(self) -> None:
         for name in ("tools", "functions"):
@@ -85,3 +91,9 @@ class ChatRequest(SamplingFields):
             raise UserError(
                 "top_logprobs needs logprobs to be true.", field="top_logprobs"
             )
+        num_logprobs = 1 + (self.top_logprobs or 0) if self.logprobs else 0
+        self.check_size(
+            (self.n or 1) * self._num_tokens,
+            1 + WORDINESS * num_logprobs,
+            "max_completion_tokens" if self.max_completion_tokens else "max_tokens",
+        )

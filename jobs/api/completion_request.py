@@ -19,6 +19,10 @@ from jobs.serving.request import (
 )
 
 DEFAULT_MAX_TOKENS = 16
+# Of a whole answer: tokens, and as many more as are told of each. While a longer one is
+# written, the web process has time for nobody else.
+MOST_TOLD = 600_000
+CHARACTERS_PER_TOKEN = 4
 # Engines know no more of them, and none below 0.
 SEEDS = 2**63
 
@@ -68,6 +72,17 @@ class SamplingFields(Schema):
             "whole_prompt": True,
         }
 
+    def check_size(self, num_tokens: int, num_told: int, field: str) -> None:
+        """UserError: the whole answer may be too long. Streams have no such limit."""
+        if not self.stream and num_tokens * num_told > MOST_TOLD:
+            raise UserError(
+                "Prompts, answers, their tokens and the logprobs of each come to "
+                f"{num_tokens * num_told:,} together; a whole answer may have "
+                f"{MOST_TOLD:,}. Ask for less of one, send fewer prompts at once, or "
+                "set stream.",
+                field=field,
+            )
+
 
 class EngineCompletionRequest(SamplingFields):
     """Of /v1/engines/{engine}/completions, where the engine may stand for a model."""
@@ -87,15 +102,26 @@ class EngineCompletionRequest(SamplingFields):
     def questions(self) -> list[dict[str, Any]]:
         """One for each prompt. UserError: this cannot be asked."""
         self._check()
-        max_tokens = self.max_tokens
+        given = self.max_tokens
+        max_tokens = DEFAULT_MAX_TOKENS if given is None else given
+        prompts = self.prompt or [""]
+        self._check_size(prompts, max_tokens)
         asked = self.sampling() | {
-            "max_tokens": DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens,
+            "max_tokens": max_tokens,
             "best_of": self.best_of,
             "logprobs": self.logprobs,
             "echo": bool(self.echo),
             "stop_tokens": self.stop_tokens or [],
         }
-        return [asked | {"prompt": prompt} for prompt in self.prompt or [""]]
+        return [asked | {"prompt": prompt} for prompt in prompts]
+
+    def _check_size(self, prompts: list[str | list[int]], max_tokens: int) -> None:
+        num_tokens = len(prompts) * max_tokens
+        if self.echo:
+            num_tokens += sum(map(num_prompt_tokens, prompts))
+        num_tokens *= self.best_of or self.n or 1
+        num_told = 1 if self.logprobs is None else 2 + self.logprobs
+        self.check_size(num_tokens, num_told, "max_tokens" if max_tokens else "prompt")
 
     def _check(self) -> None:
         n = self.n or 1
@@ -117,6 +143,13 @@ class EngineCompletionRequest(SamplingFields):
                 "streamed. Leave stream or best_of away.",
                 field="best_of",
             )
+
+
+def num_prompt_tokens(prompt: str | list[int]) -> int:
+    """About as many."""
+    if isinstance(prompt, str):
+        return len(prompt) // CHARACTERS_PER_TOKEN
+    return len(prompt)
 
 
 class CompletionRequest(EngineCompletionRequest):

@@ -9,6 +9,12 @@ from jobs.serving.request import CompletionRequest, RequestError
 
 # More than these waiting or being answered, and the next is refused.
 MAX_OPEN = 64
+# Of one answer, for whoever reads slowly: longer than any answer of the playground.
+MAX_UNREAD_LINES = 4096
+UNREAD = (
+    "The answer was not read as fast as it came, so it was stopped. Read it at once, "
+    "or ask for less."
+)
 
 
 class Asked:
@@ -24,9 +30,19 @@ class Asked:
         self.begun = False
         self._loop = asyncio.get_running_loop()
         self._lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        # Each is counted by one thread alone.
+        self._num_put = self._num_read = 0
 
     def put(self, line: dict[str, Any]) -> None:
-        """From the generating thread. A loop that has closed needs no answer."""
+        """From the generating thread, which never waits for a reader: an answer that
+        nobody reads ends. A loop that has closed needs no answer.
+        """
+        if self.cancelled:
+            return
+        if self._num_put - self._num_read >= MAX_UNREAD_LINES:
+            line = {"error": {"message": UNREAD, "kind": "request", "field": None}}
+            self.cancelled = True
+        self._num_put += 1
         try:
             self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
         except RuntimeError:
@@ -36,7 +52,9 @@ class Asked:
         self.put({"error": {"message": message, "kind": kind, "field": field}})
 
     async def next_line(self) -> dict[str, Any]:
-        return await self._lines.get()
+        line = await self._lines.get()
+        self._num_read += 1
+        return line
 
 
 class Inbox:
