@@ -145,6 +145,13 @@ def test_a_snapshot_of_a_queue_is_trained_further_on_this_machine(create, kind, 
     assert create(model=snapshot.uid).json()["engine"] == engine
 
 
+def test_further_snapshots_that_were_asked_for_are_counted(api):
+    job = factories.make_job(status=Status.RUNNING)
+    for asked in (2, 2, 3):
+        shown = api.post(f"{JOBS}/{job.uid}/snapshots", {"requests": asked}).json()
+        assert shown["snapshot_requests"] == asked
+
+
 def test_viewers_create_nothing(viewer):
     answer = ApiClient(viewer).post(JOBS, {"model": "tiny"})
     assert answer.status_code == 403
