@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import requests
 
 from jobs.base_models.catalogue import HERE as MODELS
 from jobs.trainer.encoding import encode_prompt as tokens_of
@@ -29,6 +30,18 @@ def site(tmp_path_factory):
     with RunningSite(tmp_path_factory.mktemp("cli") / "data") as running:
         running.key = running.manage("create_api_key", "admin")
         yield running
+
+
+@pytest.fixture(autouse=True)
+def no_job_left(site):
+    """A long one that a failed test left behind would hold up all that follow."""
+    yield
+    ended = {"succeeded", "failed", "cancelled"}
+    jobs = f"{site.url}/v1/fine_tuning/jobs"
+    headers = {"Authorization": f"Bearer {site.key}"}
+    for job in requests.get(jobs, headers=headers, timeout=60).json()["data"]:
+        if job["status"] not in ended:
+            requests.post(f"{jobs}/{job['id']}/cancel", headers=headers, timeout=60)
 
 
 def environment(site):
