@@ -240,3 +240,30 @@ def test_graders_are_said_to_be_missing(api):
     answer = api.post("/fine_tuning/alpha/graders/run")
     assert answer.status_code == 404
     assert "reinforcement" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("wrong", [5, "x", [], False])
+def test_hyperparameters_that_are_no_object_are_refused(create, wrong):
+    answer = create(hyperparameters=wrong)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "hyperparameters"
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("supervised", "param"),
+    [(7, ""), ("x", ""), ({"hyperparameters": []}, ".hyperparameters")],
+)
+def test_a_part_of_the_method_that_is_no_object_is_refused(create, supervised, param):
+    answer = create(method={"type": "supervised", "supervised": supervised})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "method.supervised" + param
+
+
+@pytest.mark.parametrize("wrong", [5, "x", [1]])
+def test_a_body_that_is_no_object_asks_for_no_snapshot(api, wrong):
+    job = factories.make_job(status=Status.RUNNING)
+    answer = api.post(f"{JOBS}/{job.uid}/snapshots", wrong)
+    assert answer.status_code == 400
+    job.refresh_from_db()
+    assert job.snapshot_requests == 0

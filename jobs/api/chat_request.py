@@ -2,13 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from ninja import Schema
 from pydantic import Field
 
 from finetune_site.errors import UserError
 from jobs.api.completion_fields import Content
 from jobs.api.completion_request import MaxTokens, SamplingFields
-from jobs.api.fields import Between, Text
+from jobs.api.fields import Between, RequestObject, Text
 from jobs.chats import ChatQuestion
 from jobs.serving.request import MAX_LOGPROBS, MAX_PROMPT_CHARACTERS
 from jobs.trainer.chat_text import ChatMessage
@@ -20,7 +19,7 @@ MAX_MESSAGES = 1000
 WORDINESS = 3
 
 
-class MessageRequest(Schema):
+class MessageRequest(RequestObject):
     role: Literal["system", "developer", "user", "assistant"]
     content: Content = None
 
@@ -28,7 +27,7 @@ class MessageRequest(Schema):
         return ChatMessage(self.role, self.content or "")
 
 
-class ResponseFormat(Schema):
+class ResponseFormat(RequestObject):
     type: str = "text"
 
 

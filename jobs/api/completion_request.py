@@ -2,12 +2,11 @@
 
 from typing import Annotated, Any
 
-from ninja import Schema
 from pydantic import Field
 
 from finetune_site.errors import UserError
 from jobs.api.completion_fields import Biases, Prompts, Stops
-from jobs.api.fields import Between, Text
+from jobs.api.fields import Between, RequestObject, Text
 from jobs.serving.request import (
     MAX_LOGPROBS,
     MAX_PENALTY,
@@ -32,11 +31,11 @@ Rows = Annotated[int | None, Between(1, MAX_ROWS)]
 MaxTokens = Annotated[int | None, Between(0, MOST_TOKENS)]
 
 
-class StreamOptions(Schema):
+class StreamOptions(RequestObject):
     include_usage: bool | None = None
 
 
-class SamplingFields(Schema):
+class SamplingFields(RequestObject):
     """How to answer: what completions and chats have in common."""
 
     temperature: Annotated[float | None, Between(0, MAX_TEMPERATURE, whole=False)] = (

@@ -1,9 +1,16 @@
 """Kinds of fields that say in words what they take."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
+from ninja import Schema
+from pydantic import (
+    AfterValidator,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    model_validator,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from finetune_site.parsing import is_text
@@ -51,6 +58,19 @@ class Between:
         number = {"type": kind, "minimum": self.low, "maximum": self.high}
         auto = [{"type": "string", "enum": [AUTO]}] if self.auto else []
         return {"anyOf": [number, *auto, {"type": "null"}]}
+
+
+class RequestObject(Schema):
+    """A part of a body. Ninja reads the attributes of whatever stands there, so that a
+    number would pass for an object without fields.
+    """
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def check_object(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(value, dict | cls):
+            raise PydanticCustomError("object", "give an object")
+        return handler(value)
 
 
 def check_text(value: str) -> str:

@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
-from ninja import Schema
 from pydantic import BeforeValidator, Field
 
 from datasets.models import DatasetVersion
 from datasets.selectors import find_file
 from finetune_site.errors import UserError
-from jobs.api.fields import AUTO, Between, Text
+from jobs.api.fields import AUTO, Between, RequestObject, Text
 from jobs.engines.registry import engine_to_go_on
 from jobs.model_names import find_model
 from jobs.models import Job, Snapshot
@@ -40,17 +39,17 @@ OWN_SETTINGS = (
 )
 
 
-class Hyperparameters(Schema):
+class Hyperparameters(RequestObject):
     n_epochs: Epochs = None
     batch_size: BatchSize = Field(None, description="Rows of max_tokens a step.")
     learning_rate_multiplier: LearningRate = None
 
 
-class Supervised(Schema):
+class Supervised(RequestObject):
     hyperparameters: Hyperparameters | None = None
 
 
-class MethodRequest(Schema):
+class MethodRequest(RequestObject):
     type: Literal["supervised", "full", "lora"]
     supervised: Supervised | None = None
 

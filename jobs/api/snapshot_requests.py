@@ -3,12 +3,12 @@
 from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import Router, Schema
+from ninja import Router
 from pydantic import Field
 
 from finetune_site.team.access import current_member
 from jobs.api.errors import answers
-from jobs.api.fields import Between
+from jobs.api.fields import Between, RequestObject
 from jobs.api.job_shape import JobShape, find_job, show_job
 from jobs.api.keys import worker
 from jobs.services.jobs import request_snapshot, request_snapshots
@@ -16,7 +16,7 @@ from jobs.services.jobs import request_snapshot, request_snapshots
 router = Router(tags=["Snapshots"])
 
 
-class SnapshotRequest(Schema):
+class SnapshotRequest(RequestObject):
     requests: Annotated[int | None, Between(1, 1_000_000)] = Field(
         None,
         description=(
