@@ -34,13 +34,16 @@ class Block:
     too_long: bool = False
 
 
-def check_kind(path: Path) -> None:
-    """Raise UserError for a file that is plainly no UTF-8 text."""
+def check_kind(path: Path, then: str = "upload it again") -> None:
+    """Raise UserError for a file that is plainly no UTF-8 text.
+
+    `then`: what to do once it is mended.
+    """
     with path.open("rb") as file:
         head = file.read(4)
     for mark, kind in OTHER_KINDS.items():
         if head.startswith(mark):
-            raise UserError(f"The file is {kind}, then upload it again.", field="file")
+            raise UserError(f"The file is {kind}, then {then}.", field="file")
 
 
 def read_blocks(path: Path) -> Iterator[Block]:

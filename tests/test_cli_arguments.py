@@ -74,3 +74,9 @@ def test_help_fits_a_narrow_terminal(capsys, command):
         run([*command, "--help"])
     assert ended.value.code == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= arguments.WIDTH
+
+
+def test_examples_of_the_help_need_tiny_only_or_say_so():
+    other = [line for line in arguments.ABOUT.splitlines() if " -m " in line]
+    assert other
+    assert all("once an admin has added it" in line for line in other)

@@ -119,7 +119,8 @@ def test_a_file_without_examples_is_no_success(prepare, tmp_path):
         ("a.csv", b"question,answer\n", "it has question, answer"),
         ("a.csv", b"prompt,completion\n\xff\xfe,a\n", "not UTF-8"),
         ("a.csv", b'prompt,completion\n"a"b,c\n', "line 2"),
-        ("a.jsonl", b"PK\x03\x04", "zip or Office"),
+        ("a.jsonl", b"PK\x03\x04", "zip or Office .* then prepare that"),
+        ("a.xlsx", b"PK\x03\x04", "is a spreadsheet. Save it as CSV UTF-8"),
     ],
 )
 def test_files_that_cannot_be_read_are_refused_in_words(prepare, name, content, words):

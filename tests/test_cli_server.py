@@ -2,7 +2,6 @@
 
 import pytest
 
-from jobs.cli import server as server_module
 from jobs.cli.problems import Away, Problem, Refusal
 from jobs.cli.server import DEFAULT_URL, clean_url, from_environment
 from tests import scripted_api
@@ -16,8 +15,9 @@ def api():
         yield running
 
 
-def connect(api):
-    return from_environment({"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": api.url})
+def connect(api, **options):
+    env = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": api.url}
+    return from_environment(env, **options)
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,20 @@ def test_later_is_waited_for(api):
     assert connect(api).get("/files")["data"] == [1]
 
 
-def test_later_is_not_waited_for_without_end(api, monkeypatch):
-    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 0.2)
-    later = (503, error("It is loading."), {"retry-after": "0.1"})
+def test_later_is_not_waited_for_without_end(api):
+    later = (503, error("It is loading."), {"retry-after": "60"})
     api.on("GET /files", later)
     with pytest.raises(Away, match="It is loading"):
-        connect(api).get("/files")
+        connect(api, patience=0.2).get("/files")
+
+
+def test_later_says_each_reason_once(api):
+    loading = (503, error("It is loading."), {"retry-after": "0.1"})
+    busy = (429, error("It is busy."), {"retry-after": "0.1"})
+    api.on("GET /files", loading, loading, busy, page())
+    told = []
+    connect(api, on_later=told.append).get("/files")
+    assert told == ["It is loading.", "It is busy."]
 
 
 def test_a_stream_is_read_to_its_end(api):

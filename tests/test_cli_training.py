@@ -8,6 +8,7 @@ import pytest
 
 from jobs.cli import creation, following, training, uploads
 from jobs.cli.main import run
+from jobs.cli.plan import rows_note
 from jobs.cli.problems import Problem
 from tests import scripted_api
 from tests.scripted_api import BROKEN, error, page
@@ -119,9 +120,34 @@ def test_a_file_that_the_site_cannot_read_ends_it(api, data):
     broken = {**FILE, "status": "error", "status_details": "Line 1 is bad."}
     api.on("POST /files", {**FILE, "status": "uploaded"})
     api.on("GET /files/file-a", broken)
-    with pytest.raises(Problem, match="Line 1 is bad"):
+    with pytest.raises(Problem, match=r"^a\.jsonl: Line 1 is bad"):
         run(["-t", data])
     assert not api.asked("POST /fine_tuning/jobs")
+
+
+def test_who_sends_plain_text_is_told_how_it_was_cut(api, tmp_path, capsys):
+    path = tmp_path / "a.txt"
+    path.write_text("one\n\ntwo\n")
+    api.on("POST /files", {**FILE, "filename": "a.txt", "num_examples": 2})
+    run(["-t", str(path)])
+    said = capsys.readouterr().out
+    assert "2 examples.\n  Every paragraph is an example." in said
+    assert f"`openai-ft prepare {path} --split whole`" in said
+
+
+def test_nothing_of_cuts_is_said_of_json_lines(api, data, capsys):
+    api.on("POST /files", {**FILE, "num_examples": 2})
+    run(["-t", data])
+    assert "paragraph" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0, ""), (1, ", 1 example is cut"), (2, ", 2 examples are cut")],
+)
+def test_the_plan_counts_what_is_cut(number, words):
+    note = rows_note({"padding_share": 0, "pieces_cut": number})
+    assert note == f"0\u00a0% padding{words}" + (" into pieces" if number else "")
 
 
 def test_the_key_of_a_job_is_in_its_metadata(api, data):
@@ -170,15 +196,26 @@ def test_an_unknown_model_is_answered_with_those_there_are(api, data):
     unknown = (404, error("no such", "model", "model_not_found"))
     api.on("POST /fine_tuning/jobs", unknown)
     api.on("GET /models", page({"id": "tiny"}, {"id": "ft:x", "parent": "tiny"}))
-    with pytest.raises(Problem, match=r"^-m: .* Base models: tiny\.$"):
+    with pytest.raises(Problem, match=r"^-m: .* Base models there: tiny\. An admin"):
         run(["-t", data, "-m", "nope"])
 
 
-@pytest.mark.parametrize("name", ["nowhere.jsonl", ".", "empty.jsonl", "a.csv"])
+def test_a_model_that_must_be_downloaded_is_said_with_the_page_for_it(api, data):
+    refusal = (400, error("The base model ada is not on this machine.", "model"))
+    api.on("POST /fine_tuning/jobs", refusal)
+    api.on("GET /models", page({"id": "tiny"}))
+    with pytest.raises(Problem, match=r"ada is not .*: tiny\. .* page Models"):
+        run(["-t", data, "-m", "ada"])
+
+
+@pytest.mark.parametrize(
+    "name", ["nowhere.jsonl", ".", "empty.jsonl", "a.csv", "a.xlsx"]
+)
 def test_files_are_looked_at_before_anything_is_sent(api, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.jsonl").touch()
     (tmp_path / "a.csv").write_text("prompt,completion\na,b\n")
+    (tmp_path / "a.xlsx").write_bytes(b"PK\x03\x04")
     with pytest.raises(Problem, match="^-t: "):
         run(["-t", name])
     assert not api.requests

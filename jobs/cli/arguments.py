@@ -19,7 +19,8 @@ Fine-tune a model on your examples, and watch it learn.
 
   openai-ft -t jokes.jsonl                      train tiny, the model inside the site
   openai-ft -t jokes.jsonl --val more.jsonl     and check it on other examples
-  openai-ft -t jokes.jsonl -m ada --plan        only say what it would take
+  openai-ft -t jokes.jsonl --plan               only say what it would take
+  openai-ft -t jokes.jsonl -m ada               train ada, once an admin has added it
   openai-ft prepare sheet.csv                   turn another file into one to train on
   openai-ft complete tiny:latest "<joke>"       ask the newest snapshot
   openai-ft list                                the newest jobs
@@ -117,7 +118,8 @@ def _add_model(parser: Parser) -> None:
         "--model",
         metavar="MODEL",
         default="tiny",
-        help="base model (tiny, ada … in any case), snapshot, or NAME:latest",
+        help="base model (tiny, or one of the site's page Models), "
+        "snapshot, or NAME:latest",
     )
     add("-e", "--engine", metavar="ENGINE", help="where it runs (default: local)")
     how = model.add_mutually_exclusive_group()

@@ -4,13 +4,17 @@ import argparse
 import sys
 from typing import Any
 
+from jobs.cli.model_words import ADD_OTHERS, base_models
 from jobs.cli.problems import Exit, Problem, Refusal
 from jobs.cli.server import Answer, Server, from_environment
 from jobs.cli.text import printable
 
+# Somebody sits before it and waits: an engine that is away stays away for longer.
+PATIENCE_SECONDS = 20
+
 
 def complete(args: argparse.Namespace) -> Exit:
-    server = from_environment()
+    server = from_environment(patience=PATIENCE_SECONDS, on_later=say_later)
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
     body: dict[str, Any] = {
         "model": args.model,
@@ -27,14 +31,27 @@ def complete(args: argparse.Namespace) -> Exit:
         else:
             print_answers(server.ask("/completions", body))
     except Refusal as error:
-        if error.code == "model_not_found":
-            raise Problem(
-                f"There is no model {args.model}. `openai-ft list` shows what jobs "
-                "have made; base models answer by their names.",
-                Exit.SERVER,
-            ) from None
-        raise
+        raise with_models(server, args.model, error) from None
     return Exit.OK
+
+
+def say_later(reason: str) -> None:
+    # What a model writes goes to the other stream, so a pipe holds nothing else.
+    print(f"{printable(reason)}\nTrying again for a moment …", file=sys.stderr)
+
+
+def with_models(server: Server, model: str, error: Refusal) -> Problem:
+    """A refusal of the model that says which ones there are."""
+    if error.param != "model" and error.code != "model_not_found":
+        return error
+    names = base_models(server)
+    if error.code != "model_not_found":
+        return Problem(f"{error} {names}", Exit.SERVER)
+    return Problem(
+        f"There is no model {model}. `openai-ft list` shows what jobs have made. "
+        f"{names} {ADD_OTHERS}",
+        Exit.SERVER,
+    )
 
 
 def stream_answer(server: Server, body: dict[str, Any]) -> None:

@@ -15,6 +15,11 @@ from jobs.trainer.examples import ExampleError, Segment, parse_line
 from jobs.trainer.line_forms import LineForm, prompt_segments, read_line
 
 SHEETS = {".csv": ",;\t", ".tsv": "\t"}
+WORKBOOKS = {".xlsx", ".xls", ".ods", ".numbers"}
+SAVE_AS_CSV = (
+    "Save it as CSV UTF-8 with the columns prompt and completion, then prepare that: "
+    "openai-ft prepare FILE.csv"
+)
 COLUMNS = ("prompt", "completion")
 
 
@@ -32,8 +37,10 @@ class Row:
 
 def read_rows(path: Path, text_split: str) -> Iterator[Row]:
     """UserError or Problem: the file as a whole cannot be read."""
-    check_kind(path)
     suffix = path.suffix.lower()
+    if suffix in WORKBOOKS:
+        raise Problem(f"{path} is a spreadsheet. {SAVE_AS_CSV}")
+    check_kind(path, then="prepare that")
     if suffix in SHEETS:
         return _sheet_rows(path, SHEETS[suffix])
     if suffix == ".txt":

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from finetune_site.wording import about, count, num_bytes, percent
+from finetune_site.wording import about, count, counted, num_bytes, percent
 from jobs.cli.problems import Exit
 from jobs.cli.screen import Screen
 from jobs.cli.server import Server
@@ -33,7 +33,7 @@ def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [
         ("examples", count(plan["examples"]), _unlearned(plan)),
         ("tokens an epoch", count(plan["tokens"]), f"{learned} of them learned"),
-        ("rows an epoch", count(plan["rows"]), _rows_note(plan)),
+        ("rows an epoch", count(plan["rows"]), rows_note(plan)),
         ("steps an epoch", count(steps), ""),
         ("epochs", count(total / max(1, steps)), ""),
         ("steps", count(total), _time(plan)),
@@ -48,10 +48,11 @@ def _unlearned(plan: dict[str, Any]) -> str:
     return f"{count(number)} with nothing to learn" if number else ""
 
 
-def _rows_note(plan: dict[str, Any]) -> str:
+def rows_note(plan: dict[str, Any]) -> str:
     notes = [f"{percent(plan['padding_share'])} padding"]
     if plan["pieces_cut"]:
-        notes.append(f"{count(plan['pieces_cut'])} examples are cut into pieces")
+        cut = counted(plan["pieces_cut"], "example is", "examples are")
+        notes.append(f"{cut} cut into pieces")
     return ", ".join(notes)
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +17,6 @@ DEFAULT_URL = "http://127.0.0.1:8000/v1"
 CONNECT_SECONDS = 10
 # The server itself waits up to 120 s, for a model to load or tokens to be counted.
 ANSWER_SECONDS = 150
-# An answer that says "later" is asked for again for so long.
 PATIENCE_SECONDS = 300
 LONGEST_PAUSE_SECONDS = 30
 LATER = {429, 502, 503, 504}
@@ -42,9 +41,22 @@ class Bearer(AuthBase):
 
 
 class Server:
-    def __init__(self, url: str, key: str, *, trace: bool = False) -> None:
+    """An answer that says "later" is asked for again for `patience` seconds;
+    `on_later` gets its words at once."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        trace: bool = False,
+        patience: float = PATIENCE_SECONDS,
+        on_later: Callable[[str], None] | None = None,
+    ) -> None:
         self.url = url
         self.trace = trace
+        self.patience = patience
+        self.on_later = on_later
         self.session = requests.Session()
         self.session.auth = Bearer(key)
 
@@ -97,14 +109,19 @@ class Server:
     ) -> requests.Response:
         """Asks again when the answer is "later"; a server that is away is not waited
         for."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + self.patience
+        told = ""
         while True:
             try:
                 return self.send(method, path, **options)
             except Away as error:
-                if error.retry_after is None or time.monotonic() > deadline:
+                left = deadline - time.monotonic()
+                if error.retry_after is None or left <= 0:
                     raise
-                time.sleep(min(error.retry_after, LONGEST_PAUSE_SECONDS))
+                if self.on_later and str(error) != told:
+                    told = str(error)
+                    self.on_later(told)
+                time.sleep(min(error.retry_after, LONGEST_PAUSE_SECONDS, left))
 
 
 def from_environment(env: Mapping[str, str] = os.environ, **options: Any) -> Server:

@@ -11,8 +11,9 @@ from urllib.parse import quote as quote_path
 from finetune_site.wording import counted, duration, loss
 from jobs.cli.creation import create_job, job_body
 from jobs.cli.event_lines import Verbosity
-from jobs.cli.example_rows import SHEETS
+from jobs.cli.example_rows import SAVE_AS_CSV, SHEETS, WORKBOOKS
 from jobs.cli.following import FINAL, Follower, goes_on
+from jobs.cli.model_words import ADD_OTHERS, base_models
 from jobs.cli.plan import print_plan
 from jobs.cli.problems import Away, Exit, Problem, Refusal
 from jobs.cli.screen import Screen
@@ -92,6 +93,8 @@ def check_paths(args: argparse.Namespace) -> None:
             )
         if not path.stat().st_size:
             raise Problem(f"{flag}: {given} is empty.")
+        if path.suffix.lower() in WORKBOOKS:
+            raise Problem(f"{flag}: {given} is a spreadsheet. {SAVE_AS_CSV}")
         if path.suffix.lower() in SHEETS:
             raise Problem(
                 f"{flag}: {given} is a table. Turn it into a file to train on with: "
@@ -128,6 +131,7 @@ def send_file(server: Server, given: str, screen: Screen) -> str:
         file = upload(server, path, progress)
     file = wait_until_read(server, file, screen)
     screen.say(f"Sent {path.name} as {file['id']}{_examples(file)}.")
+    screen.say(_cut_words(path, file))
     if details := file.get("status_details"):
         screen.say(f"  {indented(details, '  ')}")
     return str(file["id"])
@@ -138,6 +142,16 @@ def _examples(file: Answer) -> str:
     return f": {counted(number, 'example')}" if number else ""
 
 
+def _cut_words(path: Path, file: Answer) -> str:
+    """The site cuts plain text; whoever sent one text may be surprised."""
+    if path.suffix.lower() != ".txt" or (file.get("num_examples") or 0) < 2:
+        return ""
+    return (
+        "  Every paragraph is an example. "
+        f"`openai-ft prepare {quote(str(path))} --split whole` makes one of them all."
+    )
+
+
 def with_flag(server: Server, error: Refusal) -> Problem:
     """A refusal that names the flag instead of the field."""
     field = (error.param or "").rpartition(".")[2]
@@ -146,13 +160,10 @@ def with_flag(server: Server, error: Refusal) -> Problem:
         return error
     text = str(error).removeprefix(f"{error.param}: ")
     if error.code == "model_not_found":
-        text = f"There is no model of that name. Base models: {base_models(server)}."
+        text = "There is no model of that name."
+    if field == "model":
+        text = f"{text} {base_models(server)} {ADD_OTHERS}"
     return Problem(f"{flag}: {text}", Exit.USAGE)
-
-
-def base_models(server: Server) -> str:
-    models = server.get("/models")["data"]
-    return ", ".join(model["id"] for model in models if not model.get("parent"))
 
 
 def follow(server: Server, job: Answer, screen: Screen) -> Exit:

@@ -135,7 +135,7 @@ def wait_until_read(server: Server, file: Answer, screen: Screen) -> Answer:
     if file.get("status") == "error":
         name = file.get("filename")
         raise Problem(
-            f"{name} cannot be used. {file.get('status_details') or ''}\n"
+            f"{name}: {file.get('status_details') or 'The site cannot read it.'}\n"
             f"Check it with: openai-ft prepare {name}",
             Exit.SERVER,
         )
