@@ -36,6 +36,7 @@ def say_hello(
 def _say_what_is_learned(
     events: EventWriter, numerics: Numerics, facts: CacheFacts, packing: Packing
 ) -> None:
+    rows = "row" if packing.num_rows == 1 else "rows"
     events.write("status", status="running", message="")
     events.write(
         "log",
@@ -43,7 +44,7 @@ def _say_what_is_learned(
         micro_batch=numerics.micro_batch,
         processes=numerics.processes,
         message=(
-            f"{facts.targets:,} tokens in {packing.num_rows:,} rows of "
+            f"{facts.targets:,} tokens in {packing.num_rows:,} {rows} of "
             f"{packing.max_tokens:,}; {facts.learned_targets:,} are learned, "
             f"{facts.targets - facts.learned_targets:,} are read"
             f"{_unlearned_words(facts)}"
