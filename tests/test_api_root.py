@@ -22,6 +22,15 @@ def test_unknown_address_is_an_error_in_the_one_shape(client, key):
     assert response.json()["error"]["code"] == "not_found"
 
 
+@pytest.mark.parametrize("path", ["embeddings", "responses", "uploads/upload_1/parts"])
+def test_what_is_not_offered_is_refused_in_words(client, key, path):
+    headers = {"authorization": f"Bearer {key}"}
+    response = client.post(f"/v1/{path}", {}, "application/json", headers=headers)
+    assert response.status_code == 404
+    assert "does not offer" in response.json()["error"]["message"]
+    assert "base URL" not in response.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1files"])
 def test_no_address_is_answered_with_a_page(client, db, path):
     response = get(client, path)

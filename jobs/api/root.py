@@ -37,6 +37,33 @@ View = Callable[..., Any]
 # Ninja looks for the address of the whole under this name.
 ROOT = "api-root"
 
+# Of OpenAI's API, what people's programs may ask for and no part of ours answers.
+OTHER_PARTS = {
+    "answers",
+    "assistants",
+    "audio",
+    "batches",
+    "classifications",
+    "containers",
+    "conversations",
+    "edits",
+    "embeddings",
+    "evals",
+    "images",
+    "moderations",
+    "organization",
+    "realtime",
+    "responses",
+    "threads",
+    "uploads",
+    "vector_stores",
+    "videos",
+}
+NOT_OFFERED = (
+    "This server does not offer /v1/{} of OpenAI's API. It offers files, fine-tuning, "
+    "models, completions and chat completions; the page /docs/api lists them."
+)
+
 
 class Api(NinjaAPI):
     def get_openapi_operation_id(self, operation: Operation) -> str:
@@ -109,7 +136,9 @@ def finished_error(error: ApiError) -> HttpResponse:
 
 @csrf_exempt
 def nothing_here(request: HttpRequest) -> HttpResponse:
-    return error_response(ApiError(404, NOTHING_HERE, code="not_found"))
+    part = request.path.removeprefix("/v1/").partition("/")[0]
+    words = NOT_OFFERED.format(part) if part in OTHER_PARTS else NOTHING_HERE
+    return error_response(ApiError(404, words, code="not_found"))
 
 
 # For /v1 without a slash too.
