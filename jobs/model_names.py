@@ -29,17 +29,18 @@ class ModelChoice:
     snapshot: Snapshot | None
 
 
-def find_model(name: str) -> ModelChoice:
+def find_model(name: str, *, engine: str = "") -> ModelChoice:
     """The model of that name: UnknownModelError when there is none.
 
     Names are a base model's (in any case), a snapshot's uid, the fine-tuned model of a
     job, and `<name>:latest`, where the name is a job's, its suffix, or a base model's.
-    A base model may be one that is not on this machine.
+    A base model may be one that is not on this machine. With an engine, the latest is
+    the latest there, if it has one.
     """
     if is_storable(name):
         if base_model := find_any_case(name):
             return ModelChoice(name, base_model, None)
-        if snapshot := find_snapshot(name):
+        if snapshot := find_snapshot(name, engine):
             return ModelChoice(name, snapshot.base_model, snapshot)
     raise UnknownModelError(
         f"There is no model {name[:100]!r} here. GET /v1/models lists those there are.",
@@ -56,13 +57,15 @@ def fine_tuned_model(job: Job) -> str:
     return f"{TUNED_PREFIX}{job.base_model}::{job.suffix}:{uid}"
 
 
-def find_snapshot(name: str) -> Snapshot | None:
+def find_snapshot(name: str, engine: str = "") -> Snapshot | None:
     if name.startswith(TUNED_PREFIX):
         return _of_fine_tuned(name)
     if found := _snapshots().filter(uid=name).first():
         return found
     if name.lower().endswith(LATEST):
-        return _latest(name[: -len(LATEST)])
+        trained = name[: -len(LATEST)]
+        there = _latest(trained, engine=engine) if engine else None
+        return there or _latest(trained)
     return None
 
 
@@ -95,15 +98,17 @@ def _of_fine_tuned(name: str) -> Snapshot | None:
     return chosen_snapshot(job)
 
 
-def _latest(name: str) -> Snapshot | None:
+def _latest(name: str, **jobs: str) -> Snapshot | None:
     """Of the newest job of that suffix or name, else of any that the base model had."""
-    trained = Job.objects.filter(snapshots__isnull=False)
+    trained = Job.objects.filter(snapshots__isnull=False, **jobs)
     for field in ("suffix", "name"):
         job = trained.filter(**{f"{field}__iexact": name}).first() if name else None
         if job:
             return _snapshots().filter(job=job).order_by("-step").first()
     base_model = find_any_case(name)
-    return _snapshots().filter(base_model=base_model).first() if base_model else None
+    if base_model is None:
+        return None
+    return _snapshots().filter(base_model=base_model, job__in=trained).first()
 
 
 def _snapshots() -> QuerySet[Snapshot]:

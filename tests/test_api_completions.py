@@ -11,6 +11,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from finetune_site.errors import BusyError, LaterError
+from finetune_site.sealing import seal
 from finetune_site.team.services import create_api_key
 from jobs.api import asking
 from jobs.api.completions import CompletionShape
@@ -22,6 +23,7 @@ from jobs.serving.client import AwayError
 from jobs.trainer.encoding import load_tokenizer
 from tests import factories
 from tests.asking import post
+from tests.far_server import KEY, running_far, unknown
 from tests.model_server import TINY, running_server
 from tests.running_async import run
 from tests.running_site import wait_for
@@ -330,6 +332,33 @@ def test_snapshot_of_another_engine_is_said_to_be_there(asked, key):
     status, param, message = refusal(key, path, model=snapshot.uid)
     assert (status, param) == (400, "model")
     assert "second" in message
+
+
+def test_latest_at_an_engines_address_is_the_latest_there(asked, key):
+    EngineSetting.objects.create(name="second", kind=EngineSetting.Kind.LOCAL)
+    here = factories.make_snapshot(factories.make_job())
+    factories.make_snapshot(factories.make_job(engine="second"))
+    complete(key, "/engines/local/completions", model="tiny:latest")
+    assert asked[0][0] == here
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_snapshot_that_its_engine_deleted_is_said_to_be_gone(key, stream):
+    with running_far() as far:
+        EngineSetting.objects.create(
+            name="lab",
+            kind=EngineSetting.Kind.REMOTE,
+            url=far.url,
+            sealed_key=seal(KEY),
+            allow_private=True,
+        )
+        far.trouble = unknown("model")
+        job = factories.make_job(engine="lab", far_uid="ftjob-1")
+        snapshot = factories.make_snapshot(job)
+        body = ASK | {"model": snapshot.uid, "stream": stream}
+        status, answer, _ = post(key, "/completions", body)
+    assert (status, answer["error"]["code"]) == (404, "model_not_found")
+    assert "deleted on the engine lab" in answer["error"]["message"]
 
 
 def test_stream_from_an_engines_address(asked, key):

@@ -68,6 +68,23 @@ def test_latest_of_a_base_model_is_the_newest_trained_from_it():
     assert find_model("Tiny:latest").snapshot == newest
 
 
+@pytest.mark.parametrize("name", ["tiny:latest", "jokes:latest", "mine:latest"])
+def test_latest_of_an_engine_is_the_latest_there(name):
+    here, there = [
+        factories.make_snapshot(
+            factories.make_job(name="jokes", suffix="mine", engine=engine)
+        )
+        for engine in ("local", "second")
+    ]
+    assert find_model(name).snapshot == there
+    assert find_model(name, engine="local").snapshot == here
+
+
+def test_latest_of_an_engine_that_has_none_is_the_latest_of_all():
+    snapshot = factories.make_snapshot(factories.make_job(name="jokes"))
+    assert find_model("jokes:latest", engine="second").snapshot == snapshot
+
+
 @pytest.mark.parametrize(
     "name",
     ["", "none", "none:latest", ":latest", "ft:", "a\0b", "\ud800", "x" * 5000, "../x"],

@@ -12,8 +12,9 @@ from asgiref.sync import sync_to_async
 from finetune_site.errors import BusyError, UserError
 from finetune_site.team.models import Member
 from jobs.engines.base import Engine
+from jobs.engines.far_api import FarRefusalError
 from jobs.engines.registry import LOCAL, engine_that_has
-from jobs.model_names import ModelChoice
+from jobs.model_names import ModelChoice, UnknownModelError
 from jobs.selectors import get_base_model, models_dir
 from jobs.serving.client import AwayError
 from jobs.serving.inbox import MAX_OPEN
@@ -110,6 +111,14 @@ async def _lines(
         except AwayError:
             if begun or time.monotonic() > until:
                 raise
+        except FarRefusalError as error:
+            if choice.snapshot is None or not error.is_unknown:
+                raise
+            raise UnknownModelError(
+                f"The snapshot {choice.snapshot.uid} was deleted on the engine "
+                f"{engine.name}.",
+                field="model",
+            ) from None
         await asyncio.sleep(RETRY_SECONDS)
 
 

@@ -90,7 +90,7 @@ def find_asked(engine: str, model: str | None) -> tuple[Engine | None, ModelChoi
         return None, find_model(model) if model else written
     if model is None:
         model = default_model(engine)
-    choice = find_model(model)
+    choice = find_model(model, engine=engine)
     home = choice.snapshot.job.engine if choice.snapshot else engine
     if home != engine:
         raise UserError(
