@@ -7,6 +7,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from jobs.trainer.answer import Row, Sampling, row_seed
+from jobs.trainer.characters import token_bytes
 from jobs.trainer.encoding import load_tokenizer
 from jobs.trainer.generation import Batch, Prefill, complete, fit, stream
 from jobs.trainer.text_pieces import StopScanner, TextDecoder
@@ -157,6 +158,23 @@ def test_characters_come_whole(tokenizer, text):
     pieces = [decoder.push(token) for token in tokenizer.encode(text * 3).ids]
     assert "".join(pieces) == text * 3
     assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_bytes_that_are_no_text_are_not_said(model, tokenizer, prompts, temperature):
+    # Begins of characters, and bytes from the midst of one.
+    parts = {
+        token: 40.0
+        for token, text in enumerate(token_bytes(tokenizer))
+        if len(text) == 1 and text >= b"\x80"
+    }
+    sampling = Sampling(
+        temperature=temperature, max_tokens=60, seed=4, logit_bias=parts
+    )
+    for answer in complete(model, tokenizer, prompts, sampling, NO_END):
+        assert set(answer.token_ids) <= set(parts)
+        assert "\N{REPLACEMENT CHARACTER}" not in answer.text
+        assert len(answer.text) >= 60 // 4
 
 
 def test_stop_scanner_lets_go_of_false_beginnings():

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from tokenizers import Tokenizer
 
+from jobs.trainer.characters import characters_of
 from jobs.trainer.text_pieces import StopScanner, TextDecoder
 from jobs.trainer.token_choice import Chance
 
@@ -70,6 +71,7 @@ class Row:
         self.sampling = sampling
         self.generator = torch.Generator().manual_seed(seed)
         self.scanner = StopScanner(sampling.stop)
+        self.characters = characters_of(tokenizer)
         # What to add to the logits of some tokens.
         self.changes = dict(sampling.logit_bias)
         self.penalised: set[int] = set()
@@ -80,6 +82,7 @@ class Row:
         self.num_left = max_tokens
         self.prompt_cut = prompt_cut
         self.tokens = list(prompt)
+        self.pending = self.characters.at_end(prompt) if self.characters else b""
         self.unshown: list[int] = []
         self.unshown_chances: list[Chance] = []
         # Of all tokens chosen, the end token too.
@@ -90,6 +93,16 @@ class Row:
     def mean_logprob(self) -> float:
         return self.sum_logprobs / max(1, self.num_chosen)
 
+    def fits(self, token: int) -> bool:
+        """Whether the text is still UTF-8 with that token."""
+        if self.characters is None:
+            return True
+        return self.characters.after(self.pending, token) is not None
+
+    @property
+    def misfits(self) -> list[int]:
+        return self.characters.misfits(self.pending) if self.characters else []
+
     def take(
         self, token: int, end_id: int, chance: Chance | None = None
     ) -> Piece | None:
@@ -97,6 +110,8 @@ class Row:
         if self.sampling.penalises:
             self._penalise(token)
         self.tokens.append(token)
+        if self.characters is not None:
+            self.pending = self.characters.after(self.pending, token) or b""
         self.num_left -= 1
         ends = token == end_id or token in self.sampling.stop_tokens
         if chance is not None:

@@ -296,17 +296,24 @@ def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
     """The next token of each row, which depends on nothing but that row."""
     tokens = likeliest(logits)
     for place, row in enumerate(rows):
-        how = row.sampling
-        if not (how.temperature > 0 or row.changes):
-            continue
         own = logits[place]
         if row.changes:
             own = changed(own, row.changes)
-        if how.temperature > 0:
-            tokens[place] = draw(own, how.temperature, how.top_p, row.generator)
-        else:
-            tokens[place] = int(own.argmax())
+        if row.changes or row.sampling.temperature > 0:
+            tokens[place] = _choose_one(own, row)
+        # Seldom: so choosing again, from the others, costs less than asking before.
+        if not row.fits(tokens[place]):
+            misfits = torch.tensor(row.misfits, device=own.device)
+            others = own.index_fill(0, misfits, float("-inf"))
+            tokens[place] = _choose_one(others, row)
     return tokens
+
+
+def _choose_one(logits: Tensor, row: Row) -> int:
+    how = row.sampling
+    if how.temperature > 0:
+        return draw(logits, how.temperature, how.top_p, row.generator)
+    return int(logits.argmax())
 
 
 def asked_chances(

@@ -1,0 +1,114 @@
+"""[contract] Whole characters: which token may come next, so that an answer is UTF-8.
+
+Vocabularies of bytes have tokens that are parts of characters, and a model may put them
+together as no character is written.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from weakref import WeakKeyDictionary
+
+from tokenizers import Tokenizer
+
+# A token for a single byte, in vocabularies that have one for most characters.
+LONE_BYTE = re.compile("<0x([0-9A-F]{2})>")
+# Python finds these, which are no characters, only by their third byte.
+SURROGATE = re.compile(rb"\xed[\xa0-\xbf]")
+# A character has at most 4 bytes, so that the first of one lies at most so far back.
+MOST_TOKENS_BACK = 3
+
+_decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class Characters:
+    """`pending` is always what there is of a character that is not complete."""
+
+    def __init__(self, tokens: Sequence[bytes]) -> None:
+        # By token id.
+        self.tokens = tokens
+        self.misfits = cache(self._misfits)
+
+    def after(self, pending: bytes, token: int) -> bytes | None:
+        """What is pending behind the token. None: it cannot stand there."""
+        # Models may have more tokens than their vocabulary has names for.
+        text = self.tokens[token] if token < len(self.tokens) else b""
+        decoder = _decoder()
+        decoder.setstate((pending, 0))
+        try:
+            decoder.decode(text)
+        except UnicodeDecodeError:
+            return None
+        pending = decoder.getstate()[0]
+        return None if SURROGATE.match(pending) else pending
+
+    def at_end(self, tokens: Sequence[int]) -> bytes:
+        """What is pending behind a text, which may begin within a character."""
+        pending = b""
+        for token in tokens[-MOST_TOKENS_BACK:]:
+            pending = self.after(pending, token) or b""
+        return pending
+
+    def _misfits(self, pending: bytes) -> list[int]:
+        """All tokens that cannot stand behind it."""
+        ids = range(len(self.tokens))
+        return [token for token in ids if self.after(pending, token) is None]
+
+
+_known: WeakKeyDictionary[Tokenizer, Characters | None] = WeakKeyDictionary()
+
+
+def characters_of(tokenizer: Tokenizer) -> Characters | None:
+    """None: its tokens are whole characters, or nobody knows how it writes bytes."""
+    if tokenizer not in _known:
+        tokens = token_bytes(tokenizer)
+        _known[tokenizer] = Characters(tokens) if tokens else None
+    return _known[tokenizer]
+
+
+def token_bytes(tokenizer: Tokenizer) -> list[bytes] | None:
+    """By token id; None if it is not made of bytes. Control tokens are their names."""
+    kinds = set(_decoders(tokenizer))
+    if not kinds & {"ByteLevel", "ByteFallback"}:
+        return None
+    read = _read_visible if "ByteLevel" in kinds else _read_lone
+    tokens = [b""] * tokenizer.get_vocab_size()
+    for text, number in tokenizer.get_vocab().items():
+        tokens[number] = read(text)
+    for number, token in tokenizer.get_added_tokens_decoder().items():
+        tokens[number] = token.content.encode()
+    return tokens
+
+
+def _decoders(tokenizer: Tokenizer) -> Iterator[str]:
+    if tokenizer.decoder is None:
+        return
+    decoder = json.loads(tokenizer.decoder.__getstate__())
+    for part in decoder.get("decoders", [decoder]):
+        yield part["type"]
+
+
+def _read_visible(token: str) -> bytes:
+    """Each byte is written as one character."""
+    try:
+        return bytes(VISIBLE[character] for character in token)
+    except KeyError:
+        return token.encode()
+
+
+def _read_lone(token: str) -> bytes:
+    lone = LONE_BYTE.fullmatch(token)
+    return bytes([int(lone[1], 16)]) if lone else token.encode()
+
+
+def _visible_bytes() -> dict[str, int]:
+    """Bytes that can be seen stand for themselves, the others for 256 and up."""
+    seen = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    unseen = [byte for byte in range(0x100) if byte not in seen]
+    shifted = {chr(0x100 + place): byte for place, byte in enumerate(unseen)}
+    return {chr(byte): byte for byte in seen} | shifted
+
+
+VISIBLE = _visible_bytes()
