@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.base_models.catalogue import HERE
+from jobs.base_models.pretraining.slurs import PATH, digest, has_slur, read_slurs
 from jobs.base_models.pretraining.texts import Source
 from jobs.selectors import suggest_settings
 from jobs.trainer.encoding import encode_text, load_tokenizer
@@ -25,10 +26,7 @@ from tests.bench.base_model_tuning import (
     write_run,
 )
 from tests.bench.base_model_writing import (
-    SLURS,
     bytes_of,
-    digest,
-    has_slur,
     is_text,
     whole_words,
 )
@@ -88,7 +86,7 @@ def test_a_large_file_counts_for_more_bytes():
 
 
 def test_slurs_are_kept_as_sorted_hashes():
-    lines = SLURS.read_text().split()
+    lines = PATH.read_text().split()
     assert len(lines) >= 50
     assert lines == sorted(set(lines))
     assert all(re.fullmatch("[0-9a-f]{16}", line) for line in lines)
@@ -96,12 +94,12 @@ def test_slurs_are_kept_as_sorted_hashes():
 
 @pytest.mark.parametrize("text", ["A turnip.", "TURNIPS!", "of_turnips_", "turnip's"])
 def test_a_word_of_the_list_is_found(text):
-    assert has_slur(text, {digest("turnip")})
+    assert has_slur(text, frozenset({digest("turnip")}))
 
 
 @pytest.mark.parametrize("text", ["", "turnipseed", "turn ip"])
 def test_a_word_is_not_found_in_parts_of_others(text):
-    assert not has_slur(text, {digest("turnip")})
+    assert not has_slur(text, frozenset({digest("turnip")}))
 
 
 def test_half_a_word_at_the_end_is_not_judged():
@@ -111,7 +109,7 @@ def test_half_a_word_at_the_end_is_not_judged():
 
 @pytest.mark.parametrize("name", ["capitals", "intents", "jokes"])
 def test_the_list_has_none_of_the_words_of_the_samples(name):
-    slurs = set(SLURS.read_text().split())
+    slurs = read_slurs()
     examples = iter_examples(examples_of(name))
     assert not any(has_slur(text, slurs) for example in examples for text, _ in example)
 

@@ -1,6 +1,7 @@
 """How the base model that ships is made, with one of a few thousand weights."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from safetensors.numpy import load_file
 
 from jobs.base_models import build_tiny
 from jobs.base_models.pretraining import training
+from jobs.base_models.pretraining.card import STORY_PROMPTS
 from jobs.base_models.pretraining.rows import Rows, Stage, encode_sources
+from jobs.base_models.pretraining.slurs import digest
 from jobs.base_models.pretraining.texts import (
     Source,
     TextsError,
@@ -21,6 +24,7 @@ from jobs.base_models.pretraining.texts import (
     read_source,
     read_sources,
     without_passages,
+    without_slurs,
 )
 from jobs.base_models.pretraining.vocabulary import train_tokenizer
 from jobs.trainer.encoding import encode_text
@@ -48,9 +52,12 @@ def texts(tmp_path):
     return folder
 
 
+def options(steps):
+    return ["--tokens", str(steps * 1024), *SMALL.split()]
+
+
 def build(texts, out, steps=50):
-    tokens = str(steps * 1024)
-    return build_tiny.main([str(texts), str(out), "--tokens", tokens, *SMALL.split()])
+    return build_tiny.main([str(texts), str(out), *options(steps)])
 
 
 def weights(out):
@@ -86,6 +93,13 @@ def test_fewer_words_in_common_are_nothing():
     held_out = passages_of([Source("x", (SECRET,))])
     source = Source("y", (SECRET.removesuffix(" thirteen"),))
     assert without_passages(source, held_out) == (source, 0)
+
+
+def test_paragraphs_with_slurs_are_dropped():
+    source = Source("x", ("They sat down to eat.\nTURNIPS, he said.\nAnd they ate.",))
+    kept, num_dropped = without_slurs(source, frozenset({digest("turnip")}))
+    assert kept.documents == ("They sat down to eat.\nAnd they ate.",)
+    assert num_dropped == 1
 
 
 def test_documents_end_at_the_separator_or_at_blank_lines(tmp_path):
@@ -156,6 +170,18 @@ def test_a_build_that_was_broken_off_goes_on(texts, tmp_path, monkeypatch):
     assert json.loads(lines[0])["step"] == 21
     a, b = weights(tmp_path / "whole"), weights(tmp_path / "broken")
     assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_the_card_says_what_was_learned_and_how_to_do_it_again(texts, tmp_path):
+    build(texts, tmp_path / "a", steps=2)
+    card = (tmp_path / "a" / "model" / "MODEL_CARD.md").read_text()
+    assert "2,048 tokens in 2 steps" in card
+    assert "| bits per byte, stories |" in card
+    assert all(f"> **{prompt}**" in card for prompt in STORY_PROMPTS)
+    [command] = re.findall("build_tiny TEXTS OUT (.*)", card)
+    again = build_tiny.parse([str(texts), str(tmp_path), *command.split()])
+    asked = build_tiny.parse([str(texts), str(tmp_path), *options(steps=2)])
+    assert again == asked
 
 
 def test_other_settings_do_not_go_on_with_a_build(texts, tmp_path, capsys):

@@ -18,8 +18,15 @@ from typing import Any, TextIO
 
 from tokenizers import Tokenizer
 
+from jobs.base_models.pretraining.card import Facts, Learned, card, sample
 from jobs.base_models.pretraining.measuring import bits_per_byte, long_context
-from jobs.base_models.pretraining.rows import Rows, Stage, encode_sources
+from jobs.base_models.pretraining.rows import (
+    EncodedSource,
+    Rows,
+    Stage,
+    encode_sources,
+)
+from jobs.base_models.pretraining.slurs import read_slurs
 from jobs.base_models.pretraining.texts import (
     PASSAGE_WORDS,
     Source,
@@ -28,6 +35,7 @@ from jobs.base_models.pretraining.texts import (
     read_held_out,
     read_sources,
     without_passages,
+    without_slurs,
 )
 from jobs.base_models.pretraining.training import Pretraining, Schedule, Shape
 from jobs.base_models.pretraining.vocabulary import save_tokenizer, train_tokenizer
@@ -38,15 +46,17 @@ from jobs.trainer.spec import ModelSource
 
 logger = logging.getLogger("build_tiny")
 
-# Simple text is worth more to a small model, and there is less of it.
+# Times a round goes through a text. Simple text is worth more to a small model, and
+# there is less of it.
 PASSES = {
-    "tinystories": 3,
-    "storybooks-african": 3,
-    "storybooks-pratham": 3,
-    "topical-chat": 3,
+    "classic-books-simple": 2,
+    "tinystories": 6,
+    "storybooks-african": 6,
+    "storybooks-pratham": 6,
+    "topical-chat": 4,
 }
 # Short rows are cheap; long ones come last, so that far positions are learned too.
-STAGES = (Stage(0.6, 256), Stage(0.25, 512), Stage(0.15, 1024))
+STAGES = (Stage(0.9, 256), Stage(0.1, 1024))
 TOKENS_PER_STEP = 8192
 # For the speed: the first ones compile.
 TRIAL_STEPS = 12
@@ -127,23 +137,38 @@ def build(options: argparse.Namespace) -> None:
     say(f"{training.num_parameters:,} parameters, {training.total_steps:,} steps")
     with (out / "log.jsonl").open("a") as log:
         training.train(lambda line: tell(line, log))
-    model = out / "model"
-    training.export(model)
-    save_tokenizer(tokenizer, model, options.context)
-    say(json.dumps(measure(model, held_out), indent=1))
+    folder = out / "model"
+    training.export(folder)
+    save_tokenizer(tokenizer, folder, options.context)
+    model = load_model(ModelSource(base_model="tiny", path=str(folder))).eval()
+    facts = Facts(
+        parameters=training.num_parameters,
+        config=model.config,
+        sources=learned(sources, encoded, plan["tokens"]),
+        tokens=training.total_steps * options.tokens_per_step,
+        steps=training.total_steps,
+        command=command(options, plan["tokens"]),
+        held_out=measure(model, tokenizer, held_out),
+        samples=sample(model, tokenizer),
+    )
+    (folder / "MODEL_CARD.md").write_text(card(facts))
+    say(json.dumps(facts.held_out, indent=1))
 
 
 def learnable(sources: list[Source], held_out: list[Source]) -> list[Source]:
-    """Without what is kept for measuring."""
-    passages = passages_of(held_out)
+    """Without what is kept for measuring, and what must not be said."""
+    passages, slurs = passages_of(held_out), read_slurs()
     kept = []
     for source in sources:
-        rest, num_dropped = without_passages(source, passages)
-        if num_dropped:
+        rest, num_shared = without_passages(source, passages)
+        if num_shared:
             say(
-                f"{source.name}: dropped {num_dropped:,} paragraphs that share "
+                f"{source.name}: dropped {num_shared:,} paragraphs that share "
                 f"{PASSAGE_WORDS} words in a row with held-out text"
             )
+        rest, num_coarse = without_slurs(rest, slurs)
+        if num_coarse:
+            say(f"{source.name}: dropped {num_coarse:,} paragraphs with slurs")
         kept.append(rest)
     return kept
 
@@ -196,16 +221,52 @@ def settings(kind: type[Any], options: argparse.Namespace) -> Any:
     return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})
 
 
-def measure(folder: Path, held_out: list[Source]) -> dict[str, float]:
+def learned(
+    sources: Sequence[Source], encoded: Sequence[EncodedSource], tokens: int
+) -> list[Learned]:
+    a_round = sum(one.num_tokens * one.passes for one in encoded)
+    return [
+        Learned(
+            name=source.name,
+            num_documents=len(source.documents),
+            num_tokens=one.num_tokens,
+            times=tokens * one.passes / a_round,
+        )
+        for source, one in zip(sources, encoded, strict=True)
+    ]
+
+
+def command(options: argparse.Namespace, tokens: int) -> str:
+    """What builds the same again, without what goes without saying."""
+    unasked = vars(parse(["TEXTS", "OUT", "--tokens", str(tokens)]))
+    asked = {
+        name: value
+        for name, value in vars(options).items()
+        if name in unasked and value != unasked[name]
+    }
+    words = [f"--tokens {tokens}"]
+    for name, value in asked.items():
+        if name in {"texts", "out", "tokens", "minutes"}:
+            continue
+        words.append(
+            option(f"no-{name}") if value is False else f"{option(name)} {value}"
+        )
+    return f"python -m jobs.base_models.build_tiny TEXTS OUT {' '.join(words)}"
+
+
+def measure(
+    model: Any, tokenizer: Tokenizer, held_out: list[Source]
+) -> dict[str, float]:
     """The model as it ships."""
-    model = load_model(ModelSource(base_model="tiny", path=str(folder))).eval()
-    tokenizer = load_tokenizer(folder)
     figures = {
-        f"{source.name} bits per byte": bits_per_byte(model, tokenizer, source)
+        f"bits per byte, {source.name}": bits_per_byte(model, tokenizer, source)
         for source in held_out
     }
     context = long_context(model, tokenizer, held_out)
-    figures |= {"loss at 128-256": context.near, "loss at 256-1024": context.far}
+    figures |= {
+        "loss at positions 128 to 256": context.near,
+        "loss at positions 256 to 1,024": context.far,
+    }
     return {name: round(value, 4) for name, value in figures.items()}
 
 

@@ -1,11 +1,14 @@
-"""Text files to clean documents, none of which holds what is kept for measuring."""
+"""Text files to clean documents: no slurs, and nothing that is kept for measuring."""
 
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
+
+from jobs.base_models.pretraining.slurs import slurs_in
 
 SEPARATOR = "<|endoftext|>"
 HELD_OUT = "heldout-"
@@ -19,6 +22,8 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 WORD = re.compile(r"[^\W_]+")
 
 Passage = tuple[str, ...]
+# Where a piece of a document begins and ends, in characters.
+Span = tuple[int, int]
 
 
 class TextsError(ValueError):
@@ -114,36 +119,15 @@ def without_passages(source: Source, held_out: set[Passage]) -> tuple[Source, in
 
     A passage may reach over several paragraphs: all of them go.
     """
-    documents, num_dropped = [], 0
-    for document in source.documents:
-        kept, dropped = _keep_others(document, held_out)
-        num_dropped += dropped
-        if len(kept) >= SHORTEST_CHARACTERS:
-            documents.append(kept)
-    return replace(source, documents=tuple(documents)), num_dropped
+    return _without(source, lambda text: _passages_in(text, held_out))
 
 
-def _keep_others(document: str, held_out: set[Passage]) -> tuple[str, int]:
-    matches = list(_words(document))
+def _passages_in(text: str, held_out: set[Passage]) -> Iterator[Span]:
+    matches = list(_words(text))
     words = [match.group().lower() for match in matches]
-    found = [
-        (matches[at].start(), matches[at + PASSAGE_WORDS - 1].end())
-        for at, passage in _passages(words)
-        if passage in held_out
-    ]
-    if not found:
-        return document, 0
-    lines = document.splitlines(keepends=True)
-    ends: list[int] = []
-    for line in lines:
-        ends.append((ends[-1] if ends else 0) + len(line))
-    bad = {
-        number
-        for begin, end in found
-        for number in range(bisect_left(ends, begin + 1), bisect_left(ends, end) + 1)
-    }
-    kept = "".join(line for number, line in enumerate(lines) if number not in bad)
-    return clean(kept), len(bad)
+    for at, passage in _passages(words):
+        if passage in held_out:
+            yield matches[at].start(), matches[at + PASSAGE_WORDS - 1].end()
 
 
 def _words(text: str) -> Iterator[re.Match[str]]:
@@ -152,3 +136,37 @@ def _words(text: str) -> Iterator[re.Match[str]]:
 
 def _passages(words: list[str]) -> Iterator[tuple[int, Passage]]:
     return enumerate(zip(*(words[n:] for n in range(PASSAGE_WORDS)), strict=False))
+
+
+# ----- what must not be learned
+
+
+def without_slurs(source: Source, slurs: frozenset[str]) -> tuple[Source, int]:
+    """The source without paragraphs that hold one, and how many those are."""
+    return _without(source, lambda text: slurs_in(text, slurs))
+
+
+def _without(
+    source: Source, faults_in: Callable[[str], Iterator[Span]]
+) -> tuple[Source, int]:
+    documents, num_dropped = [], 0
+    for document in source.documents:
+        faults = list(faults_in(document))
+        kept, dropped = _drop_lines(document, faults) if faults else (document, 0)
+        num_dropped += dropped
+        if len(kept) >= SHORTEST_CHARACTERS:
+            documents.append(kept)
+    return replace(source, documents=tuple(documents)), num_dropped
+
+
+def _drop_lines(document: str, faults: Sequence[Span]) -> tuple[str, int]:
+    """Without the lines that a fault touches, and how many those are."""
+    lines = document.splitlines(keepends=True)
+    ends = list(accumulate(map(len, lines)))
+    bad = {
+        number
+        for begin, end in faults
+        for number in range(bisect_left(ends, begin + 1), bisect_left(ends, end) + 1)
+    }
+    kept = "".join(line for number, line in enumerate(lines) if number not in bad)
+    return clean(kept), len(bad)

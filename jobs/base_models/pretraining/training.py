@@ -51,10 +51,10 @@ class Shape:
     """Of a Llama with tied embeddings."""
 
     vocabulary: int = 4096
-    width: int = 256
-    layers: int = 6
-    heads: int = 4
-    feed_forward: int = 704
+    width: int = 320
+    layers: int = 4
+    heads: int = 5
+    feed_forward: int = 896
     context: int = 2048
 
     def config(self) -> LlamaConfig:
@@ -81,7 +81,7 @@ class Schedule:
     other_rate: float = 4e-3
     decay: float = 0.05
     warmup: float = 0.02
-    decline: float = 0.5
+    decline: float = 0.6
 
 
 class Pretraining:
