@@ -184,7 +184,32 @@ def test_the_card_says_what_was_learned_and_how_to_do_it_again(texts, tmp_path):
     assert again == asked
 
 
+def test_a_build_with_nothing_to_measure_by_comes_to_its_end(texts, tmp_path):
+    (texts / "heldout-stories.txt").unlink()
+    assert build(texts, tmp_path / "a", steps=2) == 0
+    assert "Held-out" not in (tmp_path / "a/model/MODEL_CARD.md").read_text()
+
+
+def test_too_little_to_measure_by_is_said_before_the_start(texts, tmp_path, capsys):
+    (texts / "heldout-stories.txt").write_text("Too short to say anything.")
+    assert build(texts, tmp_path / "a", steps=2) == 2
+    assert "needs more than 1,024" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_utf8_is_named(texts, tmp_path, capsys):
+    (texts / "more.txt").write_bytes("Voilà.".encode("latin-1"))
+    assert build(texts, tmp_path / "a", steps=2) == 2
+    assert "more.txt is not UTF-8: byte 4" in capsys.readouterr().err
+
+
+def test_other_texts_do_not_go_on_with_a_build(texts, tmp_path, capsys):
+    build(texts, tmp_path / "a", steps=2)
+    (texts / "stories.txt").write_text(STORIES[:9000])
+    assert build(texts, tmp_path / "a", steps=2) == 2
+    assert "other texts" in capsys.readouterr().err
+
+
 def test_other_settings_do_not_go_on_with_a_build(texts, tmp_path, capsys):
-    build(texts, tmp_path / "a")
-    assert build(texts, tmp_path / "a", steps=60) == 2
+    build(texts, tmp_path / "a", steps=2)
+    assert build(texts, tmp_path / "a", steps=3) == 2
     assert "other settings" in capsys.readouterr().err

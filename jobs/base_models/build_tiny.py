@@ -11,35 +11,18 @@ import logging
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TextIO
 
-from tokenizers import Tokenizer
-
 from jobs.base_models.pretraining.card import Facts, Learned, card, sample
+from jobs.base_models.pretraining.material import Material, prepare
 from jobs.base_models.pretraining.measuring import bits_per_byte, long_context
-from jobs.base_models.pretraining.rows import (
-    EncodedSource,
-    Rows,
-    Stage,
-    encode_sources,
-)
-from jobs.base_models.pretraining.slurs import read_slurs
-from jobs.base_models.pretraining.texts import (
-    PASSAGE_WORDS,
-    Source,
-    TextsError,
-    passages_of,
-    read_held_out,
-    read_sources,
-    without_passages,
-    without_slurs,
-)
+from jobs.base_models.pretraining.rows import Rows, Stage
+from jobs.base_models.pretraining.texts import TextsError
 from jobs.base_models.pretraining.training import Pretraining, Schedule, Shape
-from jobs.base_models.pretraining.vocabulary import save_tokenizer, train_tokenizer
-from jobs.trainer.encoding import load_tokenizer
+from jobs.base_models.pretraining.vocabulary import save_tokenizer
 from jobs.trainer.model import load_model
 from jobs.trainer.runfolder import write_json
 from jobs.trainer.spec import ModelSource
@@ -106,113 +89,71 @@ def number(text: str) -> int:
 def build(options: argparse.Namespace) -> None:
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
-    held_out = read_held_out(options.texts)
-    sources = learnable(read_sources(options.texts), held_out)
-    tokenizer = tokenizer_of(out, sources, options)
-    encoded = encode_sources(tokenizer, sources, PASSES)
-    for source, tokens in zip(sources, encoded, strict=True):
-        say(f"{source.name}: {tokens.num_tokens:,} tokens, {tokens.passes} a round")
-
-    def pretraining(folder: Path, num_tokens: int) -> Pretraining:
-        total_steps = max(1, num_tokens // options.tokens_per_step)
-        rows = Rows(
-            encoded,
-            STAGES,
-            tokens_per_step=options.tokens_per_step,
-            total_steps=total_steps,
-            seed=options.seed,
-        )
-        return Pretraining(
-            folder,
-            rows,
-            settings(Shape, options),
-            settings(Schedule, options),
-            total_steps=total_steps,
-            seed=options.seed,
-            compiled=options.compile,
-        )
-
-    plan = plan_of(out, options, pretraining)
-    training = pretraining(out, plan["tokens"])
+    material = prepare(options.texts, out, options.vocabulary, PASSES)
+    plan = plan_of(options, material)
+    training = pretraining(options, material, out, plan["tokens"])
     say(f"{training.num_parameters:,} parameters, {training.total_steps:,} steps")
     with (out / "log.jsonl").open("a") as log:
         training.train(lambda line: tell(line, log))
     folder = out / "model"
     training.export(folder)
-    save_tokenizer(tokenizer, folder, options.context)
-    model = load_model(ModelSource(base_model="tiny", path=str(folder))).eval()
-    facts = Facts(
-        parameters=training.num_parameters,
-        config=model.config,
-        sources=learned(sources, encoded, plan["tokens"]),
-        tokens=training.total_steps * options.tokens_per_step,
-        steps=training.total_steps,
-        command=command(options, plan["tokens"]),
-        held_out=measure(model, tokenizer, held_out),
-        samples=sample(model, tokenizer),
-    )
+    save_tokenizer(material.tokenizer, folder, options.context)
+    facts = facts_of(options, material, training, folder)
     (folder / "MODEL_CARD.md").write_text(card(facts))
     say(json.dumps(facts.held_out, indent=1))
 
 
-def learnable(sources: list[Source], held_out: list[Source]) -> list[Source]:
-    """Without what is kept for measuring, and what must not be said."""
-    passages, slurs = passages_of(held_out), read_slurs()
-    kept = []
-    for source in sources:
-        rest, num_shared = without_passages(source, passages)
-        if num_shared:
-            say(
-                f"{source.name}: dropped {num_shared:,} paragraphs that share "
-                f"{PASSAGE_WORDS} words in a row with held-out text"
-            )
-        rest, num_coarse = without_slurs(rest, slurs)
-        if num_coarse:
-            say(f"{source.name}: dropped {num_coarse:,} paragraphs with slurs")
-        kept.append(rest)
-    return kept
+def pretraining(
+    options: argparse.Namespace, material: Material, folder: Path, num_tokens: int
+) -> Pretraining:
+    total_steps = max(1, num_tokens // options.tokens_per_step)
+    rows = Rows(
+        material.encoded,
+        STAGES,
+        tokens_per_step=options.tokens_per_step,
+        total_steps=total_steps,
+        seed=options.seed,
+    )
+    return Pretraining(
+        folder,
+        rows,
+        settings(Shape, options),
+        settings(Schedule, options),
+        total_steps=total_steps,
+        seed=options.seed,
+        compiled=options.compile,
+    )
 
 
-def tokenizer_of(
-    out: Path, sources: list[Source], options: argparse.Namespace
-) -> Tokenizer:
-    """The one of the build that is gone on with, or a new one."""
-    path = out / "tokenizer.json"
-    if not path.exists():
-        documents = (text for source in sources for text in source.documents)
-        train_tokenizer(documents, options.vocabulary).save(str(path))
-    return load_tokenizer(out)
-
-
-def plan_of(
-    out: Path,
-    options: argparse.Namespace,
-    pretraining: Callable[[Path, int], Pretraining],
-) -> dict[str, Any]:
+def plan_of(options: argparse.Namespace, material: Material) -> dict[str, Any]:
     """What the build was started with, which it stays with when it goes on."""
     asked = {k: v for k, v in vars(options).items() if k not in {"texts", "out"}}
-    path = out / "plan.json"
-    if path.exists():
-        plan: dict[str, Any] = json.loads(path.read_bytes())
-        if plan["asked"] != asked:
-            raise TextsError(
-                f"{out} holds a build with other settings ({plan['asked']}). Give the "
-                "same ones to go on with it, or another folder."
-            )
+    path = options.out / "plan.json"
+    if not path.exists():
+        tokens = options.tokens or tokens_in(options, material)
+        plan = {"asked": asked, "texts": material.digest, "tokens": tokens}
+        write_json(path, plan)
         return plan
-    tokens = options.tokens or tokens_in(options, pretraining)
-    plan = {"asked": asked, "tokens": tokens}
-    write_json(path, plan)
-    return plan
+    known: dict[str, Any] = json.loads(path.read_bytes())
+    if known["asked"] != asked:
+        raise TextsError(
+            f"{options.out} holds a build with other settings ({known['asked']}). Give "
+            "the same ones to go on with it, or another folder."
+        )
+    if known["texts"] != material.digest:
+        raise TextsError(
+            f"{options.out} holds a build from other texts. Give the same ones to go "
+            "on with it, or another folder."
+        )
+    return known
 
 
-def tokens_in(
-    options: argparse.Namespace, pretraining: Callable[[Path, int], Pretraining]
-) -> int:
+def tokens_in(options: argparse.Namespace, material: Material) -> int:
     """As many as this machine learns from in the time, by its speed in a trial."""
     with tempfile.TemporaryDirectory() as name:
         speeds: list[float] = []
-        trial = pretraining(Path(name), TRIAL_STEPS * options.tokens_per_step)
+        num_tokens = TRIAL_STEPS * options.tokens_per_step
+        trial = pretraining(options, material, Path(name), num_tokens)
         trial.train(lambda line: speeds.append(line["tokens_per_second"]))
     return int(statistics.median(speeds[TRIAL_STEPS // 2 :]) * options.minutes * 60)
 
@@ -221,48 +162,69 @@ def settings(kind: type[Any], options: argparse.Namespace) -> Any:
     return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})
 
 
-def learned(
-    sources: Sequence[Source], encoded: Sequence[EncodedSource], tokens: int
-) -> list[Learned]:
-    a_round = sum(one.num_tokens * one.passes for one in encoded)
+# ----- what became of it
+
+
+def facts_of(
+    options: argparse.Namespace,
+    material: Material,
+    training: Pretraining,
+    folder: Path,
+) -> Facts:
+    """Of the model as it ships."""
+    model = load_model(ModelSource(base_model="tiny", path=str(folder))).eval()
+    num_tokens = training.total_steps * options.tokens_per_step
+    return Facts(
+        parameters=training.num_parameters,
+        config=model.config,
+        sources=learned(material, num_tokens),
+        tokens=num_tokens,
+        steps=training.total_steps,
+        command=command(options, num_tokens),
+        held_out=measure(model, material),
+        samples=sample(model, material.tokenizer),
+    )
+
+
+def learned(material: Material, num_tokens: int) -> list[Learned]:
+    a_round = sum(one.num_tokens * one.passes for one in material.encoded)
     return [
         Learned(
             name=source.name,
             num_documents=len(source.documents),
             num_tokens=one.num_tokens,
-            times=tokens * one.passes / a_round,
+            times=num_tokens * one.passes / a_round,
         )
-        for source, one in zip(sources, encoded, strict=True)
+        for source, one in zip(material.sources, material.encoded, strict=True)
     ]
 
 
-def command(options: argparse.Namespace, tokens: int) -> str:
+def command(options: argparse.Namespace, num_tokens: int) -> str:
     """What builds the same again, without what goes without saying."""
-    unasked = vars(parse(["TEXTS", "OUT", "--tokens", str(tokens)]))
-    asked = {
-        name: value
-        for name, value in vars(options).items()
-        if name in unasked and value != unasked[name]
-    }
-    words = [f"--tokens {tokens}"]
-    for name, value in asked.items():
-        if name in {"texts", "out", "tokens", "minutes"}:
+    unasked = vars(parse(["TEXTS", "OUT", "--tokens", str(num_tokens)]))
+    words = [
+        "python -m jobs.base_models.build_tiny TEXTS OUT --tokens",
+        str(num_tokens),
+    ]
+    for name, value in vars(options).items():
+        if name in {"texts", "out", "tokens", "minutes"} or value == unasked[name]:
             continue
-        words.append(
-            option(f"no-{name}") if value is False else f"{option(name)} {value}"
+        words += (
+            [option(f"no-{name}")] if value is False else [option(name), str(value)]
         )
-    return f"python -m jobs.base_models.build_tiny TEXTS OUT {' '.join(words)}"
+    return " ".join(words)
 
 
-def measure(
-    model: Any, tokenizer: Tokenizer, held_out: list[Source]
-) -> dict[str, float]:
-    """The model as it ships."""
+def measure(model: Any, material: Material) -> dict[str, float]:
+    if not material.held_out:
+        return {}
     figures = {
-        f"bits per byte, {source.name}": bits_per_byte(model, tokenizer, source)
-        for source in held_out
+        f"bits per byte, {source.name}": bits_per_byte(
+            model, material.tokenizer, source
+        )
+        for source in material.held_out
     }
-    context = long_context(model, tokenizer, held_out)
+    context = long_context(model, material.tokenizer, material.held_out)
     figures |= {
         "loss at positions 128 to 256": context.near,
         "loss at positions 256 to 1,024": context.far,

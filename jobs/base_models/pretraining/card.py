@@ -97,20 +97,22 @@ next to nothing of the world.
 
 ## Shape
 
-A Llama of {facts.parameters:,} parameters: {config.num_hidden_layers} layers,
-width {config.hidden_size}, {config.num_attention_heads} heads, feed-forward
-{config.intermediate_size}, embeddings tied to the output,
-{config.max_position_embeddings:,} positions. Byte-level BPE of
-{config.vocab_size:,} tokens, so that any text round-trips. The end-of-text token is
-number 0; it ends every text, and stands before the first. Weights are bfloat16 in
-safetensors.
+| What | Value |
+|---|---|
+| Architecture | Llama, output tied to the embeddings |
+| Parameters | {facts.parameters:,} |
+| Layers, heads | {config.num_hidden_layers}, {config.num_attention_heads} |
+| Width, feed-forward width | {config.hidden_size}, {config.intermediate_size} |
+| Positions | {config.max_position_embeddings:,} |
+| Tokens | {config.vocab_size:,}, byte-level BPE: any text round-trips |
+| End-of-text token | 0; it ends every text, and stands before the first |
+| Weights | bfloat16, safetensors |
 
 ## What it learned from
 
-{facts.tokens:,} tokens in {facts.steps:,} steps. "Times" says how often it went through
-a text.
+{facts.tokens:,} tokens in {facts.steps:,} steps.
 
-| Text | Licence | Documents | Tokens | Times |
+| Text | Licence | Documents | Tokens | Times read |
 |---|---|---|---|---|
 {_lines(map(_source_line, facts.sources))}
 
@@ -118,21 +120,11 @@ Authors and translators of the stories are named in CREDITS.md beside this file.
 Paragraphs that share 13 words in a row with a held-out text were dropped, and so were
 paragraphs with slurs, by a list. Old books carry old views all the same.
 
-## Held-out text
+{_held_out(facts.held_out)}## Samples
 
-None of it, nor any passage of 13 words of it, was learned from. Bits per byte are
-measured in windows of 256 tokens; losses are nats a token, by position in windows
-of 1,024.
-
-| Measure | Value |
-|---|---|
-{_lines(f"| {name} | {value:.4f} |" for name, value in facts.held_out.items())}
-
-## Samples
-
-The first answer to each of ten fixed prompts, unpicked, at temperature
-{SAMPLING.temperature} and seed {SAMPLING.seed}. An ellipsis marks an answer that was
-cut off after {SAMPLING.max_tokens} tokens.
+The first answer to each of {len(facts.samples)} fixed prompts, unpicked: temperature
+{SAMPLING.temperature}, seed {SAMPLING.seed}. " …" marks what was cut off after
+{SAMPLING.max_tokens} tokens.
 
 {_lines(_sample_lines(facts.samples))}
 ## Limits
@@ -148,6 +140,21 @@ cut off after {SAMPLING.max_tokens} tokens.
     {facts.command}
 
 The same texts, options and machine give the same weights.
+"""
+
+
+def _held_out(figures: Mapping[str, float]) -> str:
+    if not figures:
+        return ""
+    return f"""## Held-out text
+
+No passage of 13 words of it was learned from. Bits per byte are measured in windows of
+256 tokens; losses are nats a token, by position in windows of 1,024.
+
+| Measure | Value |
+|---|---|
+{_lines(f"| {name} | {value:.4f} |" for name, value in figures.items())}
+
 """
 
 

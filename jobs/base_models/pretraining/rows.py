@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from jobs.base_models.pretraining.texts import Source
+from jobs.base_models.pretraining.texts import Source, TextsError
 from jobs.base_models.pretraining.vocabulary import END_ID
 from jobs.trainer.encoding import encode_text
 
@@ -81,7 +81,7 @@ class Rows:
         at_once = self.tokens_per_step // length
         steps_a_round = self._num_rows(length) // at_once
         if not steps_a_round:
-            raise ValueError("The texts do not fill one step: take more of them.")
+            raise TextsError("The texts do not fill one step: take more of them.")
         round_number, place = divmod(step - 1 - first, steps_a_round)
         rows = self._round(number, round_number)
         return rows[place * at_once : (place + 1) * at_once]

@@ -59,10 +59,20 @@ def read_source(path: Path) -> Source:
     return Source(path.stem, tuple(_documents(path)))
 
 
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise TextsError(
+            f"{path.name} is not UTF-8: byte {error.start:,} cannot be read. Save the "
+            "file as UTF-8."
+        ) from None
+
+
 def read_held_out(folder: Path) -> list[Source]:
     """Files that are measured by, as they are."""
     return [
-        Source(path.stem.removeprefix(HELD_OUT), tuple(_split(path.read_text("utf-8"))))
+        Source(path.stem.removeprefix(HELD_OUT), tuple(_split(_read(path))))
         for path in text_files(folder)
         if is_held_out(path)
     ]
@@ -78,7 +88,7 @@ def is_held_out(path: Path) -> bool:
 
 def _documents(path: Path) -> Iterator[str]:
     """Each once, without those too short to say anything."""
-    cleaned = map(clean, _split(path.read_text("utf-8")))
+    cleaned = map(clean, _split(_read(path)))
     long = (text for text in cleaned if len(text) >= SHORTEST_CHARACTERS)
     return iter(dict.fromkeys(long))
 
