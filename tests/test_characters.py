@@ -62,6 +62,18 @@ def test_a_prompt_may_end_within_a_character():
     assert characters.after(characters.at_end(begun), last) == b""
 
 
+def test_a_character_may_begin_in_a_token_that_ends_another():
+    characters = Characters([b"\xe2\x82", b"\xac\xf0", b"\x9f", b"\x98", b"\x80"])
+    assert characters.at_end([0, 1, 2, 3]) == b"\xf0\x9f\x98"
+    assert characters.at_end([0, 1, 2, 3, 4]) == b""
+
+
+def test_a_vocabulary_may_have_gaps():
+    tokenizer = Tokenizer(BPE({"a": 0, "Ã": 5}, []))
+    tokenizer.decoder = decoders.ByteLevel()
+    assert characters_of(tokenizer).tokens == [b"a", b"", b"", b"", b"", b"\xc3"]
+
+
 def test_tokens_beyond_the_vocabulary_write_nothing():
     assert BYTES.after(b"", 300) == b""
 
@@ -70,7 +82,7 @@ def test_lone_bytes_of_other_vocabularies_are_bytes():
     vocabulary = {"a": 0, "<0xC3>": 1, "<0xA9>": 2}
     tokenizer = Tokenizer(BPE(vocabulary, []))
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    assert characters_of(tokenizer).misfits(b"\xc3") == [0, 1]
+    assert list(characters_of(tokenizer).misfits(b"\xc3")) == [0, 1]
 
 
 @pytest.mark.parametrize("decoder", [None, decoders.WordPiece()])

@@ -8,21 +8,27 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.numpy import load_file
+from transformers import AutoModelForCausalLM
 
 from jobs.base_models import build_tiny
 from jobs.base_models.pretraining import training
 from jobs.base_models.pretraining.card import STORY_PROMPTS
-from jobs.base_models.pretraining.rows import Rows, Stage, encode_sources
+from jobs.base_models.pretraining.errors import BuildError
+from jobs.base_models.pretraining.folder import BuildFolder
+from jobs.base_models.pretraining.material import Texts, encode_texts, learnable
+from jobs.base_models.pretraining.options import parse
+from jobs.base_models.pretraining.rows import Rows, Stage
 from jobs.base_models.pretraining.slurs import digest
 from jobs.base_models.pretraining.texts import (
     Source,
-    TextsError,
     clean,
     passages_of,
     read_held_out,
     read_source,
     read_sources,
+    without_documents,
     without_passages,
     without_slurs,
 )
@@ -69,7 +75,7 @@ def test_what_is_measured_by_is_never_learned_from(texts):
 
 
 def test_a_held_out_file_is_refused(texts):
-    with pytest.raises(TextsError, match="for measuring"):
+    with pytest.raises(BuildError, match="for measuring"):
         read_source(texts / "heldout-stories.txt")
 
 
@@ -102,19 +108,68 @@ def test_paragraphs_with_slurs_are_dropped():
     assert num_dropped == 1
 
 
-def test_documents_end_at_the_separator_or_at_blank_lines(tmp_path):
-    one = tmp_path / "heldout-a.txt"
-    one.write_text("First\n\nstory\n<|endoftext|>\nSecond story")
-    assert read_held_out(tmp_path)[0].documents == ("First\n\nstory", "Second story")
-    one.write_text("First\nquestion\n\nSecond question\n")
-    assert read_held_out(tmp_path)[0].documents == (
-        "First\nquestion",
-        "Second question",
+def test_what_stands_side_by_side_after_a_drop_is_looked_at_again():
+    begin, end = SECRET.split(" seven ")
+    text = f"{begin}\nTurnip {SECRET}\nseven {end}\nAnd what comes behind it."
+    held_out = [Source("x", (SECRET,))]
+    [kept] = learnable([Source("y", (text,))], held_out)
+    assert kept.documents == ("And what comes behind it.",)
+
+
+def test_held_out_documents_too_short_for_a_passage_are_known_as_a_whole():
+    held_out = [Source("x", ("He laughed aloud, and went home.",))]
+    kept, num_dropped = without_documents(
+        Source("y", (*held_out[0].documents, "She stayed where she was.")), held_out
     )
+    assert kept.documents == ("She stayed where she was.",)
+    assert num_dropped == 1
+
+
+@pytest.mark.parametrize("held_out", ["cafe\u0301", "ca\u00adfé"])
+def test_a_passage_is_known_however_its_characters_are_written(held_out):
+    passage = f"{{}} {SECRET}"
+    passages = passages_of([Source("x", (passage.format(held_out),))])
+    source = Source("y", (clean(passage.format("café")),))
+    assert without_passages(source, passages)[0].documents == ()
+
+
+def test_a_passage_is_known_over_the_borders_of_documents():
+    passages = passages_of([Source("x", tuple(SECRET.split()))])
+    assert without_passages(Source("y", (SECRET,)), passages)[1] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "First story.\n\nIts end.\n<|endoftext|>\nSecond story.",
+        "First story.\n\nIts end.\r\n  <|endoftext|>\t\r\nSecond story.",
+        "<|endoftext|>\nFirst story.\n\nIts end.\n<|endoftext|>\nSecond story.\n"
+        "<|endoftext|>",
+    ],
+)
+def test_documents_end_at_lines_with_the_separator(tmp_path, text):
+    path = tmp_path / "heldout-a.txt"
+    path.write_text(text, encoding="utf-8-sig", newline="")
+    [source] = read_held_out(tmp_path)
+    assert source.documents == ("First story.\n\nIts end.", "Second story.")
+
+
+def test_without_one_they_end_at_blank_lines(tmp_path):
+    (tmp_path / "heldout-a.txt").write_text("First\nquestion\n \nSecond question\n")
+    [source] = read_held_out(tmp_path)
+    assert source.documents == ("First\nquestion", "Second question")
+
+
+def test_a_separator_within_a_line_is_refused(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("One.\n<|endoftext|>\nSecond <|endoftext|> story.")
+    with pytest.raises(BuildError, match=r"a\.txt has .* of its document 2"):
+        read_source(path)
 
 
 def test_cleaning_leaves_one_way_to_write_a_text():
-    assert clean("Cafe\u0301\u200b \r\n\n\n\nau\u00a0lait\x07 ") == "Café\n\nau lait"
+    text = "Cafe\u0301\u200b \r\n\n\n\nau\u00a0lait\x07 \x0cnext page"
+    assert clean(text) == "Café\n\nau lait\nnext page"
 
 
 @given(text=st.text())
@@ -123,7 +178,8 @@ def test_any_text_round_trips(tokenizer, text):
 
 
 def rows_of(tokenizer, seed=1):
-    sources = encode_sources(tokenizer, [Source("s", (STORIES[:9000],) * 3)], {"s": 2})
+    texts = Texts([Source("s", (STORIES[:9000],) * 3)], [])
+    sources = encode_texts(texts, tokenizer, {"s": 2}).encoded
     stages = [Stage(0.5, 32), Stage(0.5, 64)]
     return Rows(sources, stages, tokens_per_step=256, total_steps=100, seed=seed)
 
@@ -154,7 +210,8 @@ def test_a_build_that_was_broken_off_goes_on(texts, tmp_path, monkeypatch):
     class KilledError(Exception):
         pass
 
-    def tell(line, log):
+    def tell(folder, line):
+        folder.tell(line)
         if line["step"] == 21:
             raise KilledError
 
@@ -167,9 +224,86 @@ def test_a_build_that_was_broken_off_goes_on(texts, tmp_path, monkeypatch):
     # And once more, after the last step.
     build(texts, tmp_path / "broken")
     lines = (tmp_path / "broken" / "log.jsonl").read_text().splitlines()
-    assert json.loads(lines[0])["step"] == 21
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 51))
     a, b = weights(tmp_path / "whole"), weights(tmp_path / "broken")
     assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_the_model_has_its_embeddings_once(texts, tmp_path):
+    build(texts, tmp_path / "a", steps=2)
+    folder = tmp_path / "a" / "model"
+    with safe_open(folder / "model.safetensors", "np") as file:
+        assert not [name for name in file.keys() if "lm_head" in name]  # noqa: SIM118
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert f"| Parameters | {model.num_parameters():,} |" in card
+
+
+def test_minutes_become_tokens_by_a_trial(texts, tmp_path):
+    options = ["--minutes", "0.001", *SMALL.split()]
+    assert build_tiny.main([str(texts), str(tmp_path / "a"), *options]) == 0
+    plan = json.loads((tmp_path / "a" / "plan.json").read_text())
+    assert plan["tokens"] > 0
+
+
+def test_rates_too_high_end_the_build_before_it_is_spoilt(texts, tmp_path, capsys):
+    options = ["--tokens", "10240", *SMALL.split(), "--other-rate", "1e30"]
+    assert build_tiny.main([str(texts), str(tmp_path / "a"), *options]) == 2
+    assert "came to no number" in capsys.readouterr().err
+    assert not (tmp_path / "a" / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "fault"),
+    [
+        ("--heads 3", "cannot be shared by 3 heads"),
+        ("--vocabulary 100", "257 to 65,536"),
+        ("--context 512", "the context is at least that"),
+        ("--tokens-per-step 1500", "a multiple of 1,024"),
+        ("--tokens-per-step 1M", "do not fill one step"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(texts, tmp_path, capsys, flags, fault):
+    options = ["--tokens", "2048", *SMALL.split(), *flags.split()]
+    assert build_tiny.main([str(texts), str(tmp_path / "a"), *options]) == 2
+    assert fault in capsys.readouterr().err
+    # And nothing is left in the way of better ones.
+    assert build(texts, tmp_path / "a", steps=1) == 0
+
+
+@pytest.mark.parametrize(
+    "flags", ["--tokens 0", "--tokens x", "--minutes -1", "--minutes nan", "--seed -1"]
+)
+def test_numbers_that_cannot_be_are_refused(texts, tmp_path, flags):
+    budget = [] if "seed" not in flags else ["--tokens", "1k"]
+    with pytest.raises(SystemExit):
+        build_tiny.main([str(texts), str(tmp_path / "a"), *budget, *flags.split()])
+
+
+def test_files_of_others_are_left_alone(texts, tmp_path, capsys):
+    (tmp_path / "letter.txt").write_text("Dear Ann")
+    assert build(texts, tmp_path, steps=1) == 2
+    assert "holds other files" in capsys.readouterr().err
+
+
+def test_two_builds_in_one_folder_are_one_too_many(texts, tmp_path, capsys):
+    folder = BuildFolder(tmp_path / "a")
+    with folder.claimed():
+        assert build(texts, tmp_path / "a", steps=1) == 2
+    assert "Another process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["heldout.txt", "Held-out-b.txt", "held_out_c.txt"])
+def test_names_that_are_nearly_held_out_are_refused(texts, tmp_path, capsys, name):
+    (texts / name).write_text(STORIES[:5000])
+    assert build(texts, tmp_path / "a", steps=1) == 2
+    assert "for measuring" in capsys.readouterr().err
+
+
+def test_texts_that_are_held_out_too_leave_nothing_to_learn(texts, tmp_path, capsys):
+    (texts / "more.txt").write_text((texts / "heldout-stories.txt").read_text())
+    assert build(texts, tmp_path / "a", steps=1) == 2
+    assert "more.txt holds nothing to learn from" in capsys.readouterr().err
 
 
 def test_the_card_says_what_was_learned_and_how_to_do_it_again(texts, tmp_path):
@@ -179,8 +313,8 @@ def test_the_card_says_what_was_learned_and_how_to_do_it_again(texts, tmp_path):
     assert "| bits per byte, stories |" in card
     assert all(f"> **{prompt}**" in card for prompt in STORY_PROMPTS)
     [command] = re.findall("build_tiny TEXTS OUT (.*)", card)
-    again = build_tiny.parse([str(texts), str(tmp_path), *command.split()])
-    asked = build_tiny.parse([str(texts), str(tmp_path), *options(steps=2)])
+    again = parse([str(texts), str(tmp_path), *command.split()])
+    asked = parse([str(texts), str(tmp_path), *options(steps=2)])
     assert again == asked
 
 

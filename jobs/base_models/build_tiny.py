@@ -2,6 +2,8 @@
 
     python -m jobs.base_models.build_tiny TEXTS OUT --tokens 50M
 
+TEXTS holds .txt files in UTF-8. A file's documents are divided by lines that hold only
+<|endoftext|>, or else by blank lines. Files called heldout-*.txt are for measuring.
 A build that was broken off goes on when it is started again in the same way.
 """
 
@@ -12,20 +14,28 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TextIO
 
-from jobs.base_models.pretraining.card import Facts, Learned, card, sample
-from jobs.base_models.pretraining.material import Material, prepare
-from jobs.base_models.pretraining.measuring import bits_per_byte, long_context
+from jobs.base_models.pretraining.errors import BuildError
+from jobs.base_models.pretraining.finish import finish
+from jobs.base_models.pretraining.folder import BuildFolder, Plan
+from jobs.base_models.pretraining.material import (
+    Material,
+    Texts,
+    encode_texts,
+    new_tokenizer,
+    read_texts,
+)
+from jobs.base_models.pretraining.options import asked, dataclass_of, parse
 from jobs.base_models.pretraining.rows import Rows, Stage
-from jobs.base_models.pretraining.texts import TextsError
-from jobs.base_models.pretraining.training import Pretraining, Schedule, Shape
-from jobs.base_models.pretraining.vocabulary import save_tokenizer
-from jobs.trainer.model import load_model
-from jobs.trainer.runfolder import write_json
-from jobs.trainer.spec import ModelSource
+from jobs.base_models.pretraining.training import (
+    Pretraining,
+    Schedule,
+    Shape,
+    choose_numerics,
+)
+from jobs.trainer.encoding import load_tokenizer
+from jobs.trainer.runfolder import Numerics
 
 logger = logging.getLogger("build_tiny")
 
@@ -40,71 +50,86 @@ PASSES = {
 }
 # Short rows are cheap; long ones come last, so that far positions are learned too.
 STAGES = (Stage(0.9, 256), Stage(0.1, 1024))
-TOKENS_PER_STEP = 8192
 # For the speed: the first ones compile.
 TRIAL_STEPS = 12
 
 
 def main(argv: Sequence[str]) -> int:
-    options = parse(argv)
+    options = parse(argv, __doc__ or "")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         build(options)
-    except TextsError as error:
+    except (BuildError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\nThe same command goes on from the last checkpoint.\n")
+        return 130
     return 0
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("texts", type=Path, help="folder of .txt files")
-    parser.add_argument("out", type=Path, help="where model and checkpoints go")
-    budget = parser.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--tokens", type=number, help="to learn from in all: 50M")
-    budget.add_argument("--minutes", type=float, help="what the first steps promise")
-    parser.add_argument("--tokens-per-step", type=int, default=TOKENS_PER_STEP)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--compile", action=argparse.BooleanOptionalAction, default=True
-    )
-    for name, value in asdict(Shape()).items():
-        parser.add_argument(option(name), type=int, default=value)
-    for name, value in asdict(Schedule()).items():
-        parser.add_argument(option(name), type=float, default=value)
-    return parser.parse_args(argv)
-
-
-def option(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def number(text: str) -> int:
-    """50M, 300k or plain digits."""
-    units = {"k": 1_000, "m": 1_000_000}
-    unit = units.get(text[-1:].lower(), 1)
-    return int(float(text[:-1] if unit > 1 else text) * unit)
-
-
 def build(options: argparse.Namespace) -> None:
-    out: Path = options.out
-    out.mkdir(parents=True, exist_ok=True)
-    material = prepare(options.texts, out, options.vocabulary, PASSES)
-    plan = plan_of(options, material)
-    training = pretraining(options, material, out, plan["tokens"])
-    say(f"{training.num_parameters:,} parameters, {training.total_steps:,} steps")
-    with (out / "log.jsonl").open("a") as log:
-        training.train(lambda line: tell(line, log))
-    folder = out / "model"
-    training.export(folder)
-    save_tokenizer(material.tokenizer, folder, options.context)
-    facts = facts_of(options, material, training, folder)
-    (folder / "MODEL_CARD.md").write_text(card(facts))
-    say(json.dumps(facts.held_out, indent=1))
+    dataclass_of(Shape, options).check(max(stage.length for stage in STAGES))
+    texts = read_texts(options.texts)
+    folder = BuildFolder(options.out)
+    with folder.claimed():
+        start = resume if folder.is_begun else begin
+        material, training = start(folder, texts, options)
+        logger.info(
+            "%s parameters, %s steps, %s done",
+            f"{training.num_parameters:,}",
+            f"{training.total_steps:,}",
+            f"{training.step:,}",
+        )
+        training.train(lambda line: tell(folder, line))
+        facts = finish(folder, material, training, options)
+    logger.info(json.dumps(facts.held_out, indent=1))
+
+
+def begin(
+    folder: BuildFolder, texts: Texts, options: argparse.Namespace
+) -> tuple[Material, Pretraining]:
+    folder.save_tokenizer(new_tokenizer(texts, options.vocabulary))
+    material = encode_texts(texts, load_tokenizer(folder.path), PASSES)
+    numerics = choose_numerics(compiled=options.compile)
+    tokens = options.tokens or tokens_in(material, options, numerics)
+    training = pretraining(material, options, folder.run.checkpoint, tokens, numerics)
+    folder.begin(Plan(asked(options), texts.digest, tokens), numerics)
+    return material, training
+
+
+def resume(
+    folder: BuildFolder, texts: Texts, options: argparse.Namespace
+) -> tuple[Material, Pretraining]:
+    """A build that was broken off, as it was at its last checkpoint."""
+    plan, numerics = folder.agreed(asked(options), texts.digest)
+    material = encode_texts(texts, load_tokenizer(folder.path), PASSES)
+    training = pretraining(
+        material, options, folder.run.checkpoint, plan.tokens, numerics
+    )
+    folder.cut_log(training.step)
+    return material, training
+
+
+def tokens_in(
+    material: Material, options: argparse.Namespace, numerics: Numerics
+) -> int:
+    """As many as this machine learns from in the time, by its speed in a trial."""
+    logger.info("Tries how fast this machine is.")
+    num_tokens = TRIAL_STEPS * options.tokens_per_step
+    speeds: list[float] = []
+    with tempfile.TemporaryDirectory() as name:
+        trial = pretraining(material, options, Path(name), num_tokens, numerics)
+        trial.train(lambda line: speeds.append(line["tokens_per_second"]))
+    return int(statistics.median(speeds[TRIAL_STEPS // 2 :]) * options.minutes * 60)
 
 
 def pretraining(
-    options: argparse.Namespace, material: Material, folder: Path, num_tokens: int
+    material: Material,
+    options: argparse.Namespace,
+    checkpoints: Path,
+    num_tokens: int,
+    numerics: Numerics,
 ) -> Pretraining:
     total_steps = max(1, num_tokens // options.tokens_per_step)
     rows = Rows(
@@ -115,132 +140,19 @@ def pretraining(
         seed=options.seed,
     )
     return Pretraining(
-        folder,
+        checkpoints,
         rows,
-        settings(Shape, options),
-        settings(Schedule, options),
+        dataclass_of(Shape, options),
+        dataclass_of(Schedule, options),
         total_steps=total_steps,
         seed=options.seed,
-        compiled=options.compile,
+        numerics=numerics,
     )
 
 
-def plan_of(options: argparse.Namespace, material: Material) -> dict[str, Any]:
-    """What the build was started with, which it stays with when it goes on."""
-    asked = {k: v for k, v in vars(options).items() if k not in {"texts", "out"}}
-    path = options.out / "plan.json"
-    if not path.exists():
-        tokens = options.tokens or tokens_in(options, material)
-        plan = {"asked": asked, "texts": material.digest, "tokens": tokens}
-        write_json(path, plan)
-        return plan
-    known: dict[str, Any] = json.loads(path.read_bytes())
-    if known["asked"] != asked:
-        raise TextsError(
-            f"{options.out} holds a build with other settings ({known['asked']}). Give "
-            "the same ones to go on with it, or another folder."
-        )
-    if known["texts"] != material.digest:
-        raise TextsError(
-            f"{options.out} holds a build from other texts. Give the same ones to go "
-            "on with it, or another folder."
-        )
-    return known
-
-
-def tokens_in(options: argparse.Namespace, material: Material) -> int:
-    """As many as this machine learns from in the time, by its speed in a trial."""
-    with tempfile.TemporaryDirectory() as name:
-        speeds: list[float] = []
-        num_tokens = TRIAL_STEPS * options.tokens_per_step
-        trial = pretraining(options, material, Path(name), num_tokens)
-        trial.train(lambda line: speeds.append(line["tokens_per_second"]))
-    return int(statistics.median(speeds[TRIAL_STEPS // 2 :]) * options.minutes * 60)
-
-
-def settings(kind: type[Any], options: argparse.Namespace) -> Any:
-    return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})
-
-
-# ----- what became of it
-
-
-def facts_of(
-    options: argparse.Namespace,
-    material: Material,
-    training: Pretraining,
-    folder: Path,
-) -> Facts:
-    """Of the model as it ships."""
-    model = load_model(ModelSource(base_model="tiny", path=str(folder))).eval()
-    num_tokens = training.total_steps * options.tokens_per_step
-    return Facts(
-        parameters=training.num_parameters,
-        config=model.config,
-        sources=learned(material, num_tokens),
-        tokens=num_tokens,
-        steps=training.total_steps,
-        command=command(options, num_tokens),
-        held_out=measure(model, material),
-        samples=sample(model, material.tokenizer),
-    )
-
-
-def learned(material: Material, num_tokens: int) -> list[Learned]:
-    a_round = sum(one.num_tokens * one.passes for one in material.encoded)
-    return [
-        Learned(
-            name=source.name,
-            num_documents=len(source.documents),
-            num_tokens=one.num_tokens,
-            times=num_tokens * one.passes / a_round,
-        )
-        for source, one in zip(material.sources, material.encoded, strict=True)
-    ]
-
-
-def command(options: argparse.Namespace, num_tokens: int) -> str:
-    """What builds the same again, without what goes without saying."""
-    unasked = vars(parse(["TEXTS", "OUT", "--tokens", str(num_tokens)]))
-    words = [
-        "python -m jobs.base_models.build_tiny TEXTS OUT --tokens",
-        str(num_tokens),
-    ]
-    for name, value in vars(options).items():
-        if name in {"texts", "out", "tokens", "minutes"} or value == unasked[name]:
-            continue
-        words += (
-            [option(f"no-{name}")] if value is False else [option(name), str(value)]
-        )
-    return " ".join(words)
-
-
-def measure(model: Any, material: Material) -> dict[str, float]:
-    if not material.held_out:
-        return {}
-    figures = {
-        f"bits per byte, {source.name}": bits_per_byte(
-            model, material.tokenizer, source
-        )
-        for source in material.held_out
-    }
-    context = long_context(model, material.tokenizer, material.held_out)
-    figures |= {
-        "loss at positions 128 to 256": context.near,
-        "loss at positions 256 to 1,024": context.far,
-    }
-    return {name: round(value, 4) for name, value in figures.items()}
-
-
-def tell(line: dict[str, float], log: TextIO) -> None:
-    text = json.dumps(line)
-    log.write(text + "\n")
-    log.flush()
-    say(text)
-
-
-def say(text: str) -> None:
-    logger.info("%s", text)
+def tell(folder: BuildFolder, line: dict[str, float]) -> None:
+    folder.tell(line)
+    logger.info(json.dumps(line))
 
 
 if __name__ == "__main__":

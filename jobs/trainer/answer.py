@@ -99,9 +99,11 @@ class Row:
             return True
         return self.characters.after(self.pending, token) is not None
 
-    @property
-    def misfits(self) -> list[int]:
-        return self.characters.misfits(self.pending) if self.characters else []
+    def misfits(self) -> torch.Tensor:
+        """The ids of all tokens that do not fit."""
+        if self.characters is None:
+            return torch.empty(0, dtype=torch.int64)
+        return torch.from_numpy(self.characters.misfits(self.pending))
 
     def take(
         self, token: int, end_id: int, chance: Chance | None = None

@@ -8,17 +8,20 @@ import codecs
 import json
 import re
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 from weakref import WeakKeyDictionary
 
+import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer
 
 # A token for a single byte, in vocabularies that have one for most characters.
 LONE_BYTE = re.compile("<0x([0-9A-F]{2})>")
 # Python finds these, which are no characters, only by their third byte.
 SURROGATE = re.compile(rb"\xed[\xa0-\xbf]")
-# A character has at most 4 bytes, so that the first of one lies at most so far back.
-MOST_TOKENS_BACK = 3
+# A character has at most 4 bytes; of those that have several, the first is at least so.
+MOST_PENDING = 3
+FIRST_OF_SEVERAL = 0xC0
 
 _decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -29,16 +32,15 @@ class Characters:
     def __init__(self, tokens: Sequence[bytes]) -> None:
         # By token id.
         self.tokens = tokens
-        self.misfits = cache(self._misfits)
+        # Large vocabularies take a moment, and there are a thousand begun characters.
+        self.misfits = lru_cache(maxsize=64)(self._misfits)
 
     def after(self, pending: bytes, token: int) -> bytes | None:
         """What is pending behind the token. None: it cannot stand there."""
-        # Models may have more tokens than their vocabulary has names for.
-        text = self.tokens[token] if token < len(self.tokens) else b""
         decoder = _decoder()
         decoder.setstate((pending, 0))
         try:
-            decoder.decode(text)
+            decoder.decode(self._bytes_of(token))
         except UnicodeDecodeError:
             return None
         pending = decoder.getstate()[0]
@@ -46,15 +48,30 @@ class Characters:
 
     def at_end(self, tokens: Sequence[int]) -> bytes:
         """What is pending behind a text, which may begin within a character."""
-        pending = b""
-        for token in tokens[-MOST_TOKENS_BACK:]:
-            pending = self.after(pending, token) or b""
-        return pending
+        last = b"".join(map(self._bytes_of, tokens[-MOST_PENDING:]))[-MOST_PENDING:]
+        for start, byte in enumerate(last):
+            if byte >= FIRST_OF_SEVERAL and _is_begun(last[start:]):
+                return last[start:]
+        return b""
 
-    def _misfits(self, pending: bytes) -> list[int]:
+    def _misfits(self, pending: bytes) -> npt.NDArray[np.int64]:
         """All tokens that cannot stand behind it."""
         ids = range(len(self.tokens))
-        return [token for token in ids if self.after(pending, token) is None]
+        found = [one for one in ids if self.after(pending, one) is None]
+        return np.array(found, dtype=np.int64)
+
+    def _bytes_of(self, token: int) -> bytes:
+        # Models may have more tokens than their vocabulary has names for.
+        return self.tokens[token] if token < len(self.tokens) else b""
+
+
+def _is_begun(text: bytes) -> bool:
+    """Whether it is the beginning of one character, and no more."""
+    decoder = _decoder()
+    try:
+        return not decoder.decode(text) and not SURROGATE.match(text)
+    except UnicodeDecodeError:
+        return False
 
 
 _known: WeakKeyDictionary[Tokenizer, Characters | None] = WeakKeyDictionary()
@@ -74,8 +91,10 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes] | None:
     if not kinds & {"ByteLevel", "ByteFallback"}:
         return None
     read = _read_visible if "ByteLevel" in kinds else _read_lone
-    tokens = [b""] * tokenizer.get_vocab_size()
-    for text, number in tokenizer.get_vocab().items():
+    vocabulary = tokenizer.get_vocab()
+    # There may be gaps.
+    tokens = [b""] * (1 + max(vocabulary.values(), default=-1))
+    for text, number in vocabulary.items():
         tokens[number] = read(text)
     for number, token in tokenizer.get_added_tokens_decoder().items():
         tokens[number] = token.content.encode()

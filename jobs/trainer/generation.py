@@ -303,8 +303,7 @@ def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
             tokens[place] = _choose_one(own, row)
         # Seldom: so choosing again, from the others, costs less than asking before.
         if not row.fits(tokens[place]):
-            misfits = torch.tensor(row.misfits, device=own.device)
-            others = own.index_fill(0, misfits, float("-inf"))
+            others = own.index_fill(0, row.misfits().to(own.device), float("-inf"))
             tokens[place] = _choose_one(others, row)
     return tokens
 

@@ -1,15 +1,14 @@
-"""[torch] What a base model is told to be: its card, made of facts and nothing else."""
+"""[torch] The card of a base model that was built: what it is, and how good."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from tokenizers import Tokenizer
+from transformers import LlamaConfig
 
-from jobs.base_models.pretraining.vocabulary import END_ID
+from jobs.base_models.pretraining.measuring import LONG_WINDOW_TOKENS, WINDOW_TOKENS
+from jobs.base_models.pretraining.texts import HELD_OUT, PASSAGE_WORDS, SEPARATOR
 from jobs.trainer.answer import Sampling
-from jobs.trainer.encoding import encode_prompt
-from jobs.trainer.generation import Completion, complete
+from jobs.trainer.generation import Completion
 
 # Every card has these, whatever comes of them.
 STORY_PROMPTS = (
@@ -25,34 +24,45 @@ STORY_PROMPTS = (
     "Mia had a",
 )
 SAMPLING = Sampling(temperature=0.7, max_tokens=160, seed=1)
+CREDITS = "Authors and translators of the storybooks are named in CREDITS.md."
+
+
+@dataclass(frozen=True)
+class Origin:
+    what: str
+    licence: str
+    # What else a reader has to know.
+    note: str = ""
+
+
 # What the texts are, by the names of their files.
 ORIGINS = {
-    "classic-books-simple": (
+    "classic-books-simple": Origin(
         "old books in simple words (mlschmitt/classic-books-markdown)",
         "public domain in the US",
+        "Old books carry old views.",
     ),
-    "grade-school-math": (
-        "sums in words with their solutions (openai/grade-school-math)",
-        "MIT",
+    "grade-school-math": Origin(
+        "sums in words with their solutions (openai/grade-school-math)", "MIT"
     ),
-    "storybooks-african": (
+    "storybooks-african": Origin(
         "children's stories of African Storybook (global-asp/asp-source)",
         "CC BY 4.0",
+        CREDITS,
     ),
-    "storybooks-pratham": (
+    "storybooks-pratham": Origin(
         "children's stories of Pratham Books StoryWeaver (global-asp/pb-source)",
         "CC BY 4.0",
+        CREDITS,
     ),
-    "tinystories": (
-        "very simple stories (roneneldan/TinyStories)",
-        "CDLA-Sharing-1.0",
+    "tinystories": Origin(
+        "very simple stories (roneneldan/TinyStories)", "CDLA-Sharing-1.0"
     ),
-    "topical-chat": (
-        "chats of two people (alexa/Topical-Chat)",
-        "CDLA-Sharing-1.0",
+    "topical-chat": Origin(
+        "chats of two people (alexa/Topical-Chat)", "CDLA-Sharing-1.0"
     ),
 }
-UNKNOWN = ("a file of whoever built it", "not known")
+UNKNOWN = Origin("a file of whoever built it", "not known")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,31 +79,30 @@ class Learned:
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     parameters: int
-    # Of the model's config.
-    config: Any
+    config: LlamaConfig
     sources: Sequence[Learned]
     tokens: int
     steps: int
-    # The options of the build.
+    # In tokens.
+    longest_row: int
+    minutes: float
+    # Mean of the last steps, in nats a token.
+    last_loss: float
+    # What it was trained on.
+    machine: str
+    # That builds it again.
     command: str
     held_out: Mapping[str, float]
     samples: Sequence[tuple[str, Completion]]
 
 
-def sample(model: Any, tokenizer: Tokenizer) -> list[tuple[str, Completion]]:
-    """One answer to each prompt, the first that came."""
-    ids = [encode_prompt(tokenizer, text, END_ID) for text in STORY_PROMPTS]
-    answers = complete(model, tokenizer, ids, SAMPLING, END_ID)
-    return list(zip(STORY_PROMPTS, answers, strict=True))
-
-
 def card(facts: Facts) -> str:
+    """In Markdown."""
     config = facts.config
     return f"""# `tiny`
 
-A small language model to start fine-tunes from, on any laptop. It writes simple
-English: stories, chats, sums in words. What it writes is often wrong, and it knows
-next to nothing of the world.
+A small language model to start fine-tunes from, on any laptop. It writes like the
+texts below; what it says is often wrong, and it knows next to nothing of the world.
 
 ## Shape
 
@@ -104,21 +113,20 @@ next to nothing of the world.
 | Layers, heads | {config.num_hidden_layers}, {config.num_attention_heads} |
 | Width, feed-forward width | {config.hidden_size}, {config.intermediate_size} |
 | Positions | {config.max_position_embeddings:,} |
-| Tokens | {config.vocab_size:,}, byte-level BPE: any text round-trips |
+| Vocabulary | {config.vocab_size:,} tokens, byte-level BPE: any text round-trips |
 | End-of-text token | 0; it ends every text, and stands before the first |
 | Weights | bfloat16, safetensors |
 
 ## What it learned from
 
-{facts.tokens:,} tokens in {facts.steps:,} steps.
+{facts.tokens:,} tokens in {facts.steps:,} steps, {facts.minutes:,.0f} minutes on
+{facts.machine}; mean loss of the last steps {facts.last_loss:.3f} nats a token.
 
 | Text | Licence | Documents | Tokens | Times read |
 |---|---|---|---|---|
 {_lines(map(_source_line, facts.sources))}
 
-Authors and translators of the stories are named in CREDITS.md beside this file.
-Paragraphs that share 13 words in a row with a held-out text were dropped, and so were
-paragraphs with slurs, by a list. Old books carry old views all the same.
+{_notes(facts.sources)}
 
 {_held_out(facts.held_out)}## Samples
 
@@ -132,15 +140,31 @@ The first answer to each of {len(facts.samples)} fixed prompts, unpicked: temper
 - It was never taught to follow instructions. Fine-tune it on what it is to do.
 - What it says of people, places or numbers is made up.
 - English only. Other alphabets are read byte by byte and never understood.
-- Rows of up to 1,024 tokens were learned from; up to {config.max_position_embeddings:,}
-  are allowed.
+- Rows of up to {facts.longest_row:,} tokens were learned from; up to
+  {config.max_position_embeddings:,} are allowed.
 
 ## Build it again
 
     {facts.command}
 
-The same texts, options and machine give the same weights.
+TEXTS holds the files of the table above, as `NAME.txt` with a line `{SEPARATOR}`
+between documents, and those to measure by as `{HELD_OUT}NAME.txt`. The same texts,
+options and machine give the same weights.
 """
+
+
+def _source_line(source: Learned) -> str:
+    origin = ORIGINS.get(source.name, UNKNOWN)
+    return (
+        f"| {source.name}: {origin.what} | {origin.licence} "
+        f"| {source.num_documents:,} | {source.num_tokens:,} | {source.times:.1f} |"
+    )
+
+
+def _notes(sources: Sequence[Learned]) -> str:
+    origins = (ORIGINS.get(source.name, UNKNOWN) for source in sources)
+    notes = dict.fromkeys(origin.note for origin in origins if origin.note)
+    return " ".join(["Lines with slurs were dropped, by a list.", *notes])
 
 
 def _held_out(figures: Mapping[str, float]) -> str:
@@ -148,22 +172,15 @@ def _held_out(figures: Mapping[str, float]) -> str:
         return ""
     return f"""## Held-out text
 
-No passage of 13 words of it was learned from. Bits per byte are measured in windows of
-256 tokens; losses are nats a token, by position in windows of 1,024.
+No passage of {PASSAGE_WORDS} words of it was learned from. Bits per byte are measured
+in windows of {WINDOW_TOKENS} tokens; losses are nats a token of all files, by position
+in windows of {LONG_WINDOW_TOKENS:,} tokens.
 
 | Measure | Value |
 |---|---|
 {_lines(f"| {name} | {value:.4f} |" for name, value in figures.items())}
 
 """
-
-
-def _source_line(source: Learned) -> str:
-    origin, licence = ORIGINS.get(source.name, UNKNOWN)
-    return (
-        f"| {source.name}: {origin} | {licence} | {source.num_documents:,} "
-        f"| {source.num_tokens:,} | {source.times:.1f} |"
-    )
 
 
 def _sample_lines(samples: Sequence[tuple[str, Completion]]) -> Iterable[str]:

@@ -8,96 +8,108 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.measuring import LONG_WINDOW_TOKENS
-from jobs.base_models.pretraining.rows import (
-    EncodedSource,
-    encode_document,
-    encode_sources,
-)
+from jobs.base_models.pretraining.rows import EncodedSource, encode_document
 from jobs.base_models.pretraining.slurs import read_slurs
 from jobs.base_models.pretraining.texts import (
     HELD_OUT,
     PASSAGE_WORDS,
     Source,
-    TextsError,
     passages_of,
     read_held_out,
     read_sources,
+    without_documents,
     without_passages,
     without_slurs,
 )
 from jobs.base_models.pretraining.vocabulary import train_tokenizer
-from jobs.trainer.encoding import load_tokenizer
 
 logger = logging.getLogger("build_tiny")
 
 
 @dataclass(frozen=True)
-class Material:
+class Texts:
     sources: Sequence[Source]
-    # The same as tokens, in the same order.
-    encoded: Sequence[EncodedSource]
     held_out: Sequence[Source]
-    tokenizer: Tokenizer
 
     @property
     def digest(self) -> str:
-        """Of the texts that are learned from: a build that goes on needs the same."""
+        """Of what is learned from, under the names that say how often."""
         digest = sha256()
         for source in self.sources:
-            for document in source.documents:
-                digest.update(document.encode() + b"\0")
+            for text in (source.name, *source.documents):
+                digest.update(text.encode() + b"\0")
         return digest.hexdigest()
 
 
-def prepare(
-    texts: Path, out: Path, vocabulary: int, passes: Mapping[str, int]
-) -> Material:
-    """Raises TextsError. The tokenizer that lies in `out` is kept, or made there."""
-    held_out = read_held_out(texts)
-    sources = learnable(read_sources(texts), held_out)
-    tokenizer = _tokenizer_in(out, sources, vocabulary)
-    _check_held_out(held_out, tokenizer)
-    encoded = encode_sources(tokenizer, sources, passes)
-    for source, tokens in zip(sources, encoded, strict=True):
-        logger.info(
-            "%s: %s tokens, %d a round",
-            source.name,
-            f"{tokens.num_tokens:,}",
-            tokens.passes,
-        )
-    return Material(sources, encoded, held_out, tokenizer)
+@dataclass(frozen=True)
+class Material:
+    texts: Texts
+    tokenizer: Tokenizer
+    # The sources as tokens, in the same order.
+    encoded: Sequence[EncodedSource]
+
+
+def read_texts(folder: Path) -> Texts:
+    held_out = read_held_out(folder)
+    sources = learnable(read_sources(folder), held_out)
+    for source in sources:
+        if not source.documents:
+            raise BuildError(
+                f"{source.name}.txt holds nothing to learn from, or nothing that is "
+                "not held out, too. Take it away."
+            )
+    return Texts(sources, held_out)
 
 
 def learnable(
     sources: Sequence[Source], held_out: Sequence[Source]
 ) -> Sequence[Source]:
-    """Without what is kept for measuring, and what must not be said."""
+    """Without what must not be said, and what is kept for measuring."""
     passages, slurs = passages_of(held_out), read_slurs()
     kept = []
     for source in sources:
-        rest, num_shared = without_passages(source, passages)
-        rest, num_coarse = without_slurs(rest, slurs)
-        if num_shared:
-            logger.info(
-                "%s: dropped %d paragraphs that share %d words in a row with held-out "
-                "text",
-                source.name,
+        rest, num_coarse = without_slurs(source, slurs)
+        rest, num_known = without_documents(rest, held_out)
+        rest, num_shared = without_passages(rest, passages)
+        for number, what in (
+            (num_coarse, "lines with slurs"),
+            (num_known, "documents that are held out, too"),
+            (
                 num_shared,
-                PASSAGE_WORDS,
-            )
-        if num_coarse:
-            logger.info("%s: dropped %d paragraphs with slurs", source.name, num_coarse)
+                f"lines that share {PASSAGE_WORDS} words in a row with held-out text",
+            ),
+        ):
+            if number:
+                logger.info("%s: dropped %s %s", source.name, f"{number:,}", what)
         kept.append(rest)
     return kept
 
 
-def _tokenizer_in(out: Path, sources: Sequence[Source], size: int) -> Tokenizer:
-    path = out / "tokenizer.json"
-    if not path.exists():
-        documents = (text for source in sources for text in source.documents)
-        train_tokenizer(documents, size).save(str(path))
-    return load_tokenizer(out)
+def new_tokenizer(texts: Texts, size: int) -> Tokenizer:
+    return train_tokenizer(
+        (text for source in texts.sources for text in source.documents), size
+    )
+
+
+def encode_texts(
+    texts: Texts, tokenizer: Tokenizer, passes: Mapping[str, int]
+) -> Material:
+    _check_held_out(texts.held_out, tokenizer)
+    encoded = []
+    for source in texts.sources:
+        documents = [encode_document(tokenizer, text) for text in source.documents]
+        one = EncodedSource(documents, passes.get(source.name, 1))
+        encoded.append(one)
+        logger.info(
+            "%s: %s documents of %s tokens in all, read %s in a round",
+            source.name,
+            f"{len(documents):,}",
+            f"{one.num_tokens:,}",
+            "once" if one.passes == 1 else f"{one.passes} times",
+        )
+    return Material(texts, tokenizer, encoded)
 
 
 def _check_held_out(held_out: Sequence[Source], tokenizer: Tokenizer) -> None:
@@ -107,7 +119,7 @@ def _check_held_out(held_out: Sequence[Source], tokenizer: Tokenizer) -> None:
             len(encode_document(tokenizer, text)) for text in source.documents
         )
         if num_tokens <= LONG_WINDOW_TOKENS:
-            raise TextsError(
+            raise BuildError(
                 f"{HELD_OUT}{source.name}.txt has {num_tokens:,} tokens, too few to "
                 f"measure by: it needs more than {LONG_WINDOW_TOKENS:,}. Make it "
                 "longer, or take it away."

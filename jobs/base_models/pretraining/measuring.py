@@ -32,7 +32,9 @@ class LongContext:
 
 
 def bits_per_byte(model: Any, tokenizer: Tokenizer, source: Source) -> float:
-    """In windows of WINDOW_TOKENS. Models of any tokenizer compare: bytes are bytes."""
+    """In windows of WINDOW_TOKENS. Models compare whatever their vocabularies of bytes,
+    of up to 65,536 tokens with the end-of-text token first: a byte is a byte.
+    """
     tokens = _stream(tokenizer, source)
     losses = _window_losses(model, tokens, WINDOW_TOKENS)
     # All tokens that are foreseen: not the very first, nor the rest of a window.

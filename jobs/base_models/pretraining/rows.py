@@ -1,6 +1,6 @@
 """Rows to learn from: which ones a step gets follows from the seed alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from jobs.base_models.pretraining.texts import Source, TextsError
+from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.vocabulary import END_ID
 from jobs.trainer.encoding import encode_text
 
@@ -36,18 +36,6 @@ class EncodedSource:
         return sum(map(len, self.documents))
 
 
-def encode_sources(
-    tokenizer: Tokenizer, sources: Sequence[Source], passes: Mapping[str, int]
-) -> list[EncodedSource]:
-    return [
-        EncodedSource(
-            [encode_document(tokenizer, text) for text in source.documents],
-            passes.get(source.name, 1),
-        )
-        for source in sources
-    ]
-
-
 def encode_document(tokenizer: Tokenizer, text: str) -> Ids:
     return np.array([END_ID, *encode_text(tokenizer, text)], dtype=np.uint16)
 
@@ -71,7 +59,31 @@ class Rows:
         shares = np.cumsum([stage.share for stage in stages])
         # The first step that belongs to no stage so far.
         self.ends = [round(share / shares[-1] * total_steps) for share in shares]
+        self._check()
         self._round = lru_cache(maxsize=1)(self._make_round)
+
+    def _check(self) -> None:
+        longest = max(stage.length for stage in self.stages)
+        if self.tokens_per_step % longest:
+            raise BuildError(
+                f"A step of {self.tokens_per_step:,} tokens is not made of whole rows: "
+                f"take a multiple of {longest:,}."
+            )
+        if any(
+            self._num_rows(stage.length) * stage.length < self.tokens_per_step
+            for stage in self.stages
+        ):
+            raise BuildError("The texts do not fill one step: take more of them.")
+
+    @property
+    def longest_used(self) -> int:
+        """Tokens of the longest row that some step has: short builds have few steps."""
+        begins = [0, *self.ends]
+        return max(
+            stage.length
+            for stage, first, last in zip(self.stages, begins, self.ends, strict=False)
+            if last > first
+        )
 
     def of_step(self, step: int) -> Ids:
         """(rows, length + 1) of a step, counted from 1: inputs and, one on, targets."""
@@ -80,8 +92,6 @@ class Rows:
         first = self.ends[number - 1] if number else 0
         at_once = self.tokens_per_step // length
         steps_a_round = self._num_rows(length) // at_once
-        if not steps_a_round:
-            raise TextsError("The texts do not fill one step: take more of them.")
         round_number, place = divmod(step - 1 - first, steps_a_round)
         rows = self._round(number, round_number)
         return rows[place * at_once : (place + 1) * at_once]

@@ -8,26 +8,29 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
+from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.slurs import slurs_in
 
 SEPARATOR = "<|endoftext|>"
 HELD_OUT = "heldout-"
+# Names that were perhaps meant to be that: to learn from them would spoil all figures.
+NEARLY_HELD_OUT = re.compile(r"held[-_ ]?out", re.IGNORECASE)
 # A passage of so many words is no accident of language.
 PASSAGE_WORDS = 13
 SHORTEST_CHARACTERS = 20
 
+SEPARATOR_LINE = re.compile(rf"(?m)^[ \t]*{re.escape(SEPARATOR)}[ \t]*$")
+BLANK_LINES = re.compile(r"\n\s*\n")
+
 INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
-# Of all control characters only line feeds and tabs are text.
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# New pages and the like. Of other control characters only tabs are text.
+LINE_END = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 WORD = re.compile(r"[^\W_]+")
 
 Passage = tuple[str, ...]
 # Where a piece of a document begins and ends, in characters.
 Span = tuple[int, int]
-
-
-class TextsError(ValueError):
-    """A folder of texts that nothing can be learned from, or must not be."""
 
 
 @dataclass(frozen=True)
@@ -46,40 +49,32 @@ def read_sources(folder: Path) -> list[Source]:
     """All files to learn from, in the order of their names."""
     paths = [path for path in text_files(folder) if not is_held_out(path)]
     if not paths:
-        raise TextsError(f"{folder} holds no text files to learn from (*.txt)")
+        raise BuildError(f"{folder} holds no text files to learn from (*.txt)")
     return [read_source(path) for path in paths]
 
 
 def read_source(path: Path) -> Source:
-    if is_held_out(path):
-        raise TextsError(
-            f"{path.name} is for measuring: what is learned from it cannot be measured "
-            "by it"
+    if NEARLY_HELD_OUT.match(path.name):
+        raise BuildError(
+            f"{path.name} is for measuring, by its name: what is learned from it "
+            f"cannot be measured by it. Call it {HELD_OUT}NAME.txt, or something else."
         )
     return Source(path.stem, tuple(_documents(path)))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise TextsError(
-            f"{path.name} is not UTF-8: byte {error.start:,} cannot be read. Save the "
-            "file as UTF-8."
-        ) from None
 
 
 def read_held_out(folder: Path) -> list[Source]:
     """Files that are measured by, as they are."""
     return [
-        Source(path.stem.removeprefix(HELD_OUT), tuple(_split(_read(path))))
+        Source(path.stem.removeprefix(HELD_OUT), tuple(_split(path)))
         for path in text_files(folder)
         if is_held_out(path)
     ]
 
 
 def text_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.txt"))
+    if not folder.is_dir():
+        raise BuildError(f"There is no folder {folder}")
+    return sorted(path for path in folder.glob("*.txt") if path.is_file())
 
 
 def is_held_out(path: Path) -> bool:
@@ -88,25 +83,43 @@ def is_held_out(path: Path) -> bool:
 
 def _documents(path: Path) -> Iterator[str]:
     """Each once, without those too short to say anything."""
-    cleaned = map(clean, _split(_read(path)))
-    long = (text for text in cleaned if len(text) >= SHORTEST_CHARACTERS)
+    long = (text for text in map(clean, _split(path)) if is_long_enough(text))
     return iter(dict.fromkeys(long))
 
 
-def _split(text: str) -> list[str]:
+def is_long_enough(document: str) -> bool:
+    return len(document) >= SHORTEST_CHARACTERS
+
+
+def _split(path: Path) -> list[str]:
     """At lines that hold the separator, or else at blank lines."""
-    text = text.replace("\r\n", "\n")
-    if f"\n{SEPARATOR}\n" in text:
-        parts = re.split(rf"(?m)^{re.escape(SEPARATOR)}$", text)
-    else:
-        parts = re.split(r"\n\s*\n", text)
+    text = _read(path).replace("\r\n", "\n")
+    border = SEPARATOR_LINE if SEPARATOR in text else BLANK_LINES
+    parts = border.split(text)
+    for number, part in enumerate(parts, 1):
+        if SEPARATOR in part:
+            raise BuildError(
+                f"{path.name} has {SEPARATOR} within a line of its document "
+                f"{number:,}. Put it on a line of its own, so that it is never learned "
+                "as text."
+            )
     return [part.strip() for part in parts if part.strip()]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BuildError(
+            f"{path.name} is not UTF-8: byte {error.start:,} cannot be read. Save the "
+            "file as UTF-8."
+        ) from None
 
 
 def clean(text: str) -> str:
     """One way to write each character, no invisible ones, no ragged white space."""
     text = unicodedata.normalize("NFC", text).replace("\u00a0", " ")
-    text = CONTROL.sub("", INVISIBLE.sub("", text.replace("\r", "\n")))
+    text = CONTROL.sub("", INVISIBLE.sub("", LINE_END.sub("\n", text)))
     text = re.sub(r"[ \t]+\n", "\n", text)
     return re.sub(r"\n{3,}", "\n\n", text).strip()
 
@@ -115,21 +128,40 @@ def clean(text: str) -> str:
 
 
 def passages_of(sources: Iterable[Source]) -> set[Passage]:
-    """Every run of PASSAGE_WORDS words, whatever their case and punctuation."""
-    return {
-        passage
-        for source in sources
-        for document in source.documents
-        for _, passage in _passages([m.group().lower() for m in _words(document)])
-    }
+    """Every run of PASSAGE_WORDS words of a file, whatever their case, punctuation
+    and documents.
+    """
+    passages: set[Passage] = set()
+    for source in sources:
+        words = [
+            match.group().lower()
+            for document in source.documents
+            for match in _words(clean(document))
+        ]
+        passages.update(passage for _, passage in _passages(words))
+    return passages
+
+
+def without_documents(source: Source, others: Iterable[Source]) -> tuple[Source, int]:
+    """The source without what the others hold as a whole, and how much that is. Short
+    documents have no passage to know them by.
+    """
+    known = {clean(document) for other in others for document in other.documents}
+    kept = tuple(document for document in source.documents if document not in known)
+    return replace(source, documents=kept), len(source.documents) - len(kept)
 
 
 def without_passages(source: Source, held_out: set[Passage]) -> tuple[Source, int]:
-    """The source without paragraphs that hold such a passage, and how many those are.
+    """The source without lines that hold such a passage, and how many those are.
 
-    A passage may reach over several paragraphs: all of them go.
+    A passage may reach over several lines: all of them go. What then stands side by
+    side may be one again, so it looks until there is none.
     """
-    return _without(source, lambda text: _passages_in(text, held_out))
+    source, num_dropped = _without(source, lambda text: _passages_in(text, held_out))
+    if not num_dropped:
+        return source, 0
+    source, num_later = without_passages(source, held_out)
+    return source, num_dropped + num_later
 
 
 def _passages_in(text: str, held_out: set[Passage]) -> Iterator[Span]:
@@ -152,7 +184,7 @@ def _passages(words: list[str]) -> Iterator[tuple[int, Passage]]:
 
 
 def without_slurs(source: Source, slurs: frozenset[str]) -> tuple[Source, int]:
-    """The source without paragraphs that hold one, and how many those are."""
+    """The source without lines that hold one, and how many those are."""
     return _without(source, lambda text: slurs_in(text, slurs))
 
 
@@ -164,7 +196,7 @@ def _without(
         faults = list(faults_in(document))
         kept, dropped = _drop_lines(document, faults) if faults else (document, 0)
         num_dropped += dropped
-        if len(kept) >= SHORTEST_CHARACTERS:
+        if is_long_enough(kept):
             documents.append(kept)
     return replace(source, documents=tuple(documents)), num_dropped
 

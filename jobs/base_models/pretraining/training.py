@@ -1,7 +1,6 @@
 """[torch] A base model from nothing: the steps, and going on after a break."""
 
-import copy
-import shutil
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.optimizers import (
     make_optimizers,
     rate_share,
@@ -44,6 +44,8 @@ from jobs.trainer.shortcuts import allow_shortcuts
 
 CHECKPOINT_SECONDS = 120.0
 CLIP = 1.0
+# All bytes and the end of a text; what fits in two bytes.
+VOCABULARIES = range(257, 2**16 + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,23 @@ class Shape:
     heads: int = 5
     feed_forward: int = 896
     context: int = 2048
+
+    def check(self, longest_row: int) -> None:
+        if self.width % self.heads or self.width // self.heads % 2:
+            raise BuildError(
+                f"Width {self.width:,} cannot be shared by {self.heads:,} heads: each "
+                "needs the same even number."
+            )
+        if self.vocabulary not in VOCABULARIES:
+            raise BuildError(
+                f"A vocabulary has {VOCABULARIES[0]:,} to {VOCABULARIES[-1]:,} tokens, "
+                f"not {self.vocabulary:,}."
+            )
+        if self.context < longest_row:
+            raise BuildError(
+                f"Rows of {longest_row:,} tokens are learned from, so the context is "
+                f"at least that, not {self.context:,}."
+            )
 
     def config(self) -> LlamaConfig:
         return LlamaConfig(
@@ -84,6 +103,16 @@ class Schedule:
     decline: float = 0.6
 
 
+def choose_numerics(*, compiled: bool) -> Numerics:
+    return Numerics(
+        threads=num_cores(),
+        dtype=fast_dtype(),
+        compile=compiled and has_compiler(),
+        # A step goes through the model at once.
+        micro_batch=0,
+    )
+
+
 class Pretraining:
     """A build in memory. The same seed on the same machine gives the same weights."""
 
@@ -96,18 +125,14 @@ class Pretraining:
         *,
         total_steps: int,
         seed: int,
-        compiled: bool = True,
+        numerics: Numerics,
     ) -> None:
+        """`folder` is for checkpoints."""
         self.folder = folder
         self.rows = rows
         self.schedule = schedule
         self.total_steps = total_steps
-        self.numerics = Numerics(
-            threads=num_cores(),
-            dtype=fast_dtype(),
-            compile=compiled and has_compiler(),
-            micro_batch=0,
-        )
+        self.numerics = numerics
         torch.set_num_threads(self.numerics.threads)
         torch.manual_seed(seed)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -146,6 +171,11 @@ class Pretraining:
         assert sums is not None  # noqa: S101  every token is learned
         (sums.weighted / num_tokens).backward()
         norm = clip_gradients(self.model, CLIP)
+        if not math.isfinite(norm):
+            raise BuildError(
+                f"Step {step:,} came to no number. The rates are too high, it seems: "
+                "give lower ones and another folder."
+            )
         share = rate_share(
             step,
             self.total_steps,
@@ -169,21 +199,17 @@ class Pretraining:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def export(self, folder: Path) -> None:
-        """As the model ships: half the bits, which cost nothing one could measure."""
-        shutil.rmtree(folder, ignore_errors=True)
-        small = copy.deepcopy(self.model.state_dict())
-        state = {name: value.to(torch.bfloat16) for name, value in small.items()}
+        """As the model ships, in bfloat16."""
+        # The embeddings, which are the output layer too, stand here once.
+        weights = trained_parameters(self.model)
+        state = {name: w.detach().to(torch.bfloat16) for name, w in weights.items()}
         self.model.config.dtype = torch.bfloat16
         self.model.save_pretrained(folder, state_dict=state)
 
     # ----- going on after a break
 
-    @property
-    def checkpoints(self) -> Path:
-        return self.folder / "checkpoint"
-
     def save(self) -> None:
-        if latest_checkpoint(self.checkpoints) == self.step:
+        if latest_checkpoint(self.folder) == self.step:
             return
         weights = trained_parameters(self.model)
         states = {
@@ -192,13 +218,13 @@ class Pretraining:
         }
         model: Tensors = dict(weights)
         files = {"model.safetensors": model, **states}
-        save_checkpoint(self.checkpoints, self.step, files)
+        save_checkpoint(self.folder, self.step, files)
 
     def _resume(self) -> int:
-        step = latest_checkpoint(self.checkpoints)
+        step = latest_checkpoint(self.folder)
         if step is None:
             return 0
-        checkpoint = self.checkpoints / str(step)
+        checkpoint = self.folder / str(step)
         load_weights(checkpoint / "model.safetensors", self.model)
         for name, optimizer in self.optimizers.items():
             weights = trained_parameters(self.model)

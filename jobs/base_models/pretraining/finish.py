@@ -1,0 +1,120 @@
+"""[torch] From the last step to a model folder that can be used, with its card."""
+
+import argparse
+import shutil
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from jobs.base_models.pretraining.card import (
+    SAMPLING,
+    STORY_PROMPTS,
+    Facts,
+    Learned,
+    card,
+)
+from jobs.base_models.pretraining.folder import BuildFolder
+from jobs.base_models.pretraining.material import Material
+from jobs.base_models.pretraining.measuring import bits_per_byte, long_context
+from jobs.base_models.pretraining.options import command
+from jobs.base_models.pretraining.training import Pretraining
+from jobs.base_models.pretraining.vocabulary import END_ID, save_tokenizer
+from jobs.trainer.encoding import encode_prompt
+from jobs.trainer.generation import Completion, complete
+from jobs.trainer.model import load_model
+from jobs.trainer.runfolder import complete_folder
+from jobs.trainer.spec import ModelSource
+
+# Of which the card tells the mean loss.
+LAST_STEPS = 100
+
+
+def finish(
+    folder: BuildFolder,
+    material: Material,
+    training: Pretraining,
+    options: argparse.Namespace,
+) -> Facts:
+    # What an earlier end of the same build left.
+    shutil.rmtree(folder.model, ignore_errors=True)
+    with complete_folder(folder.model) as draft:
+        training.export(draft)
+        save_tokenizer(material.tokenizer, draft, options.context)
+        facts = _facts(folder, material, training, draft, options)
+        (draft / "MODEL_CARD.md").write_text(card(facts), encoding="utf-8")
+    return facts
+
+
+def _facts(
+    folder: BuildFolder,
+    material: Material,
+    training: Pretraining,
+    model_folder: Path,
+    options: argparse.Namespace,
+) -> Facts:
+    """Of the model as it ships, not as it was trained."""
+    source = ModelSource(base_model="tiny", path=str(model_folder))
+    model = load_model(source).eval()
+    num_tokens = training.total_steps * options.tokens_per_step
+    log = folder.told()
+    seconds = sum(options.tokens_per_step / line["tokens_per_second"] for line in log)
+    return Facts(
+        parameters=training.num_parameters,
+        config=model.config,
+        sources=_learned(material, num_tokens),
+        tokens=num_tokens,
+        steps=training.total_steps,
+        longest_row=training.rows.longest_used,
+        minutes=seconds / 60,
+        last_loss=statistics.mean(line["loss"] for line in log[-LAST_STEPS:]),
+        machine=_machine(training),
+        command=command(options, num_tokens),
+        held_out=_measure(model, material),
+        samples=_sample(model, material.tokenizer),
+    )
+
+
+def _learned(material: Material, num_tokens: int) -> list[Learned]:
+    a_round = sum(one.num_tokens * one.passes for one in material.encoded)
+    return [
+        Learned(
+            name=source.name,
+            num_documents=len(source.documents),
+            num_tokens=one.num_tokens,
+            times=num_tokens * one.passes / a_round,
+        )
+        for source, one in zip(material.texts.sources, material.encoded, strict=True)
+    ]
+
+
+def _machine(training: Pretraining) -> str:
+    if training.model.device.type == "cuda":
+        return torch.cuda.get_device_name()
+    cores = training.numerics.threads
+    return f"{cores} core{'s' if cores > 1 else ''} of a CPU"
+
+
+def _measure(model: Any, material: Material) -> Mapping[str, float]:
+    sources, tokenizer = material.texts.held_out, material.tokenizer
+    if not sources:
+        return {}
+    bits = {
+        f"bits per byte, {source.name}": bits_per_byte(model, tokenizer, source)
+        for source in sources
+    }
+    context = long_context(model, tokenizer, sources)
+    return bits | {
+        "loss at positions 128 to 256": context.near,
+        "loss at positions 256 to 1,024": context.far,
+    }
+
+
+def _sample(model: Any, tokenizer: Tokenizer) -> list[tuple[str, Completion]]:
+    """One answer to each prompt, the first that comes."""
+    ids = [encode_prompt(tokenizer, text, END_ID) for text in STORY_PROMPTS]
+    answers = complete(model, tokenizer, ids, SAMPLING, END_ID)
+    return list(zip(STORY_PROMPTS, answers, strict=True))

@@ -1,0 +1,103 @@
+"""Where a build lies: what it was started with, its log, its checkpoints, its model."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from jobs.base_models.pretraining.errors import BuildError
+from jobs.trainer.checkpoint import latest_checkpoint
+from jobs.trainer.runfolder import Numerics, RunFolder, write_json
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build is started with, and stays with when it goes on."""
+
+    asked: dict[str, Any]
+    # The digest of what is learned from.
+    texts: str
+    tokens: int
+
+
+class BuildFolder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # A build has the same lock, numerics and checkpoints as a job.
+        self.run = RunFolder(path)
+        self.plan = path / "plan.json"
+        self.tokenizer = path / "tokenizer.json"
+        self.log = path / "log.jsonl"
+        self.model = path / "model"
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Nobody else builds here, and nothing here is anybody else's."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        ours = {self.run.lock.name, self.tokenizer.name}
+        others = {path.name for path in self.path.iterdir()} - ours
+        if others and not self.plan.exists():
+            raise BuildError(
+                f"{self.path} holds other files ({min(others)}). Give a folder that is "
+                "new or empty."
+            )
+        lock = self.run.take_lock()
+        if lock is None:
+            raise BuildError(f"Another process builds in {self.path}. Wait for it.")
+        try:
+            yield
+        finally:
+            os.close(lock)
+
+    @property
+    def is_begun(self) -> bool:
+        """Before the first checkpoint nothing is lost, and all may be asked anew."""
+        return latest_checkpoint(self.run.checkpoint) is not None
+
+    def begin(self, plan: Plan, numerics: Numerics) -> None:
+        """What an earlier start left, which came to nothing, is replaced."""
+        self.log.write_text("")
+        self.run.write_numerics(numerics)
+        write_json(self.plan, asdict(plan))
+
+    def agreed(self, asked: dict[str, Any], texts: str) -> tuple[Plan, Numerics]:
+        """What the build here was begun with, if that is what is asked for now."""
+        plan = Plan(**json.loads(self.plan.read_bytes()))
+        others = [name for name in asked if plan.asked.get(name) != asked[name]]
+        if others:
+            told = ", ".join(f"{name} {plan.asked.get(name)}" for name in others)
+            raise BuildError(
+                f"{self.path} holds a build with other settings: {told}. Give the same "
+                "ones to go on with it, or another folder."
+            )
+        if plan.texts != texts:
+            raise BuildError(
+                f"{self.path} holds a build from other texts. Give the same ones to go "
+                "on with it, or another folder."
+            )
+        numerics = self.run.read_numerics()
+        if numerics is None:
+            raise BuildError(f"{self.run.numerics} is gone. Give another folder.")
+        return plan, numerics
+
+    def save_tokenizer(self, tokenizer: Tokenizer) -> None:
+        tokenizer.save(str(self.tokenizer))
+
+    def cut_log(self, step: int) -> None:
+        """Steps behind a checkpoint are done again, and told again."""
+        lines = self.log.read_text().splitlines(keepends=True)
+        draft = self.log.with_name(f".{self.log.name}")
+        draft.write_text("".join(lines[:step]))
+        draft.replace(self.log)
+
+    def tell(self, line: dict[str, float]) -> None:
+        with self.log.open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def told(self) -> list[dict[str, float]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]

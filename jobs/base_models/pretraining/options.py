@@ -1,0 +1,99 @@
+"""What a build is asked for on the command line."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from jobs.base_models.pretraining.training import Schedule, Shape
+
+TOKENS_PER_STEP = 8192
+HELP = {
+    "tokens_per_step": "a multiple of the longest row",
+    "seed": "of the first weights and of the order of the texts",
+    "vocabulary": "tokens of the tokenizer",
+    "width": "of the model",
+    "layers": "of the model",
+    "heads": "of a layer",
+    "feed_forward": "width of the feed-forward part",
+    "context": "positions of the model",
+    "matrix_rate": "learning rate of the matrices in layers (Muon)",
+    "other_rate": "learning rate of everything else (AdamW)",
+    "decay": "of the matrices' weights, times the rate",
+    "warmup": "share of all steps in which the rates rise",
+    "decline": "share of all steps in which they fall to nothing, at the end",
+}
+# More tokens, or minutes, than anybody has.
+MOST = 1e12
+
+
+def parse(argv: Sequence[str], description: str = "") -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("texts", metavar="TEXTS", type=Path, help="folder of texts")
+    parser.add_argument(
+        "out", metavar="OUT", type=Path, help="new folder for log, checkpoints, model"
+    )
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--tokens", type=count, help="to learn from in all, as 50M")
+    budget.add_argument(
+        "--minutes", type=amount, help="to learn for, by the speed of a short trial"
+    )
+    defaults = {"tokens_per_step": TOKENS_PER_STEP, "seed": 1}
+    for name, value in (defaults | asdict(Shape()) | asdict(Schedule())).items():
+        parser.add_argument(
+            flag(name),
+            type=count if isinstance(value, int) else amount,
+            default=value,
+            help=f"{HELP[name]} (default: %(default)s)",
+        )
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the layers, if there is a C++ compiler (default: yes)",
+    )
+    return parser.parse_args(argv)
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def count(text: str) -> int:
+    """50M, 300k or plain digits; 1 at least."""
+    units = {"k": 1_000, "m": 1_000_000}
+    unit = units.get(text[-1:].lower(), 1)
+    value = float(text[:-1] if unit > 1 else text) * unit
+    if not 1 <= value < MOST:
+        raise ValueError
+    return int(value)
+
+
+def amount(text: str) -> float:
+    value = float(text)
+    if not 0 < value < MOST:
+        raise ValueError
+    return value
+
+
+def dataclass_of(kind: type[Any], options: argparse.Namespace) -> Any:
+    return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})
+
+
+def asked(options: argparse.Namespace) -> dict[str, Any]:
+    """All but where things lie."""
+    return {k: v for k, v in vars(options).items() if k not in {"texts", "out"}}
+
+
+def command(options: argparse.Namespace, num_tokens: int) -> str:
+    """The command that builds the same again: the tokens, and what is no default."""
+    defaults = vars(parse(["TEXTS", "OUT", "--tokens", str(num_tokens)]))
+    words = [f"--tokens {num_tokens}"]
+    for name, value in asked(options).items():
+        if name in {"tokens", "minutes"} or value == defaults[name]:
+            continue
+        words.append(flag(f"no-{name}") if value is False else f"{flag(name)} {value}")
+    return f"python -m jobs.base_models.build_tiny TEXTS OUT {' '.join(words)}"
