@@ -60,7 +60,7 @@ CATALOGUE = {
         BaseModel(
             name="tiny",
             title="Small enough for any laptop, ships inside",
-            parameters=5_900_000,
+            parameters=6_400_000,
             licence="open data: CDLA-Sharing-1.0, CC BY 4.0, MIT, public domain",
             context=2048,
             default_max_tokens=256,

@@ -130,6 +130,7 @@ class Pretraining:
         """`folder` is for checkpoints."""
         self.folder = folder
         self.rows = rows
+        self.shape = shape
         self.schedule = schedule
         self.total_steps = total_steps
         self.numerics = numerics
@@ -200,11 +201,9 @@ class Pretraining:
 
     def export(self, folder: Path) -> None:
         """As the model ships, in bfloat16."""
-        # The embeddings, which are the output layer too, stand here once.
-        weights = trained_parameters(self.model)
-        state = {name: w.detach().to(torch.bfloat16) for name, w in weights.items()}
-        self.model.config.dtype = torch.bfloat16
-        self.model.save_pretrained(folder, state_dict=state)
+        small = LlamaForCausalLM(self.shape.config()).to(torch.bfloat16)
+        small.load_state_dict(self.model.state_dict())
+        small.save_pretrained(folder)
 
     # ----- going on after a break
 
