@@ -18,6 +18,7 @@ from jobs.base_models.pretraining import training
 from jobs.base_models.pretraining.card import STORY_PROMPTS
 from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.folder import BuildFolder
+from jobs.base_models.pretraining.history import read_history
 from jobs.base_models.pretraining.material import Texts, encode_texts, learnable
 from jobs.base_models.pretraining.options import parse
 from jobs.base_models.pretraining.rows import Rows, Stage
@@ -282,6 +283,33 @@ def test_numbers_that_cannot_be_are_refused(texts, tmp_path, flags):
         build_tiny.main([str(texts), str(tmp_path / "a"), *budget, *flags.split()])
 
 
+def test_a_later_build_goes_on_from_an_earlier_model(texts, tmp_path):
+    build(texts, tmp_path / "a", steps=20)
+    earlier = tmp_path / "a" / "model"
+    more = ["--start-from", str(earlier), "--seed", "2", *options(steps=3)]
+    assert build_tiny.main([str(texts), str(tmp_path / "b"), *more]) == 0
+    model, log = tmp_path / "b" / "model", tmp_path / "b" / "log.jsonl"
+    tokenizers = [(one / "tokenizer.json").read_bytes() for one in (earlier, model)]
+    assert tokenizers[0] == tokenizers[1]
+    first = json.loads(log.read_text().splitlines()[0])["loss"]
+    begun = json.loads((tmp_path / "a" / "log.jsonl").read_text().splitlines()[0])
+    assert first < begun["loss"] - 0.5
+    assert [build.tokens for build in read_history(model)] == [20480, 3072]
+    card = (model / "MODEL_CARD.md").read_text()
+    assert "--start-from EARLIER" in card
+    assert str(tmp_path) not in card
+
+
+def test_a_model_of_another_shape_is_no_start(texts, tmp_path, capsys):
+    build(texts, tmp_path / "a", steps=1)
+    more = [*options(steps=1), "--start-from", str(tmp_path / "a" / "model")]
+    out = str(tmp_path / "b")
+    assert build_tiny.main([str(texts), out, *more, "--width", "64"]) == 2
+    assert "has hidden_size 32, not 64" in capsys.readouterr().err
+    assert build_tiny.main([str(texts), out, *options(1), "--start-from", out]) == 2
+    assert "holds no model" in capsys.readouterr().err
+
+
 def test_files_of_others_are_left_alone(texts, tmp_path, capsys):
     (tmp_path / "letter.txt").write_text("Dear Ann")
     assert build(texts, tmp_path, steps=1) == 2
@@ -311,7 +339,7 @@ def test_texts_that_are_held_out_too_leave_nothing_to_learn(texts, tmp_path, cap
 def test_the_card_says_what_was_learned_and_how_to_do_it_again(texts, tmp_path):
     build(texts, tmp_path / "a", steps=2)
     card = (tmp_path / "a" / "model" / "MODEL_CARD.md").read_text()
-    assert "2,048 tokens in 2 steps" in card
+    assert "| 1 | 2,048 | 2 |" in card
     assert "| bits per byte, stories |" in card
     assert all(f"> **{prompt}**" in card for prompt in STORY_PROMPTS)
     [command] = re.findall("build_tiny TEXTS OUT (.*)", card)

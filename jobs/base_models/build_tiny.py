@@ -19,6 +19,7 @@ from pathlib import Path
 from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.finish import finish
 from jobs.base_models.pretraining.folder import BuildFolder, Plan
+from jobs.base_models.pretraining.history import read_history
 from jobs.base_models.pretraining.material import (
     Material,
     Texts,
@@ -69,7 +70,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def build(options: argparse.Namespace) -> None:
-    dataclass_of(Shape, options).check(max(stage.length for stage in STAGES))
+    shape: Shape = dataclass_of(Shape, options)
+    shape.check(max(stage.length for stage in STAGES))
+    if options.start_from:
+        shape.check_model(Path(options.start_from))
     texts = read_texts(options.texts)
     folder = BuildFolder(options.out)
     with folder.claimed():
@@ -89,12 +93,18 @@ def build(options: argparse.Namespace) -> None:
 def begin(
     folder: BuildFolder, texts: Texts, options: argparse.Namespace
 ) -> tuple[Material, Pretraining]:
-    folder.save_tokenizer(new_tokenizer(texts, options.vocabulary))
+    earlier = Path(options.start_from) if options.start_from else None
+    folder.save_tokenizer(
+        load_tokenizer(earlier) if earlier else new_tokenizer(texts, options.vocabulary)
+    )
     material = encode_texts(texts, load_tokenizer(folder.path), PASSES)
     numerics = choose_numerics(compiled=options.compile)
     tokens = options.tokens or tokens_in(material, options, numerics)
     training = pretraining(material, options, folder.run.checkpoint, tokens, numerics)
-    folder.begin(Plan(asked(options), texts.digest, tokens), numerics)
+    if earlier:
+        training.start_from(earlier)
+    history = read_history(earlier) if earlier else []
+    folder.begin(Plan(asked(options), texts.digest, tokens), numerics, history)
     return material, training
 
 

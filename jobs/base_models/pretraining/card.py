@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from transformers import LlamaConfig
 
+from jobs.base_models.pretraining.history import Build
 from jobs.base_models.pretraining.measuring import LONG_WINDOW_TOKENS, WINDOW_TOKENS
 from jobs.base_models.pretraining.texts import HELD_OUT, PASSAGE_WORDS, SEPARATOR
 from jobs.trainer.answer import Sampling
@@ -72,7 +73,7 @@ class Learned:
     name: str
     num_documents: int
     num_tokens: int
-    # How often the model went through it.
+    # How often the model went through it, in all builds.
     times: float
 
 
@@ -81,17 +82,9 @@ class Facts:
     parameters: int
     config: LlamaConfig
     sources: Sequence[Learned]
-    tokens: int
-    steps: int
+    builds: Sequence[Build]
     # In tokens.
     longest_row: int
-    minutes: float
-    # Mean of the last steps, in nats a token.
-    last_loss: float
-    # What it was trained on.
-    machine: str
-    # That builds it again.
-    command: str
     held_out: Mapping[str, float]
     samples: Sequence[tuple[str, Completion]]
 
@@ -119,8 +112,9 @@ texts below; what it says is often wrong, and it knows next to nothing of the wo
 
 ## What it learned from
 
-{facts.tokens:,} tokens in {facts.steps:,} steps, {facts.minutes:,.0f} minutes on
-{facts.machine}; mean loss of the last steps {facts.last_loss:.3f} nats a token.
+| Build | Tokens | Steps | Minutes | On | Loss of its last steps |
+|---|---|---|---|---|---|
+{_lines(_build_line(*numbered) for numbered in enumerate(facts.builds, 1))}
 
 | Text | Licence | Documents | Tokens | Times read |
 |---|---|---|---|---|
@@ -145,12 +139,19 @@ The first answer to each of {len(facts.samples)} fixed prompts, unpicked: temper
 
 ## Build it again
 
-    {facts.command}
+{_lines(f"    {build.command}" for build in facts.builds)}
 
 TEXTS holds the files of the table above, as `NAME.txt` with a line `{SEPARATOR}`
-between documents, and those to measure by as `{HELD_OUT}NAME.txt`. The same texts,
-options and machine give the same weights.
+between documents, and those to measure by as `{HELD_OUT}NAME.txt`. EARLIER is the model
+of the command before. The same texts, options and machine give the same weights.
 """
+
+
+def _build_line(number: int, build: Build) -> str:
+    return (
+        f"| {number} | {build.tokens:,} | {build.steps:,} | {build.minutes:,.0f} "
+        f"| {build.machine} | {build.last_loss:.3f} nats a token |"
+    )
 
 
 def _source_line(source: Learned) -> str:

@@ -3,7 +3,7 @@
 import argparse
 import shutil
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from jobs.base_models.pretraining.card import (
     card,
 )
 from jobs.base_models.pretraining.folder import BuildFolder
+from jobs.base_models.pretraining.history import Build, write_history
 from jobs.base_models.pretraining.material import Material
 from jobs.base_models.pretraining.measuring import bits_per_byte, long_context
 from jobs.base_models.pretraining.options import command
@@ -44,48 +45,62 @@ def finish(
     with complete_folder(folder.model) as draft:
         training.export(draft)
         save_tokenizer(material.tokenizer, draft, options.context)
-        facts = _facts(folder, material, training, draft, options)
+        builds = folder.history() + [_build(folder, material, training, options)]
+        write_history(draft, builds)
+        facts = _facts(draft, builds, material, training)
         (draft / "MODEL_CARD.md").write_text(card(facts), encoding="utf-8")
     return facts
 
 
-def _facts(
+def _build(
     folder: BuildFolder,
     material: Material,
     training: Pretraining,
-    model_folder: Path,
     options: argparse.Namespace,
+) -> Build:
+    num_tokens = training.total_steps * options.tokens_per_step
+    a_round = sum(one.num_tokens * one.passes for one in material.encoded)
+    pairs = zip(material.texts.sources, material.encoded, strict=True)
+    log = folder.told()
+    seconds = sum(options.tokens_per_step / line["tokens_per_second"] for line in log)
+    return Build(
+        command=command(options, num_tokens),
+        tokens=num_tokens,
+        steps=training.total_steps,
+        minutes=seconds / 60,
+        machine=_machine(training),
+        last_loss=statistics.mean(line["loss"] for line in log[-LAST_STEPS:]),
+        times={text.name: num_tokens * one.passes / a_round for text, one in pairs},
+    )
+
+
+def _facts(
+    model_folder: Path,
+    builds: Sequence[Build],
+    material: Material,
+    training: Pretraining,
 ) -> Facts:
     """Of the model as it ships, not as it was trained."""
     source = ModelSource(base_model="tiny", path=str(model_folder))
     model = load_model(source).eval()
-    num_tokens = training.total_steps * options.tokens_per_step
-    log = folder.told()
-    seconds = sum(options.tokens_per_step / line["tokens_per_second"] for line in log)
     return Facts(
         parameters=training.num_parameters,
         config=model.config,
-        sources=_learned(material, num_tokens),
-        tokens=num_tokens,
-        steps=training.total_steps,
+        sources=_learned(material, builds),
+        builds=builds,
         longest_row=training.rows.longest_used,
-        minutes=seconds / 60,
-        last_loss=statistics.mean(line["loss"] for line in log[-LAST_STEPS:]),
-        machine=_machine(training),
-        command=command(options, num_tokens),
         held_out=_measure(model, material),
         samples=_sample(model, material.tokenizer),
     )
 
 
-def _learned(material: Material, num_tokens: int) -> list[Learned]:
-    a_round = sum(one.num_tokens * one.passes for one in material.encoded)
+def _learned(material: Material, builds: Sequence[Build]) -> list[Learned]:
     return [
         Learned(
             name=source.name,
             num_documents=len(source.documents),
             num_tokens=one.num_tokens,
-            times=num_tokens * one.passes / a_round,
+            times=sum(build.times.get(source.name, 0.0) for build in builds),
         )
         for source, one in zip(material.texts.sources, material.encoded, strict=True)
     ]

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +11,11 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from jobs.base_models.pretraining.errors import BuildError
+from jobs.base_models.pretraining.history import (
+    Build,
+    read_history,
+    write_history,
+)
 from jobs.trainer.checkpoint import latest_checkpoint
 from jobs.trainer.runfolder import Numerics, RunFolder, write_json
 
@@ -59,8 +64,15 @@ class BuildFolder:
         """Before the first checkpoint nothing is lost, and all may be asked anew."""
         return latest_checkpoint(self.run.checkpoint) is not None
 
-    def begin(self, plan: Plan, numerics: Numerics) -> None:
+    def history(self) -> list[Build]:
+        """The builds before this one."""
+        return read_history(self.path)
+
+    def begin(
+        self, plan: Plan, numerics: Numerics, history: Sequence[Build] = ()
+    ) -> None:
         """What an earlier start left, which came to nothing, is replaced."""
+        write_history(self.path, history)
         self.log.write_text("")
         self.run.write_numerics(numerics)
         write_json(self.plan, asdict(plan))

@@ -41,6 +41,11 @@ def parse(argv: Sequence[str], description: str = "") -> argparse.Namespace:
     budget.add_argument(
         "--minutes", type=amount, help="to learn for, by the speed of a short trial"
     )
+    parser.add_argument(
+        "--start-from",
+        metavar="MODEL",
+        help="folder of an earlier build's model, to learn more with another --seed",
+    )
     defaults = {"tokens_per_step": TOKENS_PER_STEP, "seed": 1}
     for name, value in (defaults | asdict(Shape()) | asdict(Schedule())).items():
         parser.add_argument(
@@ -89,11 +94,15 @@ def asked(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def command(options: argparse.Namespace, num_tokens: int) -> str:
-    """The command that builds the same again: the tokens, and what is no default."""
+    """The command that builds the same again: the tokens, and what is no default.
+
+    EARLIER stands for the model that it goes on from.
+    """
     defaults = vars(parse(["TEXTS", "OUT", "--tokens", str(num_tokens)]))
     words = [f"--tokens {num_tokens}"]
     for name, value in asked(options).items():
         if name in {"tokens", "minutes"} or value == defaults[name]:
             continue
+        value = "EARLIER" if name == "start_from" else value
         words.append(flag(f"no-{name}") if value is False else f"{flag(name)} {value}")
     return f"python -m jobs.base_models.build_tiny TEXTS OUT {' '.join(words)}"

@@ -1,5 +1,6 @@
 """[torch] A base model from nothing: the steps, and going on after a break."""
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -76,6 +77,19 @@ class Shape:
                 f"at least that, not {self.context:,}."
             )
 
+    def check_model(self, model_folder: Path) -> None:
+        """Whether an earlier build's model is of this shape."""
+        path = model_folder / "config.json"
+        if not path.is_file():
+            raise BuildError(f"{model_folder} holds no model (config.json)")
+        stored = json.loads(path.read_bytes())
+        for name, value in self.config().to_diff_dict().items():
+            if isinstance(value, int) and stored.get(name, value) != value:
+                raise BuildError(
+                    f"The model in {model_folder} has {name} {stored[name]:,}, not "
+                    f"{value:,}. Give the shape that it has."
+                )
+
     def config(self) -> LlamaConfig:
         return LlamaConfig(
             vocab_size=self.vocabulary,
@@ -149,6 +163,10 @@ class Pretraining:
             decay=schedule.decay,
         )
         self.step = self._resume()
+
+    def start_from(self, model_folder: Path) -> None:
+        """With the weights of an earlier build, which ship in fewer bits."""
+        load_weights(model_folder / "model.safetensors", self.model)
 
     def train(self, each: Callable[[dict[str, float]], None]) -> None:
         """To the last step; `each` hears of every one."""
