@@ -262,6 +262,7 @@ def test_rates_too_high_end_the_build_before_it_is_spoilt(texts, tmp_path, capsy
         ("--heads 3", "cannot be shared by 3 heads"),
         ("--vocabulary 100", "257 to 65,536"),
         ("--context 512", "the context is at least that"),
+        ("--passes storys=3", "no storys.txt"),
         ("--tokens-per-step 1500", "a multiple of 1,024"),
         ("--tokens-per-step 102400", "do not fill one step"),
     ],
@@ -275,10 +276,11 @@ def test_settings_that_cannot_be_are_refused(texts, tmp_path, capsys, flags, fau
 
 
 @pytest.mark.parametrize(
-    "flags", ["--tokens 0", "--tokens x", "--minutes -1", "--minutes nan", "--seed -1"]
+    "flags",
+    ["--tokens 0", "--tokens x", "--minutes -1", "--minutes nan", "--passes stories"],
 )
 def test_numbers_that_cannot_be_are_refused(texts, tmp_path, flags):
-    budget = [] if "seed" not in flags else ["--tokens", "1k"]
+    budget = ["--tokens", "1k"] if "passes" in flags else []
     with pytest.raises(SystemExit):
         build_tiny.main([str(texts), str(tmp_path / "a"), *budget, *flags.split()])
 
@@ -286,7 +288,7 @@ def test_numbers_that_cannot_be_are_refused(texts, tmp_path, flags):
 def test_a_later_build_goes_on_from_an_earlier_model(texts, tmp_path):
     build(texts, tmp_path / "a", steps=20)
     earlier = tmp_path / "a" / "model"
-    more = ["--start-from", str(earlier), "--seed", "2", *options(steps=3)]
+    more = ["--start-from", str(earlier), "--passes", "stories=3", *options(steps=3)]
     assert build_tiny.main([str(texts), str(tmp_path / "b"), *more]) == 0
     model, log = tmp_path / "b" / "model", tmp_path / "b" / "log.jsonl"
     tokenizers = [(one / "tokenizer.json").read_bytes() for one in (earlier, model)]
@@ -294,9 +296,10 @@ def test_a_later_build_goes_on_from_an_earlier_model(texts, tmp_path):
     first = json.loads(log.read_text().splitlines()[0])["loss"]
     begun = json.loads((tmp_path / "a" / "log.jsonl").read_text().splitlines()[0])
     assert first < begun["loss"] - 0.5
-    assert [build.tokens for build in read_history(model)] == [20480, 3072]
+    builds = read_history(model)
+    assert [build.tokens for build in builds] == [20480, 3072]
+    assert "--start-from EARLIER --passes stories=3" in builds[1].command
     card = (model / "MODEL_CARD.md").read_text()
-    assert "--start-from EARLIER" in card
     assert str(tmp_path) not in card
 
 

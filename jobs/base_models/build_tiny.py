@@ -27,7 +27,7 @@ from jobs.base_models.pretraining.material import (
     new_tokenizer,
     read_texts,
 )
-from jobs.base_models.pretraining.options import asked, dataclass_of, parse
+from jobs.base_models.pretraining.options import asked, dataclass_of, parse, passes_of
 from jobs.base_models.pretraining.rows import Rows, Stage
 from jobs.base_models.pretraining.training import (
     Pretraining,
@@ -40,15 +40,6 @@ from jobs.trainer.runfolder import Numerics
 
 logger = logging.getLogger("build_tiny")
 
-# Times a round goes through a text. Simple text is worth more to a small model, and
-# there is less of it.
-PASSES = {
-    "classic-books-simple": 2,
-    "tinystories": 6,
-    "storybooks-african": 6,
-    "storybooks-pratham": 6,
-    "topical-chat": 4,
-}
 # Short rows are cheap; long ones come last, so that far positions are learned too.
 STAGES = (Stage(0.9, 256), Stage(0.1, 1024))
 # For the speed: the first ones compile.
@@ -97,7 +88,9 @@ def begin(
     folder.save_tokenizer(
         load_tokenizer(earlier) if earlier else new_tokenizer(texts, options.vocabulary)
     )
-    material = encode_texts(texts, load_tokenizer(folder.path), PASSES)
+    material = encode_texts(
+        texts, load_tokenizer(folder.path), passes_of(options, texts.names)
+    )
     numerics = choose_numerics(compiled=options.compile)
     tokens = options.tokens or tokens_in(material, options, numerics)
     training = pretraining(material, options, folder.run.checkpoint, tokens, numerics)
@@ -113,7 +106,9 @@ def resume(
 ) -> tuple[Material, Pretraining]:
     """A build that was broken off, as it was at its last checkpoint."""
     plan, numerics = folder.agreed(asked(options), texts.digest)
-    material = encode_texts(texts, load_tokenizer(folder.path), PASSES)
+    material = encode_texts(
+        texts, load_tokenizer(folder.path), passes_of(options, texts.names)
+    )
     training = pretraining(
         material, options, folder.run.checkpoint, plan.tokens, numerics
     )

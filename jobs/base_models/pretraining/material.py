@@ -34,6 +34,10 @@ class Texts:
     held_out: Sequence[Source]
 
     @property
+    def names(self) -> list[str]:
+        return [source.name for source in self.sources]
+
+    @property
     def digest(self) -> str:
         """Of what is learned from, under the names that say how often."""
         digest = sha256()

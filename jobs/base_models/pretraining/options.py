@@ -1,13 +1,24 @@
 """What a build is asked for on the command line."""
 
 import argparse
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.training import Schedule, Shape
 
+# Times a round goes through a text. Simple text is worth more to a small model, and
+# there is less of it.
+PASSES = {
+    "classic-books-simple": 2,
+    "tinystories": 6,
+    "storybooks-african": 6,
+    "storybooks-pratham": 6,
+    "topical-chat": 4,
+}
 TOKENS_PER_STEP = 8192
 HELP = {
     "tokens_per_step": "a multiple of the longest row",
@@ -45,6 +56,14 @@ def parse(argv: Sequence[str], description: str = "") -> argparse.Namespace:
         "--start-from",
         metavar="MODEL",
         help="folder of an earlier build's model, to learn more with another --seed",
+    )
+    parser.add_argument(
+        "--passes",
+        metavar="NAME=N",
+        nargs="+",
+        type=passes,
+        default=[],
+        help="how often a round goes through NAME.txt, where that is not as usual",
     )
     defaults = {"tokens_per_step": TOKENS_PER_STEP, "seed": 1}
     for name, value in (defaults | asdict(Shape()) | asdict(Schedule())).items():
@@ -84,6 +103,20 @@ def amount(text: str) -> float:
     return value
 
 
+def passes(text: str) -> str:
+    name, number = text.rsplit("=", 1)
+    return f"{name}={count(number)}"
+
+
+def passes_of(options: argparse.Namespace, names: Iterable[str]) -> dict[str, int]:
+    """Of the texts with those names."""
+    pairs = (text.rsplit("=", 1) for text in options.passes)
+    asked = {name: int(number) for name, number in pairs}
+    if unknown := asked.keys() - set(names):
+        raise BuildError(f"--passes: there is no {min(unknown)}.txt to learn from")
+    return PASSES | asked
+
+
 def dataclass_of(kind: type[Any], options: argparse.Namespace) -> Any:
     return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})
 
@@ -103,6 +136,13 @@ def command(options: argparse.Namespace, num_tokens: int) -> str:
     for name, value in asked(options).items():
         if name in {"tokens", "minutes"} or value == defaults[name]:
             continue
-        value = "EARLIER" if name == "start_from" else value
-        words.append(flag(f"no-{name}") if value is False else f"{flag(name)} {value}")
+        words.append(_words(name, value))
     return f"python -m jobs.base_models.build_tiny TEXTS OUT {' '.join(words)}"
+
+
+def _words(name: str, value: Any) -> str:
+    if value is False:
+        return flag(f"no-{name}")
+    if isinstance(value, list):
+        value = shlex.join(value)
+    return f"{flag(name)} {'EARLIER' if name == 'start_from' else value}"
