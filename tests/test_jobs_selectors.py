@@ -28,7 +28,7 @@ def test_a_small_file_gets_shorter_rows_so_that_it_makes_steps(db):
 
 
 def test_rows_stay_long_enough_for_common_examples(db):
-    settings = suggest_settings(make_version(10, JOKE * 6), "tiny")
+    settings = suggest_settings(make_version(10, JOKE * 5), "tiny")
     assert settings["max_tokens"] == 128
 
 
