@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from jobs.base_models.catalogue import CATALOGUE
 from jobs.serving.loaded import LoadedModels, key_of
 from jobs.trainer.model import ModelError, add_lora, load_model
 from jobs.trainer.spec import Lora, ModelSource
 
 TINY = Path(__file__).parent.parent / "jobs/base_models/tiny"
 BASE = ModelSource(base_model="tiny", path=str(TINY))
-TINY_BYTES = 23_700_000
+# In float32.
+TINY_BYTES = 4 * CATALOGUE["tiny"].parameters
 
 
 def copy_of_tiny(folder: Path) -> ModelSource:
