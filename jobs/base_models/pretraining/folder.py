@@ -68,9 +68,7 @@ class BuildFolder:
         """The builds before this one."""
         return read_history(self.path)
 
-    def begin(
-        self, plan: Plan, numerics: Numerics, history: Sequence[Build] = ()
-    ) -> None:
+    def begin(self, plan: Plan, numerics: Numerics, history: Sequence[Build]) -> None:
         """What an earlier start left, which came to nothing, is replaced."""
         write_history(self.path, history)
         self.log.write_text("")

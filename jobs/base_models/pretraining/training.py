@@ -83,7 +83,7 @@ class Shape:
         if not path.is_file():
             raise BuildError(f"{model_folder} holds no model (config.json)")
         stored = json.loads(path.read_bytes())
-        for name, value in self.config().to_diff_dict().items():
+        for name, value in self.config().to_dict().items():
             if isinstance(value, int) and stored.get(name, value) != value:
                 raise BuildError(
                     f"The model in {model_folder} has {name} {stored[name]:,}, not "
