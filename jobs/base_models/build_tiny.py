@@ -88,9 +88,7 @@ def begin(
     folder.save_tokenizer(
         load_tokenizer(earlier) if earlier else new_tokenizer(texts, options.vocabulary)
     )
-    material = encode_texts(
-        texts, load_tokenizer(folder.path), passes_of(options, texts.names)
-    )
+    material = encode(folder, texts, options)
     numerics = choose_numerics(compiled=options.compile)
     tokens = options.tokens or tokens_in(material, options, numerics)
     training = pretraining(material, options, folder.run.checkpoint, tokens, numerics)
@@ -106,14 +104,17 @@ def resume(
 ) -> tuple[Material, Pretraining]:
     """A build that was broken off, as it was at its last checkpoint."""
     plan, numerics = folder.agreed(asked(options), texts.digest)
-    material = encode_texts(
-        texts, load_tokenizer(folder.path), passes_of(options, texts.names)
-    )
+    material = encode(folder, texts, options)
     training = pretraining(
         material, options, folder.run.checkpoint, plan.tokens, numerics
     )
     folder.cut_log(training.step)
     return material, training
+
+
+def encode(folder: BuildFolder, texts: Texts, options: argparse.Namespace) -> Material:
+    tokenizer = load_tokenizer(folder.path)
+    return encode_texts(texts, tokenizer, passes_of(options, texts.names))
 
 
 def tokens_in(
