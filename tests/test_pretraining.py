@@ -277,10 +277,18 @@ def test_settings_that_cannot_be_are_refused(texts, tmp_path, capsys, flags, fau
 
 @pytest.mark.parametrize(
     "flags",
-    ["--tokens 0", "--tokens x", "--minutes -1", "--minutes nan", "--passes stories"],
+    [
+        "--tokens 0",
+        "--tokens x",
+        "--minutes -1",
+        "--minutes nan",
+        "--seed -1",
+        "--passes stories",
+    ],
 )
 def test_numbers_that_cannot_be_are_refused(texts, tmp_path, flags):
-    budget = ["--tokens", "1k"] if "passes" in flags else []
+    is_budget = flags.startswith(("--tokens", "--minutes"))
+    budget = [] if is_budget else ["--tokens", "1k"]
     with pytest.raises(SystemExit):
         build_tiny.main([str(texts), str(tmp_path / "a"), *budget, *flags.split()])
 
