@@ -45,7 +45,7 @@ def by_pieces(query, key, value, lengths):
 
 @pytest.mark.parametrize("num_key_heads", [4, 2, 1])
 @pytest.mark.parametrize(
-    "lengths", [[1], [5, 1, 30, 17, 16, 64], [3, SHORT_LENGTH + 9, 40]]
+    "lengths", [[1], [24], [5, 1, 30, 17, 16, 64], [3, SHORT_LENGTH + 9, 40]]
 )
 def test_outputs_and_gradients_are_those_under_a_mask(lengths, num_key_heads):
     states = random_states(sum(lengths), 4, num_key_heads)
@@ -59,6 +59,15 @@ def test_outputs_and_gradients_are_those_under_a_mask(lengths, num_key_heads):
         strict=True,
     ):
         assert torch.allclose(got, wanted)
+
+
+def test_rows_that_are_one_piece_each_keep_apart():
+    states = [states.view(2, 4, 20, SIZE) for states in random_states(40, 4, 4)]
+    pieces = sort_pieces(np.array([0, 20]), np.array([20, 20]))
+    found = attend(None, *states, None, pieces=pieces, scaling=0.3)[0]
+    alone = [by_pieces(*(x[None, row] for x in states), [20]) for row in range(2)]
+    assert torch.allclose(found, torch.cat(alone))
+    assert torch.allclose(found[1:], masked(*(x[None, 1] for x in states), [20]))
 
 
 @pytest.mark.parametrize("asked", ["sliding_window", "softcap", "dropout"])

@@ -20,6 +20,7 @@ from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.folder import BuildFolder
 from jobs.base_models.pretraining.history import read_history
 from jobs.base_models.pretraining.material import Texts, encode_texts, learnable
+from jobs.base_models.pretraining.optimizers import Muon
 from jobs.base_models.pretraining.options import parse
 from jobs.base_models.pretraining.rows import Rows, Stage
 from jobs.base_models.pretraining.slurs import digest
@@ -64,8 +65,8 @@ def options(steps):
     return ["--tokens", str(steps * 1024), *SMALL.split()]
 
 
-def build(texts, out, steps=50):
-    return build_tiny.main([str(texts), str(out), *options(steps)])
+def build(texts, out, *flags, steps=50):
+    return build_tiny.main([str(texts), str(out), *options(steps), *flags])
 
 
 def weights(out):
@@ -207,7 +208,8 @@ def test_the_same_seed_builds_the_same_weights(texts, tmp_path):
 
 
 def test_a_build_that_was_broken_off_goes_on(texts, tmp_path, monkeypatch):
-    build(texts, tmp_path / "whole")
+    dropout = ("--dropout", "0.1")
+    build(texts, tmp_path / "whole", *dropout)
 
     class KilledError(Exception):
         pass
@@ -220,11 +222,11 @@ def test_a_build_that_was_broken_off_goes_on(texts, tmp_path, monkeypatch):
     monkeypatch.setattr(build_tiny, "tell", tell)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
     with pytest.raises(KilledError):
-        build(texts, tmp_path / "broken")
+        build(texts, tmp_path / "broken", *dropout)
     monkeypatch.undo()
-    build(texts, tmp_path / "broken")
+    build(texts, tmp_path / "broken", *dropout)
     # And once more, after the last step.
-    build(texts, tmp_path / "broken")
+    build(texts, tmp_path / "broken", *dropout)
     lines = (tmp_path / "broken" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 51))
     a, b = weights(tmp_path / "whole"), weights(tmp_path / "broken")
@@ -283,6 +285,7 @@ def test_settings_that_cannot_be_are_refused(texts, tmp_path, capsys, flags, fau
         "--minutes -1",
         "--minutes nan",
         "--seed -1",
+        "--dropout 1.5",
         "--passes stories",
     ],
 )
@@ -309,6 +312,58 @@ def test_a_later_build_goes_on_from_an_earlier_model(texts, tmp_path):
     assert "--start-from EARLIER --passes stories=3" in builds[1].command
     card = (model / "MODEL_CARD.md").read_text()
     assert str(tmp_path) not in card
+
+
+def test_a_build_learns_from_teachers_what_they_foresee(texts, tmp_path):
+    build(texts, tmp_path / "a", steps=60)
+    teacher = tmp_path / "a" / "model"
+    out = tmp_path / "b"
+    build(texts, out, "--teachers", str(teacher), str(teacher), "--taught", "1")
+    # By the text itself, which here is learned from through the teachers alone.
+    losses = [json.loads(line)["loss"] for line in (out / "log.jsonl").open()]
+    assert losses[-1] < losses[0] - 1
+    builds = read_history(out / "model")
+    assert [(build.tokens, build.teaches) for build in builds] == [
+        (61440, True),
+        (61440, True),
+        (51200, False),
+    ]
+    assert "--teachers TEACHER TEACHER --taught 1.0" in builds[2].command
+    card = (out / "model" / "MODEL_CARD.md").read_text()
+    assert "| 1, a teacher |" in card
+    assert str(tmp_path) not in card
+
+
+def test_a_teacher_reads_the_same_tokens(texts, tmp_path, capsys):
+    build(texts, tmp_path / "a", steps=1)
+    for other in ("a/model", "nothing"):
+        taught = ["--teachers", str(tmp_path / other), "--vocabulary", "300"]
+        assert build(texts, tmp_path / "b", *taught, steps=1) == 2
+    told = capsys.readouterr().err
+    assert "has another tokenizer" in told
+    assert "holds no model" in told
+
+
+def test_muon_steps_as_torchs_own_does():
+    generator = torch.Generator().manual_seed(1)
+    shapes = [(8, 8), (24, 8), (8, 8), (8, 24)]
+    ours, theirs = (
+        [torch.nn.Parameter(torch.full(shape, 0.5)) for shape in shapes]
+        for _ in range(2)
+    )
+    steppers = [
+        Muon(ours, lr=0.02, decay=0.1),
+        torch.optim.Muon(theirs, lr=0.02, momentum=0.95, weight_decay=0.1),
+    ]
+    for _ in range(3):
+        for own, other in zip(ours, theirs, strict=True):
+            own.grad = torch.randn(own.shape, generator=generator)
+            other.grad = own.grad.clone()
+        for stepper in steppers:
+            stepper.step()
+    for own, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(own, other, atol=1e-3)
+        assert not torch.allclose(own, torch.full_like(own, 0.5), atol=1e-3)
 
 
 def test_a_model_of_another_shape_is_no_start(texts, tmp_path, capsys):
@@ -350,7 +405,8 @@ def test_texts_that_are_held_out_too_leave_nothing_to_learn(texts, tmp_path, cap
 def test_the_card_says_what_was_learned_and_how_to_do_it_again(texts, tmp_path):
     build(texts, tmp_path / "a", steps=2)
     card = (tmp_path / "a" / "model" / "MODEL_CARD.md").read_text()
-    assert "| 1 | 2,048 | 2 |" in card
+    assert re.search(r"\| 1, this model \| [\d,]+ \| 2,048 \| 2 \|", card)
+    assert "teacher is" not in card
     assert "| bits per byte, stories |" in card
     assert all(f"> **{prompt}**" in card for prompt in STORY_PROMPTS)
     [command] = re.findall("build_tiny TEXTS OUT (.*)", card)

@@ -19,7 +19,7 @@ from pathlib import Path
 from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.finish import finish
 from jobs.base_models.pretraining.folder import BuildFolder, Plan
-from jobs.base_models.pretraining.history import read_history
+from jobs.base_models.pretraining.history import history_of_teachers, read_history
 from jobs.base_models.pretraining.material import (
     Material,
     Texts,
@@ -29,6 +29,7 @@ from jobs.base_models.pretraining.material import (
 )
 from jobs.base_models.pretraining.options import asked, dataclass_of, parse, passes_of
 from jobs.base_models.pretraining.rows import Rows, Stage
+from jobs.base_models.pretraining.teaching import Teachers, check_teachers
 from jobs.base_models.pretraining.training import (
     Pretraining,
     Schedule,
@@ -85,16 +86,19 @@ def begin(
     folder: BuildFolder, texts: Texts, options: argparse.Namespace
 ) -> tuple[Material, Pretraining]:
     earlier = Path(options.start_from) if options.start_from else None
-    folder.save_tokenizer(
+    tokenizer = (
         load_tokenizer(earlier) if earlier else new_tokenizer(texts, options.vocabulary)
     )
+    check_teachers(teachers_of(options), tokenizer)
+    folder.save_tokenizer(tokenizer)
     material = encode(folder, texts, options)
     numerics = choose_numerics(compiled=options.compile)
     tokens = options.tokens or tokens_in(material, options, numerics)
     training = pretraining(material, options, folder.run.checkpoint, tokens, numerics)
     if earlier:
         training.start_from(earlier)
-    history = read_history(earlier) if earlier else []
+    history = history_of_teachers(teachers_of(options))
+    history += read_history(earlier) if earlier else []
     folder.begin(Plan(asked(options), texts.digest, tokens), numerics, history)
     return material, training
 
@@ -145,6 +149,7 @@ def pretraining(
         total_steps=total_steps,
         seed=options.seed,
     )
+    folders = teachers_of(options)
     return Pretraining(
         checkpoints,
         rows,
@@ -153,7 +158,12 @@ def pretraining(
         total_steps=total_steps,
         seed=options.seed,
         numerics=numerics,
+        teachers=Teachers(folders, options.taught) if folders else None,
     )
+
+
+def teachers_of(options: argparse.Namespace) -> list[Path]:
+    return [Path(name) for name in options.teachers]
 
 
 def tell(folder: BuildFolder, line: dict[str, float]) -> None:

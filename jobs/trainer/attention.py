@@ -88,6 +88,10 @@ class Pieces:
             moved(self.length),
         )
 
+    def are_rows(self, shape: tuple[int, ...]) -> bool:
+        """Whether each of the micro-batch's (rows, tokens) is one piece."""
+        return len(self.buckets) == 1 and self.buckets[0].tokens.shape == shape
+
     def layout(self, num_heads: int, num_key_heads: int) -> Layout:
         key = (num_heads, num_key_heads)
         if key not in self.layouts:
@@ -245,6 +249,10 @@ def attend(
         if kwargs.get(name):
             raise OtherAttentionError(f"the model asks for {name}")
     rows, num_heads, width, size = query.shape
+    if pieces.are_rows((rows, width)) and num_heads == key.shape[1]:
+        whole = (query * kwargs["scaling"], key, value)
+        attended = _attend_within(*(states.to(value.dtype) for states in whole))
+        return attended.transpose(1, 2), None
     layout = pieces.layout(num_heads, key.shape[1])
     scaled = query * kwargs["scaling"]
     sources = (layout.queries, layout.keys, layout.keys)

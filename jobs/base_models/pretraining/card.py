@@ -25,6 +25,11 @@ STORY_PROMPTS = (
     "Mia had a",
 )
 SAMPLING = Sampling(temperature=0.7, max_tokens=160, seed=1)
+TEACHING = """A teacher is a larger model that learned from the same texts. This one
+learned mostly what its teacher foresees at each place of them, so that it does not know
+by heart what it reads many times.
+
+"""
 CREDITS = "Authors and translators of the storybooks are named in CREDITS.md."
 
 
@@ -112,11 +117,13 @@ texts below; what it says is often wrong, and it knows next to nothing of the wo
 
 ## What it learned from
 
-| Build | Tokens | Steps | Minutes | On | Loss of its last steps |
-|---|---|---|---|---|---|
+| Build | Parameters | Tokens | Steps | Minutes | On | Loss at the end |
+|---|---|---|---|---|---|---|
 {_lines(_build_line(*numbered) for numbered in enumerate(facts.builds, 1))}
 
-| Text | Licence | Documents | Tokens | Times read |
+Losses are nats a token of what is learned from.
+
+{_teaching(facts.builds)}| Text | Licence | Documents | Tokens | Times read |
 |---|---|---|---|---|
 {_lines(map(_source_line, facts.sources))}
 
@@ -143,15 +150,26 @@ The first answer to each of {len(facts.samples)} fixed prompts, unpicked: temper
 
 TEXTS holds the files of the table above, as `NAME.txt` with a line `{SEPARATOR}`
 between documents, and those to measure by as `{HELD_OUT}NAME.txt`. EARLIER is the model
-of the command before. The same texts, options and machine give the same weights.
+of the command before, TEACHER that of a teacher. The same texts, options and machine
+give the same weights.
 """
 
 
 def _build_line(number: int, build: Build) -> str:
-    return (
-        f"| {number} | {build.tokens:,} | {build.steps:,} | {build.minutes:,.0f} "
-        f"| {build.machine} | {build.last_loss:.3f} nats a token |"
+    cells = (
+        f"{number}, {'a teacher' if build.teaches else 'this model'}",
+        f"{build.parameters:,}",
+        f"{build.tokens:,}",
+        f"{build.steps:,}",
+        f"{build.minutes:,.0f}",
+        build.machine,
+        f"{build.last_loss:.3f}",
     )
+    return f"| {' | '.join(cells)} |"
+
+
+def _teaching(builds: Sequence[Build]) -> str:
+    return TEACHING if any(build.teaches for build in builds) else ""
 
 
 def _source_line(source: Learned) -> str:

@@ -65,6 +65,7 @@ def _build(
     seconds = sum(options.tokens_per_step / line["tokens_per_second"] for line in log)
     return Build(
         command=command(options, num_tokens),
+        parameters=training.num_parameters,
         tokens=num_tokens,
         steps=training.total_steps,
         minutes=seconds / 60,
@@ -82,7 +83,7 @@ def _facts(
 ) -> Facts:
     """Of the model as it ships, not as it was trained."""
     source = ModelSource(base_model="tiny", path=str(model_folder))
-    model = load_model(source).eval()
+    model = load_model(source).to(training.model.device).eval()
     return Facts(
         parameters=training.num_parameters,
         config=model.config,
@@ -100,7 +101,11 @@ def _learned(material: Material, builds: Sequence[Build]) -> list[Learned]:
             name=source.name,
             num_documents=len(source.documents),
             num_tokens=one.num_tokens,
-            times=sum(build.times.get(source.name, 0.0) for build in builds),
+            times=sum(
+                build.times.get(source.name, 0.0)
+                for build in builds
+                if not build.teaches
+            ),
         )
         for source, one in zip(material.texts.sources, material.encoded, strict=True)
     ]

@@ -1,8 +1,10 @@
-"""The builds that a model comes from: a later one may go on from an earlier's model."""
+"""The builds that a model comes from: it may go on from an earlier one, or have had
+teachers.
+"""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 FILE = "history.json"
@@ -12,6 +14,9 @@ FILE = "history.json"
 class Build:
     # Without the folders' paths, which are of one machine.
     command: str
+    # Of the model, which may be a teacher of the last one.
+    parameters: int
+    teaches: bool = False
     tokens: int
     steps: int
     minutes: float
@@ -29,6 +34,14 @@ def read_history(model_folder: Path) -> list[Build]:
     if not path.exists():
         return []
     return [Build(**build) for build in json.loads(path.read_bytes())]
+
+
+def history_of_teachers(model_folders: Iterable[Path]) -> list[Build]:
+    return [
+        replace(build, teaches=True)
+        for folder in model_folders
+        for build in read_history(folder)
+    ]
 
 
 def write_history(model_folder: Path, builds: Sequence[Build]) -> None:

@@ -1,27 +1,84 @@
 """[torch] Muon for the matrices within layers, AdamW for everything else."""
 
 from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 BETAS = (0.9, 0.95)
 EPSILON = 1e-10
 MUON_MOMENTUM = 0.95
+# Of the polynomial that brings all singular values near to 1, and how often it is used.
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
+SMALLEST_NORM = 1e-7
+
+
+class Muon(torch.optim.Optimizer):
+    """As torch's own, all matrices of a shape at once: a small model's step on a GPU is
+    mostly the wait for one matrix after the other.
+
+    https://kellerjordan.github.io/posts/muon/
+    """
+
+    def __init__(self, matrices: list[nn.Parameter], *, lr: float, decay: float):
+        super().__init__(matrices, {"lr": lr, "decay": decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            matrices = sorted(group["params"], key=_shape)
+            for shape, same in groupby(matrices, key=_shape):
+                self._step(list(same), group["lr"], group["decay"], shape)
+
+    def _step(
+        self, matrices: list[Tensor], lr: float, decay: float, shape: tuple[int, ...]
+    ) -> None:
+        momenta = [self._momentum_of(matrix) for matrix in matrices]
+        gradients = torch.stack([m.grad for m in matrices if m.grad is not None])
+        momentum = torch.stack(momenta).lerp_(gradients, 1 - MUON_MOMENTUM)
+        torch._foreach_copy_(momenta, momentum.unbind())
+        # Nesterov's: a step ahead of the momentum.
+        update = orthogonal(gradients.lerp_(momentum, MUON_MOMENTUM))
+        rows, columns = shape
+        step = lr * max(1.0, rows / columns) ** 0.5
+        torch._foreach_mul_(matrices, 1 - lr * decay)
+        torch._foreach_add_(matrices, update.float().unbind(), alpha=-step)
+
+    def _momentum_of(self, matrix: Tensor) -> Tensor:
+        state: dict[str, Tensor] = self.state[matrix]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(matrix)
+        return state["momentum_buffer"]
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """(matrices, rows, columns), each with singular values near to 1, in bfloat16."""
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.bfloat16()
+    x = x.mT if is_tall else x
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=SMALLEST_NORM)
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.mT
+        gram = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, gram, x, beta=a)
+    return x.mT if is_tall else x
+
+
+def _shape(matrix: Tensor) -> tuple[int, ...]:
+    return tuple(matrix.shape)
 
 
 def make_optimizers(
     model: nn.Module, *, matrix_rate: float, other_rate: float, decay: float
 ) -> dict[str, torch.optim.Optimizer]:
-    """By name. Rates are those at full height.
-
-    Muon: https://kellerjordan.github.io/posts/muon/.
-    """
+    """By name. Rates are those at full height."""
     matrices, others = split_parameters(model)
     return {
-        "muon": torch.optim.Muon(
-            matrices, lr=matrix_rate, momentum=MUON_MOMENTUM, weight_decay=decay
-        ),
+        "muon": Muon(matrices, lr=matrix_rate, decay=decay),
         "adamw": torch.optim.AdamW(
             others, lr=other_rate, betas=BETAS, eps=EPSILON, weight_decay=0, fused=True
         ),

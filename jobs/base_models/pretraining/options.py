@@ -2,7 +2,7 @@
 
 import argparse
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,8 @@ from typing import Any
 from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.training import Schedule, Shape
 
-# Times a round goes through a text. Simple text is worth more to a small model, and
-# there is less of it.
-PASSES = {
-    "classic-books-simple": 2,
-    "tinystories": 6,
-    "storybooks-african": 6,
-    "storybooks-pratham": 6,
-    "topical-chat": 4,
-}
+# With less of it from teachers, what is read many times is learned by heart.
+TAUGHT = 0.9
 TOKENS_PER_STEP = 8192
 HELP = {
     "tokens_per_step": "a multiple of the longest row",
@@ -32,9 +25,11 @@ HELP = {
     "matrix_rate": "learning rate of the matrices in layers (Muon)",
     "other_rate": "learning rate of everything else (AdamW)",
     "decay": "of the matrices' weights, times the rate",
+    "dropout": "share of what embeddings and layers give that a step leaves out",
     "warmup": "share of all steps in which the rates rise",
     "decline": "share of all steps in which they fall to nothing, at the end",
 }
+SHARES = {"dropout", "warmup", "decline"}
 # More tokens, or minutes, than anybody has.
 MOST = 1e12
 
@@ -58,6 +53,20 @@ def parse(argv: Sequence[str], description: str = "") -> argparse.Namespace:
         help="folder of an earlier build's model, to learn more with another --seed",
     )
     parser.add_argument(
+        "--teachers",
+        metavar="MODEL",
+        nargs="+",
+        default=[],
+        help="folders of larger models of the same texts, to learn from as well",
+    )
+    parser.add_argument(
+        "--taught",
+        metavar="SHARE",
+        type=share,
+        default=TAUGHT,
+        help="of what is learned, if there are teachers: theirs (default: %(default)s)",
+    )
+    parser.add_argument(
         "--passes",
         metavar="NAME=N",
         nargs="+",
@@ -69,7 +78,7 @@ def parse(argv: Sequence[str], description: str = "") -> argparse.Namespace:
     for name, value in (defaults | asdict(Shape()) | asdict(Schedule())).items():
         parser.add_argument(
             flag(name),
-            type=count if isinstance(value, int) else amount,
+            type=_number(name, value),
             default=value,
             help=f"{HELP[name]} (default: %(default)s)",
         )
@@ -80,6 +89,12 @@ def parse(argv: Sequence[str], description: str = "") -> argparse.Namespace:
         help="the layers, if there is a C++ compiler (default: yes)",
     )
     return parser.parse_args(argv)
+
+
+def _number(name: str, default: float) -> Callable[[str], float]:
+    if name in SHARES:
+        return share
+    return count if isinstance(default, int) else amount
 
 
 def flag(name: str) -> str:
@@ -103,6 +118,13 @@ def amount(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value
+
+
 def passes(text: str) -> str:
     name, number = text.rsplit("=", 1)
     return f"{name}={count(number)}"
@@ -114,7 +136,7 @@ def passes_of(options: argparse.Namespace, names: Iterable[str]) -> dict[str, in
     asked = {name: int(number) for name, number in pairs}
     if unknown := asked.keys() - set(names):
         raise BuildError(f"--passes: there is no {min(unknown)}.txt to learn from")
-    return PASSES | asked
+    return asked
 
 
 def dataclass_of(kind: type[Any], options: argparse.Namespace) -> Any:
@@ -129,7 +151,7 @@ def asked(options: argparse.Namespace) -> dict[str, Any]:
 def command(options: argparse.Namespace, num_tokens: int) -> str:
     """The command that builds the same again: the tokens, and what is no default.
 
-    EARLIER stands for the model that it goes on from.
+    EARLIER stands for the model that it goes on from, TEACHER for what taught it.
     """
     defaults = vars(parse(["TEXTS", "OUT", "--tokens", str(num_tokens)]))
     words = [f"--tokens {num_tokens}"]
@@ -143,6 +165,11 @@ def command(options: argparse.Namespace, num_tokens: int) -> str:
 def _words(name: str, value: Any) -> str:
     if value is False:
         return flag(f"no-{name}")
-    if isinstance(value, list):
-        value = shlex.join(value)
-    return f"{flag(name)} {'EARLIER' if name == 'start_from' else value}"
+    match name:
+        case "start_from":
+            value = "EARLIER"
+        case "teachers":
+            value = " ".join(["TEACHER"] * len(value))
+        case "passes":
+            value = shlex.join(value)
+    return f"{flag(name)} {value}"

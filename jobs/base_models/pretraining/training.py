@@ -5,11 +5,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from jobs.base_models.pretraining.errors import BuildError
@@ -19,9 +22,10 @@ from jobs.base_models.pretraining.optimizers import (
     set_rates,
 )
 from jobs.base_models.pretraining.rows import Ids, Rows
+from jobs.base_models.pretraining.teaching import Teachers
 from jobs.base_models.pretraining.vocabulary import END_ID
-from jobs.trainer.attention import sort_pieces
-from jobs.trainer.batches import MicroBatch, find_learned
+from jobs.trainer.attention import Pieces, sort_pieces
+from jobs.trainer.batches import Learned, MicroBatch, find_learned
 from jobs.trainer.checkpoint import (
     Tensors,
     latest_checkpoint,
@@ -31,7 +35,7 @@ from jobs.trainer.checkpoint import (
     save_checkpoint,
 )
 from jobs.trainer.learning import clip_gradients
-from jobs.trainer.model import trained_parameters
+from jobs.trainer.model import decoder_layers, trained_parameters
 from jobs.trainer.numerics import (
     autocast,
     compile_layers,
@@ -39,7 +43,7 @@ from jobs.trainer.numerics import (
     has_compiler,
     num_cores,
 )
-from jobs.trainer.objective import losses_of, sums_of
+from jobs.trainer.objective import Sums, losses_of, sums_of
 from jobs.trainer.runfolder import Numerics
 from jobs.trainer.shortcuts import allow_shortcuts
 
@@ -108,13 +112,17 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Rates are those at full height; `warmup` and `decline` shares of all steps."""
+    """Rates are those at full height; `warmup` and `decline` shares of all steps.
+
+    `dropout` is a share of what embeddings and the parts of layers give.
+    """
 
     matrix_rate: float = 0.02
     other_rate: float = 4e-3
-    decay: float = 0.05
+    decay: float = 0.1
+    dropout: float = 0.0
     warmup: float = 0.02
-    decline: float = 0.6
+    decline: float = 0.8
 
 
 def choose_numerics(*, compiled: bool) -> Numerics:
@@ -140,6 +148,7 @@ class Pretraining:
         total_steps: int,
         seed: int,
         numerics: Numerics,
+        teachers: Teachers | None = None,
     ) -> None:
         """`folder` is for checkpoints."""
         self.folder = folder
@@ -147,15 +156,20 @@ class Pretraining:
         self.shape = shape
         self.schedule = schedule
         self.total_steps = total_steps
+        self.seed = seed
         self.numerics = numerics
+        self.teachers = teachers
         torch.set_num_threads(self.numerics.threads)
         torch.manual_seed(seed)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model: Any = LlamaForCausalLM(shape.config()).train()
         allow_shortcuts(self.model)
+        add_dropout(self.model, schedule.dropout)
         self.model.to(device)
         if self.numerics.compile:
             compile_layers(self.model)
+        if teachers:
+            teachers.prepare(device, compiled=self.numerics.compile)
         self.optimizers = make_optimizers(
             self.model,
             matrix_rate=schedule.matrix_rate,
@@ -181,13 +195,14 @@ class Pretraining:
 
     def _step(self, step: int) -> dict[str, float]:
         began = time.perf_counter()
+        # What is left out is the same after a break.
+        torch.manual_seed(self.seed + (step << 32))
         batch = batch_of(self.rows.of_step(step)).to(self.model.device)
         num_tokens = len(batch.learned.tokens)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         with autocast(self.numerics, self.model.device):
-            sums = sums_of(self.model, batch)
-        assert sums is not None  # noqa: S101  every token is learned
+            sums = self._sums_of(batch)
         (sums.weighted / num_tokens).backward()
         norm = clip_gradients(self.model, CLIP)
         if not math.isfinite(norm):
@@ -207,11 +222,18 @@ class Pretraining:
         losses = losses_of(sums.detach(), num_tokens)
         return {
             "step": step,
-            "loss": round(losses.loss, 4),
+            "loss": round(losses.learned_loss, 4),
             "grad_norm": round(norm, 3),
             "rate_share": round(share, 4),
             "tokens_per_second": round(num_tokens / (time.perf_counter() - began)),
         }
+
+    def _sums_of(self, batch: MicroBatch) -> Sums:
+        if self.teachers:
+            return self.teachers.sums_of(self.model, batch)
+        sums = sums_of(self.model, batch)
+        assert sums is not None  # noqa: S101  every token is learned
+        return sums
 
     @property
     def num_parameters(self) -> int:
@@ -249,19 +271,44 @@ class Pretraining:
         return step
 
 
+def add_dropout(model: Any, share: float) -> None:
+    """Of what embeddings, attention and feed-forward parts give, while in training."""
+    if not share:
+        return
+
+    def drop(module: nn.Module, _: Any, output: Any) -> Any:
+        # Attention gives its probabilities, too, if anybody asks for them.
+        if isinstance(output, tuple):
+            return drop(module, _, output[0]), *output[1:]
+        return functional.dropout(output, share, module.training)
+
+    parts = [model.get_input_embeddings()]
+    for layer in decoder_layers(model):
+        parts += [layer.self_attn, layer.mlp]
+    for part in parts:
+        part.register_forward_hook(drop)
+
+
 def batch_of(rows: Ids) -> MicroBatch:
     """(rows, length + 1) as inputs and targets. Attention reaches over a whole row."""
     tokens = torch.from_numpy(rows.astype(np.int64))
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-    num_rows, length = inputs.shape
-    weights = torch.ones(inputs.shape)
-    starts = np.arange(num_rows) * length
+    positions, weights, learned, pieces = _whole_rows(*inputs.shape)
     return MicroBatch(
-        inputs,
+        inputs, positions, targets, weights, learned, inputs.numel(), pieces
+    )
+
+
+@lru_cache(maxsize=1)
+def _whole_rows(
+    num_rows: int, length: int
+) -> tuple[torch.Tensor, torch.Tensor, Learned, Pieces]:
+    """What batches of one shape have in common: positions, weights and so on."""
+    weights = torch.ones(num_rows, length)
+    starts = np.arange(num_rows) * length
+    return (
         torch.arange(length).expand(num_rows, -1).contiguous(),
-        targets,
         weights,
         find_learned(weights),
-        inputs.numel(),
         sort_pieces(starts, np.full(num_rows, length)),
     )
