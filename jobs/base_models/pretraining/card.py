@@ -151,7 +151,7 @@ The first answer to each of {len(facts.samples)} fixed prompts, unpicked: temper
 TEXTS holds the files of the table above, as `NAME.txt` with a line `{SEPARATOR}`
 between documents, and those to measure by as `{HELD_OUT}NAME.txt`. EARLIER is the model
 of the command before, TEACHER that of a teacher. The same texts, options and machine
-give the same weights.
+give the same weights, on a CPU to the bit.
 """
 
 
