@@ -49,7 +49,8 @@ TRIAL_STEPS = 12
 
 def main(argv: Sequence[str]) -> int:
     options = parse(argv, __doc__ or "")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logger.setLevel(logging.INFO)
     try:
         build(options)
     except (BuildError, OSError) as error:
@@ -108,6 +109,7 @@ def resume(
 ) -> tuple[Material, Pretraining]:
     """A build that was broken off, as it was at its last checkpoint."""
     plan, numerics = folder.agreed(asked(options), texts.digest)
+    check_teachers(teachers_of(options), load_tokenizer(folder.path))
     material = encode(folder, texts, options)
     training = pretraining(
         material, options, folder.run.checkpoint, plan.tokens, numerics

@@ -15,7 +15,7 @@ from torch.nn import functional
 from jobs.base_models.pretraining.errors import BuildError
 from jobs.trainer.batches import MicroBatch
 from jobs.trainer.encoding import load_tokenizer
-from jobs.trainer.model import load_model
+from jobs.trainer.model import ModelError, load_model
 from jobs.trainer.numerics import compile_layers
 from jobs.trainer.objective import Sums
 from jobs.trainer.shortcuts import allow_shortcuts, last_hidden, output_weight
@@ -70,7 +70,10 @@ def check_teachers(folders: Sequence[Path], tokenizer: Tokenizer) -> None:
 
 def _load(folder: Path) -> nn.Module:
     source = ModelSource(base_model=folder.name, path=str(folder))
-    model = load_model(source).requires_grad_(False)
+    try:
+        model = load_model(source).requires_grad_(False)
+    except ModelError as error:
+        raise BuildError(f"The teacher in {folder} cannot be used. {error}") from None
     if not allow_shortcuts(model):
         raise BuildError(f"The model in {folder} is of a kind that cannot teach.")
     return model.eval()

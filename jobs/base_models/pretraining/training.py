@@ -5,27 +5,24 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from jobs.base_models.pretraining.batching import batch_of
+from jobs.base_models.pretraining.dropout import add_dropout
 from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.optimizers import (
     make_optimizers,
     rate_share,
     set_rates,
 )
-from jobs.base_models.pretraining.rows import Ids, Rows
+from jobs.base_models.pretraining.rows import Rows
 from jobs.base_models.pretraining.teaching import Teachers
 from jobs.base_models.pretraining.vocabulary import END_ID
-from jobs.trainer.attention import Pieces, sort_pieces
-from jobs.trainer.batches import Learned, MicroBatch, find_learned
+from jobs.trainer.batches import MicroBatch
 from jobs.trainer.checkpoint import (
     Tensors,
     latest_checkpoint,
@@ -35,7 +32,7 @@ from jobs.trainer.checkpoint import (
     save_checkpoint,
 )
 from jobs.trainer.learning import clip_gradients
-from jobs.trainer.model import decoder_layers, trained_parameters
+from jobs.trainer.model import trained_parameters
 from jobs.trainer.numerics import (
     autocast,
     compile_layers,
@@ -269,46 +266,3 @@ class Pretraining:
             weights = trained_parameters(self.model)
             load_optimizer(checkpoint / f"{name}.safetensors", weights, optimizer)
         return step
-
-
-def add_dropout(model: Any, share: float) -> None:
-    """Of what embeddings, attention and feed-forward parts give, while in training."""
-    if not share:
-        return
-
-    def drop(module: nn.Module, _: Any, output: Any) -> Any:
-        # Attention gives its probabilities, too, if anybody asks for them.
-        if isinstance(output, tuple):
-            return drop(module, _, output[0]), *output[1:]
-        return functional.dropout(output, share, module.training)
-
-    parts = [model.get_input_embeddings()]
-    for layer in decoder_layers(model):
-        parts += [layer.self_attn, layer.mlp]
-    for part in parts:
-        part.register_forward_hook(drop)
-
-
-def batch_of(rows: Ids) -> MicroBatch:
-    """(rows, length + 1) as inputs and targets. Attention reaches over a whole row."""
-    tokens = torch.from_numpy(rows.astype(np.int64))
-    inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-    positions, weights, learned, pieces = _whole_rows(*inputs.shape)
-    return MicroBatch(
-        inputs, positions, targets, weights, learned, inputs.numel(), pieces
-    )
-
-
-@lru_cache(maxsize=1)
-def _whole_rows(
-    num_rows: int, length: int
-) -> tuple[torch.Tensor, torch.Tensor, Learned, Pieces]:
-    """What batches of one shape have in common: positions, weights and so on."""
-    weights = torch.ones(num_rows, length)
-    starts = np.arange(num_rows) * length
-    return (
-        torch.arange(length).expand(num_rows, -1).contiguous(),
-        weights,
-        find_learned(weights),
-        sort_pieces(starts, np.full(num_rows, length)),
-    )
