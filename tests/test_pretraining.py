@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -285,7 +286,8 @@ def test_settings_that_cannot_be_are_refused(texts, tmp_path, capsys, flags, fau
         "--minutes -1",
         "--minutes nan",
         "--seed -1",
-        "--dropout 1.5",
+        "--dropout 1",
+        "--taught 0",
         "--passes stories",
     ],
 )
@@ -340,8 +342,60 @@ def test_a_teacher_reads_the_same_tokens(texts, tmp_path, capsys):
         taught = ["--teachers", str(tmp_path / other), "--vocabulary", "300"]
         assert build(texts, tmp_path / "b", *taught, steps=1) == 2
     told = capsys.readouterr().err
-    assert "has another tokenizer" in told
+    assert "has another --vocabulary, not 300" in told
     assert "holds no model" in told
+    (texts / "stories.txt").write_text(STORIES[:9000])
+    taught = ["--teachers", str(tmp_path / "a" / "model")]
+    assert build(texts, tmp_path / "b", *taught, steps=1) == 2
+    assert "has another tokenizer" in capsys.readouterr().err
+
+
+def test_a_teacher_may_move_but_not_change(texts, tmp_path, capsys):
+    build(texts, tmp_path / "a", steps=2)
+    build(texts, tmp_path / "b", "--seed", "2", steps=2)
+    teacher = tmp_path / "teacher"
+    shutil.copytree(tmp_path / "a" / "model", teacher)
+    assert build(texts, tmp_path / "c", "--teachers", str(teacher), steps=2) == 0
+    moved = teacher.rename(tmp_path / "moved")
+    assert build(texts, tmp_path / "c", "--teachers", str(moved), steps=2) == 0
+    other = str(tmp_path / "b" / "model")
+    assert build(texts, tmp_path / "c", "--teachers", other, steps=2) == 2
+    assert "other teachers" in capsys.readouterr().err
+
+
+def test_a_model_of_other_texts_is_told_of(texts, tmp_path, caplog):
+    build(texts, tmp_path / "a", steps=1)
+    model = str(tmp_path / "a" / "model")
+    assert build(texts, tmp_path / "b", "--start-from", model, steps=1) == 0
+    assert "other texts" not in caplog.text
+    # What was learned from is now held out.
+    (texts / "heldout-stories.txt").write_text(STORIES[:5000])
+    assert build(texts, tmp_path / "c", "--start-from", model, steps=1) == 0
+    assert "perhaps from what is held out here" in caplog.text
+
+
+def test_a_finished_model_stays_when_its_checkpoints_are_gone(texts, tmp_path, capsys):
+    out = tmp_path / "a"
+    build(texts, out, steps=2)
+    shutil.rmtree(out / "checkpoint")
+    before = (out / "model" / "model.safetensors").read_bytes()
+    assert build(texts, out, steps=3) == 2
+    assert "other settings" in capsys.readouterr().err
+    assert (out / "model" / "model.safetensors").read_bytes() == before
+    assert build(texts, out, steps=2) == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["history.json", "tokenizer.json", "model.safetensors"]
+)
+def test_broken_files_of_an_earlier_model_are_named(texts, tmp_path, capsys, name):
+    build(texts, tmp_path / "a", steps=1)
+    model = tmp_path / "a" / "model"
+    (model / name).write_text("{broken")
+    for flag in ("--start-from", "--teachers"):
+        assert build(texts, tmp_path / "b", flag, str(model), steps=1) == 2
+        assert "Traceback" not in (told := capsys.readouterr().err)
+        assert told.strip()
 
 
 def test_muon_steps_as_torchs_own_does():
@@ -406,10 +460,10 @@ def test_the_card_says_what_was_learned_and_how_to_do_it_again(texts, tmp_path):
     build(texts, tmp_path / "a", steps=2)
     card = (tmp_path / "a" / "model" / "MODEL_CARD.md").read_text()
     assert re.search(r"\| 1, this model \| [\d,]+ \| 2,048 \| 2 \|", card)
-    assert "teacher is" not in card
+    assert "teacher foresees" not in card
     assert "| bits per byte, stories |" in card
     assert all(f"> **{prompt}**" in card for prompt in STORY_PROMPTS)
-    [command] = re.findall("build_tiny TEXTS OUT (.*)", card)
+    [command] = re.findall("build_tiny TEXTS OUT1 (.*)", card)
     again = parse([str(texts), str(tmp_path), *command.split()])
     asked = parse([str(texts), str(tmp_path), *options(steps=2)])
     assert again == asked

@@ -14,7 +14,10 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.finish import finish
@@ -27,7 +30,13 @@ from jobs.base_models.pretraining.material import (
     new_tokenizer,
     read_texts,
 )
-from jobs.base_models.pretraining.options import asked, dataclass_of, parse, passes_of
+from jobs.base_models.pretraining.options import (
+    asked,
+    dataclass_of,
+    models_of,
+    parse,
+    passes_of,
+)
 from jobs.base_models.pretraining.rows import Rows, Stage
 from jobs.base_models.pretraining.teaching import Teachers, check_teachers
 from jobs.base_models.pretraining.training import (
@@ -36,7 +45,7 @@ from jobs.base_models.pretraining.training import (
     Shape,
     choose_numerics,
 )
-from jobs.trainer.encoding import load_tokenizer
+from jobs.trainer.encoding import TokenizerError, load_tokenizer
 from jobs.trainer.runfolder import Numerics
 
 logger = logging.getLogger("build_tiny")
@@ -53,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     logger.setLevel(logging.INFO)
     try:
         build(options)
-    except (BuildError, OSError) as error:
+    except (BuildError, TokenizerError, SafetensorError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except KeyboardInterrupt:
@@ -90,7 +99,7 @@ def begin(
     tokenizer = (
         load_tokenizer(earlier) if earlier else new_tokenizer(texts, options.vocabulary)
     )
-    check_teachers(teachers_of(options), tokenizer)
+    check_teachers(teachers_of(options), tokenizer, options.vocabulary)
     folder.save_tokenizer(tokenizer)
     material = encode(folder, texts, options)
     numerics = choose_numerics(compiled=options.compile)
@@ -100,7 +109,13 @@ def begin(
         training.start_from(earlier)
     history = history_of_teachers(teachers_of(options))
     history += read_history(earlier) if earlier else []
-    folder.begin(Plan(asked(options), texts.digest, tokens), numerics, history)
+    if any(build.texts != texts.digest for build in history):
+        logger.warning(
+            "An earlier model learned from other texts than these, perhaps from what "
+            "is held out here: what is measured at the end may be too good."
+        )
+    plan = Plan(asked(options), texts.digest, digest_of(models_of(options)), tokens)
+    folder.begin(plan, numerics, history)
     return material, training
 
 
@@ -108,8 +123,8 @@ def resume(
     folder: BuildFolder, texts: Texts, options: argparse.Namespace
 ) -> tuple[Material, Pretraining]:
     """A build that was broken off, as it was at its last checkpoint."""
-    plan, numerics = folder.agreed(asked(options), texts.digest)
-    check_teachers(teachers_of(options), load_tokenizer(folder.path))
+    models = digest_of(models_of(options))
+    plan, numerics = folder.agreed(asked(options), texts.digest, models)
     material = encode(folder, texts, options)
     training = pretraining(
         material, options, folder.run.checkpoint, plan.tokens, numerics
@@ -162,6 +177,12 @@ def pretraining(
         numerics=numerics,
         teachers=Teachers(folders, options.taught) if folders else None,
     )
+
+
+def digest_of(models: Sequence[Path]) -> str:
+    """Of their weights, wherever they lie."""
+    digests = [sha256((path / "model.safetensors").read_bytes()) for path in models]
+    return " ".join(digest.hexdigest() for digest in digests)
 
 
 def teachers_of(options: argparse.Namespace) -> list[Path]:

@@ -25,9 +25,8 @@ STORY_PROMPTS = (
     "Mia had a",
 )
 SAMPLING = Sampling(temperature=0.7, max_tokens=160, seed=1)
-TEACHING = """A teacher is a larger model that learned from the same texts. This one
-learned mostly what its teacher foresees at each place of them, so that it does not know
-by heart what it reads many times.
+TEACHING = """This model learned from what a teacher foresees at each place of the
+texts, not from the texts alone: so it does not know by heart what it reads many times.
 
 """
 CREDITS = "Authors and translators of the storybooks are named in CREDITS.md."
@@ -146,12 +145,12 @@ The first answer to each of {len(facts.samples)} fixed prompts, unpicked: temper
 
 ## Build it again
 
-{_lines(f"    {build.command}" for build in facts.builds)}
+{_lines(_command(*numbered) for numbered in enumerate(facts.builds, 1))}
 
 TEXTS holds the files of the table above, as `NAME.txt` with a line `{SEPARATOR}`
-between documents, and those to measure by as `{HELD_OUT}NAME.txt`. EARLIER is the model
-of the command before, TEACHER that of a teacher. The same texts, options and machine
-give the same weights, on a CPU to the bit.
+between documents, and those to measure by as `{HELD_OUT}NAME.txt`. EARLIER is the
+model that the build before left in OUT/model, TEACHER that of a teacher. The same
+texts, options and machine give the same weights, on a CPU to the bit.
 """
 
 
@@ -166,6 +165,11 @@ def _build_line(number: int, build: Build) -> str:
         f"{build.last_loss:.3f}",
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _command(number: int, build: Build) -> str:
+    """Each build has a folder of its own."""
+    return "    " + build.command.replace(" OUT ", f" OUT{number} ")
 
 
 def _teaching(builds: Sequence[Build]) -> str:

@@ -40,8 +40,6 @@ def finish(
     training: Pretraining,
     options: argparse.Namespace,
 ) -> Facts:
-    # What an earlier end of the same build left.
-    shutil.rmtree(folder.model, ignore_errors=True)
     with complete_folder(folder.model) as draft:
         training.export(draft)
         save_tokenizer(material.tokenizer, draft, options.context)
@@ -49,6 +47,8 @@ def finish(
         write_history(draft, builds)
         facts = _facts(draft, builds, material, training)
         (draft / "MODEL_CARD.md").write_text(card(facts), encoding="utf-8")
+        # What an earlier end of the same build left.
+        shutil.rmtree(folder.model, ignore_errors=True)
     return facts
 
 
@@ -65,6 +65,7 @@ def _build(
     seconds = sum(options.tokens_per_step / line["tokens_per_second"] for line in log)
     return Build(
         command=command(options, num_tokens),
+        texts=material.texts.digest,
         parameters=training.num_parameters,
         tokens=num_tokens,
         steps=training.total_steps,

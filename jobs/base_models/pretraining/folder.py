@@ -14,6 +14,7 @@ from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.history import (
     Build,
     read_history,
+    read_json,
     write_history,
 )
 from jobs.trainer.checkpoint import latest_checkpoint
@@ -27,6 +28,8 @@ class Plan:
     asked: dict[str, Any]
     # The digest of what is learned from.
     texts: str
+    # That of the weights it starts from and of its teachers'.
+    models: str
     tokens: int
 
 
@@ -62,7 +65,7 @@ class BuildFolder:
     @property
     def is_begun(self) -> bool:
         """Before the first checkpoint nothing is lost, and all may be asked anew."""
-        return latest_checkpoint(self.run.checkpoint) is not None
+        return self.model.exists() or latest_checkpoint(self.run.checkpoint) is not None
 
     def history(self) -> list[Build]:
         """The builds before this one."""
@@ -75,9 +78,11 @@ class BuildFolder:
         self.run.write_numerics(numerics)
         write_json(self.plan, asdict(plan))
 
-    def agreed(self, asked: dict[str, Any], texts: str) -> tuple[Plan, Numerics]:
+    def agreed(
+        self, asked: dict[str, Any], texts: str, models: str
+    ) -> tuple[Plan, Numerics]:
         """What the build here was begun with, if that is what is asked for now."""
-        plan = Plan(**json.loads(self.plan.read_bytes()))
+        plan = Plan(**read_json(self.plan))
         others = [name for name in asked if plan.asked.get(name) != asked[name]]
         if others:
             told = ", ".join(f"{name} {plan.asked.get(name)}" for name in others)
@@ -89,6 +94,11 @@ class BuildFolder:
             raise BuildError(
                 f"{self.path} holds a build from other texts. Give the same ones to go "
                 "on with it, or another folder."
+            )
+        if plan.models != models:
+            raise BuildError(
+                f"{self.path} holds a build with other teachers, or from another "
+                "model. Give the same ones to go on with it, or another folder."
             )
         numerics = self.run.read_numerics()
         if numerics is None:

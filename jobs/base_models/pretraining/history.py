@@ -6,6 +6,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from jobs.base_models.pretraining.errors import BuildError
 
 FILE = "history.json"
 
@@ -14,6 +17,8 @@ FILE = "history.json"
 class Build:
     # Without the folders' paths, which are of one machine.
     command: str
+    # The digest of what was learned from.
+    texts: str
     # Of the model, which may be a teacher of the last one.
     parameters: int
     teaches: bool = False
@@ -33,7 +38,17 @@ def read_history(model_folder: Path) -> list[Build]:
     path = model_folder / FILE
     if not path.exists():
         return []
-    return [Build(**build) for build in json.loads(path.read_bytes())]
+    try:
+        return [Build(**build) for build in read_json(path)]
+    except TypeError:
+        raise BuildError(f"{path} is no history of builds.") from None
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        raise BuildError(f"{path} is broken: it is no JSON.") from None
 
 
 def history_of_teachers(model_folders: Iterable[Path]) -> list[Build]:

@@ -29,7 +29,8 @@ HELP = {
     "warmup": "share of all steps in which the rates rise",
     "decline": "share of all steps in which they fall to nothing, at the end",
 }
-SHARES = {"dropout", "warmup", "decline"}
+SHARES = {"warmup", "decline"}
+PLACES = {"texts", "out", "start_from", "teachers"}
 # More tokens, or minutes, than anybody has.
 MOST = 1e12
 
@@ -62,7 +63,7 @@ def parse(argv: Sequence[str], description: str = "") -> argparse.Namespace:
     parser.add_argument(
         "--taught",
         metavar="SHARE",
-        type=share,
+        type=taught,
         default=TAUGHT,
         help="of what is learned, if there are teachers: theirs (default: %(default)s)",
     )
@@ -94,6 +95,8 @@ def parse(argv: Sequence[str], description: str = "") -> argparse.Namespace:
 def _number(name: str, default: float) -> Callable[[str], float]:
     if name in SHARES:
         return share
+    if name == "dropout":
+        return share_left_out
     return count if isinstance(default, int) else amount
 
 
@@ -125,6 +128,20 @@ def share(text: str) -> float:
     return value
 
 
+def share_left_out(text: str) -> float:
+    """With all of it left out nothing is learned."""
+    if (value := share(text)) == 1:
+        raise ValueError
+    return value
+
+
+def taught(text: str) -> float:
+    """With nothing of it from teachers they would be asked in vain."""
+    if (value := share(text)) == 0:
+        raise ValueError
+    return value
+
+
 def passes(text: str) -> str:
     name, number = text.rsplit("=", 1)
     return f"{name}={count(number)}"
@@ -145,7 +162,13 @@ def dataclass_of(kind: type[Any], options: argparse.Namespace) -> Any:
 
 def asked(options: argparse.Namespace) -> dict[str, Any]:
     """All but where things lie."""
-    return {k: v for k, v in vars(options).items() if k not in {"texts", "out"}}
+    return {k: v for k, v in vars(options).items() if k not in PLACES}
+
+
+def models_of(options: argparse.Namespace) -> list[Path]:
+    """Earlier builds' models that this one needs: the one it starts from comes last."""
+    start = [options.start_from] if options.start_from else []
+    return [Path(name) for name in [*options.teachers, *start]]
 
 
 def command(options: argparse.Namespace, num_tokens: int) -> str:
@@ -155,8 +178,8 @@ def command(options: argparse.Namespace, num_tokens: int) -> str:
     """
     defaults = vars(parse(["TEXTS", "OUT", "--tokens", str(num_tokens)]))
     words = [f"--tokens {num_tokens}"]
-    for name, value in asked(options).items():
-        if name in {"tokens", "minutes"} or value == defaults[name]:
+    for name, value in vars(options).items():
+        if name in {"texts", "out", "tokens", "minutes"} or value == defaults[name]:
             continue
         words.append(_words(name, value))
     return f"python -m jobs.base_models.build_tiny TEXTS OUT {' '.join(words)}"

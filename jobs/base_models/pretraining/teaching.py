@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from jobs.base_models.pretraining.errors import BuildError
+from jobs.base_models.pretraining.history import FILE as HISTORY
+from jobs.base_models.pretraining.history import read_json
 from jobs.trainer.batches import MicroBatch
 from jobs.trainer.encoding import load_tokenizer
 from jobs.trainer.model import ModelError, load_model
@@ -56,11 +58,21 @@ class Teachers:
         return torch.stack(each).mean(dim=0) if len(each) > 1 else each[0]
 
 
-def check_teachers(folders: Sequence[Path], tokenizer: Tokenizer) -> None:
-    """Whether they read and write the same tokens."""
+def check_teachers(
+    folders: Sequence[Path], tokenizer: Tokenizer, vocabulary: int
+) -> None:
+    """Whether they read and write the same tokens, and who taught them is known."""
     for folder in folders:
-        if not (folder / "config.json").is_file():
-            raise BuildError(f"{folder} holds no model (config.json)")
+        for name in ("config.json", HISTORY):
+            if not (folder / name).is_file():
+                raise BuildError(
+                    f"{folder} holds no model of an earlier build ({name}), as "
+                    "OUT/model of that build does."
+                )
+        if read_json(folder / "config.json").get("vocab_size") != vocabulary:
+            raise BuildError(
+                f"The teacher in {folder} has another --vocabulary, not {vocabulary:,}."
+            )
         if load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
             raise BuildError(
                 f"The teacher in {folder} has another tokenizer. Build it from the "

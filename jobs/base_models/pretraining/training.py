@@ -1,6 +1,5 @@
 """[torch] A base model from nothing: the steps, and going on after a break."""
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from jobs.base_models.pretraining.batching import batch_of
 from jobs.base_models.pretraining.dropout import add_dropout
 from jobs.base_models.pretraining.errors import BuildError
+from jobs.base_models.pretraining.history import read_json
 from jobs.base_models.pretraining.optimizers import (
     make_optimizers,
     rate_share,
@@ -83,12 +83,12 @@ class Shape:
         path = model_folder / "config.json"
         if not path.is_file():
             raise BuildError(f"{model_folder} holds no model (config.json)")
-        stored = json.loads(path.read_bytes())
+        stored = read_json(path)
         for name, value in self.config().to_dict().items():
             if isinstance(value, int) and stored.get(name, value) != value:
                 raise BuildError(
-                    f"The model in {model_folder} has {name} {stored[name]:,}, not "
-                    f"{value:,}. Give the shape that it has."
+                    f"The model in {model_folder} has {name} {stored[name]}, not "
+                    f"{value}. Give the shape that it has."
                 )
 
     def config(self) -> LlamaConfig:
