@@ -268,7 +268,7 @@ memory = psutil.Process().memory_info
 # Allocations fail beyond what the model takes.
 LIMITED = """
 hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-resource.setrlimit(resource.RLIMIT_AS, (memory().vms + 1_000_000_000, hard))
+resource.setrlimit(resource.RLIMIT_AS, (memory().vms + 700_000_000, hard))
 os._exit(run(folder))
 """
 # Killed without a word beyond what the model takes, as the kernel does it.
