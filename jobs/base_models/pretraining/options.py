@@ -73,7 +73,7 @@ def parse(argv: Sequence[str], description: str = "") -> argparse.Namespace:
         nargs="+",
         type=passes,
         default=[],
-        help="how often a round goes through NAME.txt, where that is not as usual",
+        help="how often a round goes through NAME.txt, where that is not once",
     )
     defaults = {"tokens_per_step": TOKENS_PER_STEP, "seed": 1}
     for name, value in (defaults | asdict(Shape()) | asdict(Schedule())).items():
