@@ -14,7 +14,6 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -36,8 +35,10 @@ from jobs.base_models.pretraining.options import (
     models_of,
     parse,
     passes_of,
+    teachers_of,
 )
 from jobs.base_models.pretraining.rows import Rows, Stage
+from jobs.base_models.pretraining.stored import digest_of
 from jobs.base_models.pretraining.teaching import Teachers, check_teachers
 from jobs.base_models.pretraining.training import (
     Pretraining,
@@ -177,16 +178,6 @@ def pretraining(
         numerics=numerics,
         teachers=Teachers(folders, options.taught) if folders else None,
     )
-
-
-def digest_of(models: Sequence[Path]) -> str:
-    """Of their weights, wherever they lie."""
-    digests = [sha256((path / "model.safetensors").read_bytes()) for path in models]
-    return " ".join(digest.hexdigest() for digest in digests)
-
-
-def teachers_of(options: argparse.Namespace) -> list[Path]:
-    return [Path(name) for name in options.teachers]
 
 
 def tell(folder: BuildFolder, line: dict[str, float]) -> None:

@@ -89,7 +89,9 @@ class Pieces:
         )
 
     def are_rows(self, shape: tuple[int, ...]) -> bool:
-        """Whether each of the micro-batch's (rows, tokens) is one piece."""
+        """Whether each of the micro-batch's (rows, tokens) is one piece: together the
+        pieces cover all tokens, so as many as rows, none longer, are the rows.
+        """
         return len(self.buckets) == 1 and self.buckets[0].tokens.shape == shape
 
     def layout(self, num_heads: int, num_key_heads: int) -> Layout:
@@ -249,18 +251,13 @@ def attend(
         if kwargs.get(name):
             raise OtherAttentionError(f"the model asks for {name}")
     rows, num_heads, width, size = query.shape
-    if pieces.are_rows((rows, width)) and num_heads == key.shape[1]:
-        whole = (query * kwargs["scaling"], key, value)
-        attended = _attend_within(*(states.to(value.dtype) for states in whole))
-        return attended.transpose(1, 2), None
-    layout = pieces.layout(num_heads, key.shape[1])
-    scaled = query * kwargs["scaling"]
-    sources = (layout.queries, layout.keys, layout.keys)
     # Rotary positions may have left queries and keys in another precision.
-    flat = [
-        states.transpose(1, 2).reshape(-1, size).to(value.dtype)
-        for states in (scaled, key, value)
-    ]
+    parts = [x.to(value.dtype) for x in (query * kwargs["scaling"], key, value)]
+    if pieces.are_rows((rows, width)) and num_heads == key.shape[1]:
+        return _attend_within(*parts).transpose(1, 2), None
+    layout = pieces.layout(num_heads, key.shape[1])
+    sources = (layout.queries, layout.keys, layout.keys)
+    flat = [states.transpose(1, 2).reshape(-1, size) for states in parts]
     taken = [
         _Take.apply(states, source, layout.places)
         for states, source in zip(flat, sources, strict=True)

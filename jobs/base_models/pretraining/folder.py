@@ -14,9 +14,9 @@ from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.history import (
     Build,
     read_history,
-    read_json,
     write_history,
 )
+from jobs.base_models.pretraining.stored import read_json
 from jobs.trainer.checkpoint import latest_checkpoint
 from jobs.trainer.runfolder import Numerics, RunFolder, write_json
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from jobs.base_models.pretraining.errors import BuildError
+from jobs.base_models.pretraining.stored import read_json
 
 FILE = "history.json"
 
@@ -42,13 +42,6 @@ def read_history(model_folder: Path) -> list[Build]:
         return [Build(**build) for build in read_json(path)]
     except TypeError:
         raise BuildError(f"{path} is no history of builds.") from None
-
-
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError:
-        raise BuildError(f"{path} is broken: it is no JSON.") from None
 
 
 def history_of_teachers(model_folders: Iterable[Path]) -> list[Build]:

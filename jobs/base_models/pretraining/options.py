@@ -165,10 +165,14 @@ def asked(options: argparse.Namespace) -> dict[str, Any]:
     return {k: v for k, v in vars(options).items() if k not in PLACES}
 
 
+def teachers_of(options: argparse.Namespace) -> list[Path]:
+    return [Path(name) for name in options.teachers]
+
+
 def models_of(options: argparse.Namespace) -> list[Path]:
     """Earlier builds' models that this one needs: the one it starts from comes last."""
-    start = [options.start_from] if options.start_from else []
-    return [Path(name) for name in [*options.teachers, *start]]
+    start = [Path(options.start_from)] if options.start_from else []
+    return teachers_of(options) + start
 
 
 def command(options: argparse.Namespace, num_tokens: int) -> str:

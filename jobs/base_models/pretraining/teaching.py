@@ -14,12 +14,11 @@ from torch.nn import functional
 
 from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.history import FILE as HISTORY
-from jobs.base_models.pretraining.history import read_json
+from jobs.base_models.pretraining.stored import read_json
 from jobs.trainer.batches import MicroBatch
 from jobs.trainer.encoding import load_tokenizer
 from jobs.trainer.model import ModelError, load_model
 from jobs.trainer.numerics import compile_layers
-from jobs.trainer.objective import Sums
 from jobs.trainer.shortcuts import allow_shortcuts, last_hidden, output_weight
 from jobs.trainer.spec import ModelSource
 
@@ -38,18 +37,14 @@ class Teachers:
             if compiled:
                 compile_layers(model)
 
-    def sums_of(self, model: nn.Module, batch: MicroBatch) -> Sums:
-        """Of a batch in which every token is learned alike."""
-        targets = batch.targets.flatten()
+    def losses_of(self, model: nn.Module, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        """Sums over a batch's tokens: what is minimised, and the text's own nll."""
         logits = _logits(model, batch)
-        nll = functional.cross_entropy(logits, targets, reduction="none")
-        to_teachers = functional.cross_entropy(
-            logits, self._foreseen(batch), reduction="sum"
+        nll, to_teachers = (
+            functional.cross_entropy(logits, targets, reduction="sum")
+            for targets in (batch.targets.flatten(), self._foreseen(batch))
         )
-        with torch.no_grad():
-            plain, correct = nll.sum(), (logits.argmax(dim=-1) == targets).sum()
-        learned = torch.lerp(nll.sum(), to_teachers, self.share)
-        return Sums(learned, plain, correct)
+        return torch.lerp(nll, to_teachers, self.share), nll.detach()
 
     @torch.no_grad()
     def _foreseen(self, batch: MicroBatch) -> Tensor:

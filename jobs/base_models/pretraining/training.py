@@ -13,13 +13,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from jobs.base_models.pretraining.batching import batch_of
 from jobs.base_models.pretraining.dropout import add_dropout
 from jobs.base_models.pretraining.errors import BuildError
-from jobs.base_models.pretraining.history import read_json
 from jobs.base_models.pretraining.optimizers import (
     make_optimizers,
     rate_share,
     set_rates,
 )
 from jobs.base_models.pretraining.rows import Rows
+from jobs.base_models.pretraining.stored import read_json
 from jobs.base_models.pretraining.teaching import Teachers
 from jobs.base_models.pretraining.vocabulary import END_ID
 from jobs.trainer.batches import MicroBatch
@@ -40,7 +40,7 @@ from jobs.trainer.numerics import (
     has_compiler,
     num_cores,
 )
-from jobs.trainer.objective import Sums, losses_of, sums_of
+from jobs.trainer.objective import sums_of
 from jobs.trainer.runfolder import Numerics
 from jobs.trainer.shortcuts import allow_shortcuts
 
@@ -199,8 +199,8 @@ class Pretraining:
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         with autocast(self.numerics, self.model.device):
-            sums = self._sums_of(batch)
-        (sums.weighted / num_tokens).backward()
+            minimised, nll = self._losses_of(batch)
+        (minimised / num_tokens).backward()
         norm = clip_gradients(self.model, CLIP)
         if not math.isfinite(norm):
             raise BuildError(
@@ -216,21 +216,21 @@ class Pretraining:
         set_rates(self.optimizers.values(), share)
         for optimizer in self.optimizers.values():
             optimizer.step()
-        losses = losses_of(sums.detach(), num_tokens)
         return {
             "step": step,
-            "loss": round(losses.learned_loss, 4),
+            "loss": round(float(nll) / num_tokens, 4),
             "grad_norm": round(norm, 3),
             "rate_share": round(share, 4),
             "tokens_per_second": round(num_tokens / (time.perf_counter() - began)),
         }
 
-    def _sums_of(self, batch: MicroBatch) -> Sums:
+    def _losses_of(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sums over its tokens: what is minimised, and the text's own nll."""
         if self.teachers:
-            return self.teachers.sums_of(self.model, batch)
+            return self.teachers.losses_of(self.model, batch)
         sums = sums_of(self.model, batch)
         assert sums is not None  # noqa: S101  every token is learned
-        return sums
+        return sums.weighted, sums.plain
 
     @property
     def num_parameters(self) -> int:
