@@ -146,84 +146,88 @@ def unknown(what: str) -> Answer:
     return refusal(404, f"There is no {what} here.")
 
 
-def handler_of(far: FarServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
 
-        def setup(self) -> None:
-            far.num_connections += 1
-            super().setup()
+    def __init__(self, far: FarServer) -> None:
+        self.far = far
+        super().__init__(("127.0.0.1", 0), Handler)
 
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            self.reply(lambda path: far.get(path, query))
 
-        def do_POST(self) -> None:
-            content = self.rfile.read(int(self.headers["Content-Length"]))
-            key = self.headers.get("Idempotency-Key", "")
-            json_ = self.headers["Content-Type"].rpartition("/")[2] == "json"
-            body = json.loads(content) if json_ else content
-            if urlsplit(self.path).path == "/v1/completions":
-                far.calls.append("POST completions")
-                far.bodies.append(("completions", body))
-                self.send_completion(body)
-                return
-            self.reply(lambda path: far.post(path, body, key))
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
 
-        def reply(self, answer_of: Any) -> None:
-            path = unquote(urlsplit(self.path).path.removeprefix("/v1/"))
-            call = f"{self.command} {path}"
-            far.calls.append(call)
-            time.sleep(far.hang_seconds)
-            if self.headers["Authorization"] != f"Bearer {KEY}":
-                answer = refusal(401, "This key is not known.")
-            else:
-                answer = far.trouble or answer_of(path)
-            if call in far.lost:
-                far.lost.remove(call)
-                self.close_connection = True
-                return
-            self.send(*answer)
+    def setup(self) -> None:
+        self.far = self.server.far
+        self.far.num_connections += 1
+        super().setup()
 
-        def send(self, status: int, answer: Any) -> None:
-            content = (
-                answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            )
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        self.reply(lambda path: self.far.get(path, query))
 
-        def send_completion(self, body: dict[str, Any]) -> None:
-            time.sleep(far.silent_seconds)
-            if far.trouble:
-                self.send(*far.trouble)
-                return
-            if not body.get("stream"):
-                self.send(200, far.completion[0])
-                return
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Connection", "close")
-            self.end_headers()
-            for chunk in far.completion:
-                data = chunk if chunk == "[DONE]" else json.dumps(chunk)
-                self.wfile.write(f"data: {data}\n\n".encode())
-                self.wfile.flush()
-                time.sleep(far.hang_seconds)
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        key = self.headers.get("Idempotency-Key", "")
+        json_ = self.headers["Content-Type"].rpartition("/")[2] == "json"
+        body = json.loads(content) if json_ else content
+        if urlsplit(self.path).path == "/v1/completions":
+            self.far.calls.append("POST completions")
+            self.far.bodies.append(("completions", body))
+            self.send_completion(body)
+            return
+        self.reply(lambda path: self.far.post(path, body, key))
 
-        def log_message(self, *args: object) -> None:
-            pass
+    def reply(self, answer_of: Any) -> None:
+        path = unquote(urlsplit(self.path).path.removeprefix("/v1/"))
+        call = f"{self.command} {path}"
+        self.far.calls.append(call)
+        time.sleep(self.far.hang_seconds)
+        if self.headers["Authorization"] != f"Bearer {KEY}":
+            answer = refusal(401, "This key is not known.")
+        else:
+            answer = self.far.trouble or answer_of(path)
+        if call in self.far.lost:
+            self.far.lost.remove(call)
+            self.close_connection = True
+            return
+        self.send(*answer)
 
-    return Handler
+    def send(self, status: int, answer: Any) -> None:
+        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def send_completion(self, body: dict[str, Any]) -> None:
+        time.sleep(self.far.silent_seconds)
+        if self.far.trouble:
+            self.send(*self.far.trouble)
+            return
+        if not body.get("stream"):
+            self.send(200, self.far.completion[0])
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for chunk in self.far.completion:
+            data = chunk if chunk == "[DONE]" else json.dumps(chunk)
+            self.wfile.write(f"data: {data}\n\n".encode())
+            self.wfile.flush()
+            time.sleep(self.far.hang_seconds)
+
+    def log_message(self, *args: object) -> None:
+        pass
 
 
 @contextmanager
 def running_far() -> Iterator[FarServer]:
     far = FarServer()
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler_of(far)) as server:
-        server.daemon_threads = True
+    with Server(far) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         far.url = f"http://127.0.0.1:{server.server_port}/v1"
         yield far
