@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_tensors
 from transformers import AutoModelForCausalLM
 
 from jobs.base_models import build_tiny
@@ -287,6 +288,7 @@ def test_settings_that_cannot_be_are_refused(texts, tmp_path, capsys, flags, fau
         "--minutes nan",
         "--seed -1",
         "--dropout 1",
+        "--kept 1",
         "--taught 0",
         "--passes stories",
     ],
@@ -314,6 +316,24 @@ def test_a_later_build_goes_on_from_an_earlier_model(texts, tmp_path):
     assert "--start-from EARLIER --passes stories=3" in builds[1].command
     card = (model / "MODEL_CARD.md").read_text()
     assert str(tmp_path) not in card
+
+
+def test_a_share_of_an_earlier_model_is_kept(texts, tmp_path, capsys):
+    assert build(texts, tmp_path / "a", "--kept", "0.5", steps=1) == 2
+    assert "--start-from" in capsys.readouterr().err
+    build(texts, tmp_path / "a", steps=20)
+    earlier = tmp_path / "a" / "model"
+    more = ["--start-from", str(earlier), "--seed", "2"]
+    build(texts, tmp_path / "b", *more, steps=9)
+    build(texts, tmp_path / "c", *more, "--kept", "0.75", steps=9)
+    before, alone, mean = (
+        load_tensors(tmp_path / name / "model" / "model.safetensors") for name in "abc"
+    )
+    for name, weight in mean.items():
+        expected = torch.lerp(before[name].float(), alone[name].float(), 0.25)
+        assert torch.allclose(weight.float(), expected, rtol=0.01, atol=1e-3)
+    assert not torch.equal(mean[name], before[name])
+    assert "--kept 0.75" in (tmp_path / "c" / "model" / "MODEL_CARD.md").read_text()
 
 
 def test_a_build_learns_from_teachers_what_they_foresee(texts, tmp_path):

@@ -77,6 +77,8 @@ def build(options: argparse.Namespace) -> None:
     shape.check(max(stage.length for stage in STAGES))
     if options.start_from:
         shape.check_model(Path(options.start_from))
+    elif options.kept:
+        raise BuildError("--kept is of the model that --start-from names: give that.")
     texts = read_texts(options.texts)
     folder = BuildFolder(options.out)
     with folder.claimed():
@@ -108,8 +110,10 @@ def begin(
     training = pretraining(material, options, folder.run.checkpoint, tokens, numerics)
     if earlier:
         training.start_from(earlier)
-    history = history_of_teachers(teachers_of(options))
-    history += read_history(earlier) if earlier else []
+    history = read_history(earlier) if earlier else []
+    taught_by = history_of_teachers(teachers_of(options))
+    # The same teacher may have taught the earlier model.
+    history = [build for build in taught_by if build not in history] + history
     if any(build.texts != texts.digest for build in history):
         logger.warning(
             "An earlier model learned from other texts than these, perhaps from what "

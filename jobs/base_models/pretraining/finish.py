@@ -40,6 +40,8 @@ def finish(
     training: Pretraining,
     options: argparse.Namespace,
 ) -> Facts:
+    if options.kept:
+        training.keep(Path(options.start_from), options.kept)
     with complete_folder(folder.model) as draft:
         training.export(draft)
         save_tokenizer(material.tokenizer, draft, options.context)

@@ -54,6 +54,14 @@ def parse(argv: Sequence[str], description: str = "") -> argparse.Namespace:
         help="folder of an earlier build's model, to learn more with another --seed",
     )
     parser.add_argument(
+        "--kept",
+        metavar="SHARE",
+        type=share_left,
+        default=0.0,
+        help="of the model to start from in the finished one: the mean of both models' "
+        "weights is made at the end (default: %(default)s)",
+    )
+    parser.add_argument(
         "--teachers",
         metavar="MODEL",
         nargs="+",
@@ -96,7 +104,7 @@ def _number(name: str, default: float) -> Callable[[str], float]:
     if name in SHARES:
         return share
     if name == "dropout":
-        return share_left_out
+        return share_left
     return count if isinstance(default, int) else amount
 
 
@@ -128,8 +136,8 @@ def share(text: str) -> float:
     return value
 
 
-def share_left_out(text: str) -> float:
-    """With all of it left out nothing is learned."""
+def share_left(text: str) -> float:
+    """With all of it left out, or kept as it was, nothing is learned."""
     if (value := share(text)) == 1:
         raise ValueError
     return value

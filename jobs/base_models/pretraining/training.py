@@ -179,6 +179,17 @@ class Pretraining:
         """With the weights of an earlier build, which ship in fewer bits."""
         load_weights(model_folder / "model.safetensors", self.model)
 
+    def keep(self, model_folder: Path, share: float) -> None:
+        """A mean with an earlier model, of which `share` is kept: what the texts of
+        this build are poor in is forgotten less. https://arxiv.org/abs/2109.01903
+        """
+        weights = trained_parameters(self.model)
+        with torch.no_grad():
+            learned = {name: weight.clone() for name, weight in weights.items()}
+            self.start_from(model_folder)
+            for name, weight in weights.items():
+                weight.lerp_(learned[name], 1 - share)
+
     def train(self, each: Callable[[dict[str, float]], None]) -> None:
         """To the last step; `each` hears of every one."""
         saved = time.monotonic()
