@@ -48,6 +48,34 @@ def parse(argv: Sequence[str], description: str = "") -> argparse.Namespace:
     budget.add_argument(
         "--minutes", type=amount, help="to learn for, by the speed of a short trial"
     )
+    _add_models(parser)
+    parser.add_argument(
+        "--passes",
+        metavar="NAME=N",
+        nargs="+",
+        type=passes,
+        default=[],
+        help="how often a round goes through NAME.txt, where that is not once",
+    )
+    defaults = {"tokens_per_step": TOKENS_PER_STEP, "seed": 1}
+    for name, value in (defaults | asdict(Shape()) | asdict(Schedule())).items():
+        parser.add_argument(
+            flag(name),
+            type=_number(name, value),
+            default=value,
+            help=f"{HELP[name]} (default: %(default)s)",
+        )
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the layers, if there is a C++ compiler (default: yes)",
+    )
+    return parser.parse_args(argv)
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    """Of earlier builds."""
     parser.add_argument(
         "--start-from",
         metavar="MODEL",
@@ -75,29 +103,6 @@ def parse(argv: Sequence[str], description: str = "") -> argparse.Namespace:
         default=TAUGHT,
         help="of what is learned, if there are teachers: theirs (default: %(default)s)",
     )
-    parser.add_argument(
-        "--passes",
-        metavar="NAME=N",
-        nargs="+",
-        type=passes,
-        default=[],
-        help="how often a round goes through NAME.txt, where that is not once",
-    )
-    defaults = {"tokens_per_step": TOKENS_PER_STEP, "seed": 1}
-    for name, value in (defaults | asdict(Shape()) | asdict(Schedule())).items():
-        parser.add_argument(
-            flag(name),
-            type=_number(name, value),
-            default=value,
-            help=f"{HELP[name]} (default: %(default)s)",
-        )
-    parser.add_argument(
-        "--compile",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="the layers, if there is a C++ compiler (default: yes)",
-    )
-    return parser.parse_args(argv)
 
 
 def _number(name: str, default: float) -> Callable[[str], float]:
