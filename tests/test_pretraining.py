@@ -370,6 +370,16 @@ def test_a_teacher_reads_the_same_tokens(texts, tmp_path, capsys):
     assert "has another tokenizer" in capsys.readouterr().err
 
 
+def test_a_teacher_of_both_builds_is_told_once(texts, tmp_path):
+    build(texts, tmp_path / "a", steps=1)
+    taught = ["--teachers", str(tmp_path / "a" / "model")]
+    build(texts, tmp_path / "b", *taught, steps=2)
+    more = ["--start-from", str(tmp_path / "b" / "model"), *taught]
+    build(texts, tmp_path / "c", *more, steps=3)
+    builds = read_history(tmp_path / "c" / "model")
+    assert [build.steps for build in builds] == [1, 2, 3]
+
+
 def test_a_teacher_may_move_but_not_change(texts, tmp_path, capsys):
     build(texts, tmp_path / "a", steps=2)
     build(texts, tmp_path / "b", "--seed", "2", steps=2)
