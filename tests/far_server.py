@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests import factories
+
 KEY = "sk-far-side"
 PATHS = [
     "/files",
@@ -53,11 +55,14 @@ class FarServer:
         (job,) = self.jobs.values()
         return job
 
-    def add(self, type_: str, **data: Any) -> None:
+    def add(self, type: str, **data: Any) -> None:
         """An event of the only job."""
         lines = self.lines[self.job["id"]]
-        line = {"seq": len(lines) + 1, "time": time.time(), "type": type_, **data}
+        line = {"seq": len(lines) + 1, "time": time.time(), "type": type, **data}
         lines.append({"step": 0, **line})
+
+    def add_step(self, step: int) -> None:
+        self.add(**factories.step_event(step))
 
     def num_calls(self, call: str) -> int:
         return sum(made.startswith(call) for made in self.calls)
