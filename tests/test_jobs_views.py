@@ -235,7 +235,7 @@ def test_settings_left_to_the_site_are_said_to_be(signed_in, job):
 
 def test_settings_list_every_choice(signed_in, job):
     text = signed_in.get(reverse("job-settings", args=[job.pk])).content.decode()
-    assert "× 1 (rate 0.001)" in text
+    assert "× 1 (rate 0.0005)" in text
     assert f"?like={job.pk}" in text
 
 

@@ -191,4 +191,4 @@ def test_default_rates_go_through_those_of_the_catalogue(model):
 def test_default_rates_fall_with_size():
     rates = [default_rates(size)[0] for size in (1, 10**7, 10**8, 10**9, 10**11)]
     assert rates == sorted(rates, reverse=True)
-    assert rates[0] == 1e-3
+    assert rates[0] == CATALOGUE["tiny"].full_learning_rate

@@ -64,8 +64,8 @@ CATALOGUE = {
             licence="open data: CDLA-Sharing-1.0, CC BY 4.0, MIT, public domain",
             context=2048,
             default_max_tokens=256,
-            full_learning_rate=1e-3,
-            lora_learning_rate=4e-3,
+            full_learning_rate=5e-4,
+            lora_learning_rate=2e-3,
         ),
         _qwen3(
             "ada", "Qwen3 0.6B Base", 596_000_000, "Qwen/Qwen3-0.6B-Base", 1.2, 2e-5
