@@ -30,6 +30,7 @@ from jobs.trainer.numerics import choose_numerics
 from jobs.trainer.prepare import learner_of, open_data, refuse_nothing_to_learn
 from jobs.trainer.ranks import Ranks
 from jobs.trainer.runfolder import MemoryFull, Numerics, RunFolder
+from jobs.trainer.sharding import Learner
 from jobs.trainer.spec import Spec
 from jobs.trainer.watch import Watch
 from jobs.trainer.wishes import ENDING, Leave, Wish, read_wish
@@ -80,18 +81,7 @@ class Trainer:
         learner = learner_of(spec, self.numerics, ranks)
         learner.model.train()
         self.learning = Learning(spec, self.numerics, ranks, learner, self.total_steps)
-        self.watch = Watch(
-            folder,
-            events,
-            spec,
-            self.numerics,
-            learner,
-            ranks,
-            self.total_steps,
-            is_to_end=lambda: self._read_wish()[0] in ENDING,
-            check_weights=self._check_weights,
-            meanwhile=self._leave_if_asked,
-        )
+        self.watch = self._watch(learner)
 
         # ----- where the job stands
         self.checkpoints = Checkpoints(
@@ -137,6 +127,20 @@ class Trainer:
     def _choose_numerics(self) -> dict[str, Any]:
         targets = self.cache.facts.targets
         return asdict(choose_numerics(self.folder, self.spec, targets, self.ranks.size))
+
+    def _watch(self, learner: Learner) -> Watch:
+        return Watch(
+            self.folder,
+            self.events,
+            self.spec,
+            self.numerics,
+            learner,
+            self.ranks,
+            self.total_steps,
+            is_to_end=lambda: self._read_wish()[0] in ENDING,
+            check_weights=self._check_weights,
+            meanwhile=self._leave_if_asked,
+        )
 
     def _say_hello(self) -> None:
         facts, model = self.cache.facts, self.learning.model
