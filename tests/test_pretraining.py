@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from jobs.base_models import build_tiny
 from jobs.base_models.pretraining import training
-from jobs.base_models.pretraining.card import STORY_PROMPTS
+from jobs.base_models.pretraining.card import STORY_PROMPTS, sample_lines
 from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.folder import BuildFolder
 from jobs.base_models.pretraining.history import read_history
@@ -39,6 +39,8 @@ from jobs.base_models.pretraining.texts import (
 )
 from jobs.base_models.pretraining.vocabulary import train_tokenizer
 from jobs.trainer.encoding import encode_text
+from jobs.trainer.generation import Completion
+from jobs.trainer.runfolder import RunFolder
 
 SAMPLES = Path(__file__).parent.parent / "datasets" / "sample_data"
 STORIES = (SAMPLES / "stories.txt").read_text()
@@ -130,12 +132,17 @@ def test_held_out_documents_too_short_for_a_passage_are_known_as_a_whole():
     assert num_dropped == 1
 
 
-@pytest.mark.parametrize("held_out", ["cafe\u0301", "ca\u00adfé"])
+@pytest.mark.parametrize("held_out", ["cafe\u0301", "ca\u00adfé", "ｃａｆé"])
 def test_a_passage_is_known_however_its_characters_are_written(held_out):
     passage = f"{{}} {SECRET}"
     passages = passages_of([Source("x", (passage.format(held_out),))])
     source = Source("y", (clean(passage.format("café")),))
     assert without_passages(source, passages)[0].documents == ()
+
+
+def test_files_whose_names_end_in_capitals_are_texts_too(texts):
+    (texts / "heldout-more.TXT").write_text("They held it back for later.")
+    assert [source.name for source in read_held_out(texts)] == ["more", "stories"]
 
 
 def test_a_passage_is_known_over_the_borders_of_documents():
@@ -263,6 +270,7 @@ def test_rates_too_high_end_the_build_before_it_is_spoilt(texts, tmp_path, capsy
 @pytest.mark.parametrize(
     ("flags", "fault"),
     [
+        ("--passes stories=2 stories=3", "names a text twice"),
         ("--heads 3", "cannot be shared by 3 heads"),
         ("--vocabulary 100", "257 to 65,536"),
         ("--context 512", "the context is at least that"),
@@ -290,14 +298,22 @@ def test_settings_that_cannot_be_are_refused(texts, tmp_path, capsys, flags, fau
         "--dropout 1",
         "--kept 1",
         "--taught 0",
+        "--tokens 1.5",
         "--passes stories",
+        "--passes stories=1.5",
     ],
 )
-def test_numbers_that_cannot_be_are_refused(texts, tmp_path, flags):
+def test_numbers_that_cannot_be_are_refused(texts, tmp_path, capsys, flags):
     is_budget = flags.startswith(("--tokens", "--minutes"))
     budget = [] if is_budget else ["--tokens", "1k"]
     with pytest.raises(SystemExit):
         build_tiny.main([str(texts), str(tmp_path / "a"), *budget, *flags.split()])
+    assert re.search(r"'\S+' is not a ", capsys.readouterr().err)
+
+
+def test_seed_and_decay_may_be_0():
+    asked = parse(["TEXTS", "OUT", "--tokens", "1k", "--seed", "0", "--decay", "0"])
+    assert (asked.seed, asked.decay) == (0, 0)
 
 
 def test_a_later_build_goes_on_from_an_earlier_model(texts, tmp_path):
@@ -466,6 +482,27 @@ def test_files_of_others_are_left_alone(texts, tmp_path, capsys):
     assert "holds other files" in capsys.readouterr().err
 
 
+def test_a_start_that_was_killed_leaves_nothing_in_the_way(
+    texts, tmp_path, monkeypatch
+):
+    def fill(self, numerics):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(RunFolder, "write_numerics", fill)
+    assert build(texts, tmp_path / "a", steps=1) == 2
+    (tmp_path / "a" / ".plan.json.1").touch()
+    monkeypatch.undo()
+    assert build(texts, tmp_path / "a", steps=1) == 0
+
+
+def test_an_end_that_was_killed_leaves_no_draft(texts, tmp_path):
+    draft = tmp_path / "a" / ".model.1"
+    build(texts, tmp_path / "a", steps=1)
+    draft.mkdir()
+    build(texts, tmp_path / "a", steps=1)
+    assert not draft.exists()
+
+
 def test_two_builds_in_one_folder_are_one_too_many(texts, tmp_path, capsys):
     folder = BuildFolder(tmp_path / "a")
     with folder.claimed():
@@ -473,7 +510,7 @@ def test_two_builds_in_one_folder_are_one_too_many(texts, tmp_path, capsys):
     assert "Another process" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["heldout.txt", "Held-out-b.txt", "held_out_c.txt"])
+@pytest.mark.parametrize("name", ["heldout.txt", "Held-out-b.txt", "my_held_out.txt"])
 def test_names_that_are_nearly_held_out_are_refused(texts, tmp_path, capsys, name):
     (texts / name).write_text(STORIES[:5000])
     assert build(texts, tmp_path / "a", steps=1) == 2
@@ -497,6 +534,15 @@ def test_the_card_says_what_was_learned_and_how_to_do_it_again(texts, tmp_path):
     again = parse([str(texts), str(tmp_path), *command.split()])
     asked = parse([str(texts), str(tmp_path), *options(steps=2)])
     assert again == asked
+
+
+def test_control_characters_of_a_sample_are_not_in_the_card():
+    answer = Completion("\x1b[2J\x00 he said.\x85Bye", "stop", ())
+    assert list(sample_lines([("Tom", answer)])) == [
+        "> **Tom**\ufffd[2J\ufffd he said.",
+        "> Bye",
+        "",
+    ]
 
 
 def test_a_build_with_nothing_to_measure_by_comes_to_its_end(texts, tmp_path):

@@ -7,7 +7,12 @@ from transformers import LlamaConfig
 
 from jobs.base_models.pretraining.history import Build
 from jobs.base_models.pretraining.measuring import LONG_WINDOW_TOKENS, WINDOW_TOKENS
-from jobs.base_models.pretraining.texts import HELD_OUT, PASSAGE_WORDS, SEPARATOR
+from jobs.base_models.pretraining.texts import (
+    CONTROL,
+    HELD_OUT,
+    PASSAGE_WORDS,
+    SEPARATOR,
+)
 from jobs.trainer.answer import Sampling
 from jobs.trainer.generation import Completion
 
@@ -29,6 +34,10 @@ TEACHING = """This model learned from what a teacher foresees at each place of t
 texts, not from the texts alone: so it does not know by heart what it reads many times.
 
 """
+# Instead of control characters, which no editor shows.
+NO_TEXT = "\ufffd"
+KEPT = """ A build with --kept ended in the mean
+of its own weights and of those it began with: its loss is from before that."""
 CREDITS = "Authors and translators of the storybooks are named in CREDITS.md."
 
 
@@ -120,7 +129,7 @@ texts below; what it says is often wrong, and it knows next to nothing of the wo
 |---|---|---|---|---|---|---|
 {_lines(_build_line(*numbered) for numbered in enumerate(facts.builds, 1))}
 
-Losses are nats a token of what is learned from.
+Losses are nats a token of what is learned from.{_kept(facts.builds)}
 
 {_teaching(facts.builds)}| Text | Licence | Documents | Tokens | Times read |
 |---|---|---|---|---|
@@ -134,11 +143,12 @@ The first answer to each of {len(facts.samples)} fixed prompts, unpicked: temper
 {SAMPLING.temperature}, seed {SAMPLING.seed}. " …" marks what was cut off after
 {SAMPLING.max_tokens} tokens.
 
-{_lines(_sample_lines(facts.samples))}
+{_lines(sample_lines(facts.samples))}
 ## Limits
 
 - It was never taught to follow instructions. Fine-tune it on what it is to do.
 - What it says of people, places or numbers is made up.
+- A longer text may go round in circles, as some of the samples do.
 - English only. Other alphabets are read byte by byte and never understood.
 - Rows of up to {facts.longest_row:,} tokens were learned from; up to
   {config.max_position_embeddings:,} are allowed.
@@ -176,6 +186,10 @@ def _teaching(builds: Sequence[Build]) -> str:
     return TEACHING if any(build.teaches for build in builds) else ""
 
 
+def _kept(builds: Sequence[Build]) -> str:
+    return KEPT if any(" --kept " in build.command for build in builds) else ""
+
+
 def _source_line(source: Learned) -> str:
     origin = ORIGINS.get(source.name, UNKNOWN)
     return (
@@ -206,10 +220,11 @@ in windows of {LONG_WINDOW_TOKENS:,} tokens.
 """
 
 
-def _sample_lines(samples: Sequence[tuple[str, Completion]]) -> Iterable[str]:
+def sample_lines(samples: Sequence[tuple[str, Completion]]) -> Iterable[str]:
     for prompt, answer in samples:
         rest = answer.text if answer.finish_reason == "stop" else answer.text + " …"
-        yield from (f"> {line}".rstrip() for line in f"**{prompt}**{rest}".split("\n"))
+        for line in f"**{prompt}**{rest}".splitlines():
+            yield "> " + CONTROL.sub(NO_TEXT, line).rstrip()
         yield ""
 
 

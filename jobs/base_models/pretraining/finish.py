@@ -27,7 +27,7 @@ from jobs.base_models.pretraining.vocabulary import END_ID, save_tokenizer
 from jobs.trainer.encoding import encode_prompt
 from jobs.trainer.generation import Completion, complete
 from jobs.trainer.model import load_model
-from jobs.trainer.runfolder import complete_folder
+from jobs.trainer.runfolder import complete_folder, remove_drafts
 from jobs.trainer.spec import ModelSource
 
 # Of which the card tells the mean loss.
@@ -42,6 +42,7 @@ def finish(
 ) -> Facts:
     if options.kept:
         training.keep(Path(options.start_from), options.kept)
+    remove_drafts(folder.path)
     with complete_folder(folder.model) as draft:
         training.export(draft)
         save_tokenizer(material.tokenizer, draft, options.context)

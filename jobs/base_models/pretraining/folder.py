@@ -49,6 +49,8 @@ class BuildFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         ours = {self.run.lock.name, self.tokenizer.name}
         others = {path.name for path in self.path.iterdir()} - ours
+        # A plan that a killed process had not completed.
+        others = {name for name in others if not name.startswith(".plan.json.")}
         if others and not self.plan.exists():
             raise BuildError(
                 f"{self.path} holds other files ({min(others)}). Give a folder that is "
@@ -73,10 +75,11 @@ class BuildFolder:
 
     def begin(self, plan: Plan, numerics: Numerics, history: Sequence[Build]) -> None:
         """What an earlier start left, which came to nothing, is replaced."""
+        # First, for by its plan a folder is known as a build's: see `claimed`.
+        write_json(self.plan, asdict(plan))
         write_history(self.path, history)
         self.log.write_text("")
         self.run.write_numerics(numerics)
-        write_json(self.plan, asdict(plan))
 
     def agreed(
         self, asked: dict[str, Any], texts: str, models: str

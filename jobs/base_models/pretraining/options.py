@@ -1,6 +1,7 @@
 """What a build is asked for on the command line."""
 
 import argparse
+import math
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields
@@ -110,6 +111,10 @@ def _number(name: str, default: float) -> Callable[[str], float]:
         return share
     if name == "dropout":
         return share_left
+    if name == "decay":
+        return amount_or_none
+    if name == "seed":
+        return seed
     return count if isinstance(default, int) else amount
 
 
@@ -119,44 +124,72 @@ def flag(name: str) -> str:
 
 def count(text: str) -> int:
     """50M, 300k or plain digits; 1 at least."""
-    units = {"k": 1_000, "m": 1_000_000}
-    unit = units.get(text[-1:].lower(), 1)
-    value = float(text[:-1] if unit > 1 else text) * unit
-    if not 1 <= value < MOST:
-        raise ValueError
+    value = _size(text)
+    if not 1 <= value < MOST or value != int(value):
+        raise _not(text, "a whole number above 0, as 300, 300k or 50M")
     return int(value)
 
 
+def _size(text: str) -> float:
+    units = {"k": 1_000, "m": 1_000_000}
+    unit = units.get(text[-1:].lower(), 1)
+    return _float(text[:-1] if unit > 1 else text) * unit
+
+
+def seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= MOST:
+        raise _not(text, "a whole number from 0 on")
+    return int(text)
+
+
 def amount(text: str) -> float:
-    value = float(text)
-    if not 0 < value < MOST:
-        raise ValueError
+    if not 0 < (value := _float(text)) < MOST:
+        raise _not(text, "a number above 0")
+    return value
+
+
+def amount_or_none(text: str) -> float:
+    if not 0 <= (value := _float(text)) < MOST:
+        raise _not(text, "a number from 0 on")
     return value
 
 
 def share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ValueError
+    if not 0 <= (value := _float(text)) <= 1:
+        raise _not(text, "a share from 0 to 1")
     return value
 
 
 def share_left(text: str) -> float:
     """With all of it left out, or kept as it was, nothing is learned."""
-    if (value := share(text)) == 1:
-        raise ValueError
+    if not 0 <= (value := _float(text)) < 1:
+        raise _not(text, "a share from 0 to below 1")
     return value
 
 
 def taught(text: str) -> float:
     """With nothing of it from teachers they would be asked in vain."""
-    if (value := share(text)) == 0:
-        raise ValueError
+    if not 0 < (value := _float(text)) <= 1:
+        raise _not(text, "a share above 0, at most 1")
     return value
 
 
+def _float(text: str) -> float:
+    """No number at all is in no range either."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _not(text: str, what: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"{text!r} is not {what}")
+
+
 def passes(text: str) -> str:
-    name, number = text.rsplit("=", 1)
+    name, joint, number = text.rpartition("=")
+    if not (name and joint):
+        raise _not(text, "a text's name and a number, as tinystories=3")
     return f"{name}={count(number)}"
 
 
@@ -164,6 +197,8 @@ def passes_of(options: argparse.Namespace, names: Iterable[str]) -> dict[str, in
     """Of the texts with those names."""
     pairs = (text.rsplit("=", 1) for text in options.passes)
     asked = {name: int(number) for name, number in pairs}
+    if len(asked) < len(options.passes):
+        raise BuildError("--passes names a text twice. Give each name once.")
     if unknown := asked.keys() - set(names):
         raise BuildError(f"--passes: there is no {min(unknown)}.txt to learn from")
     return asked

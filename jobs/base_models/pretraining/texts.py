@@ -54,7 +54,7 @@ def read_sources(folder: Path) -> list[Source]:
 
 
 def read_source(path: Path) -> Source:
-    if NEARLY_HELD_OUT.match(path.name):
+    if NEARLY_HELD_OUT.search(path.name):
         raise BuildError(
             f"{path.name} is for measuring, by its name: what is learned from it "
             f"cannot be measured by it. Call it {HELD_OUT}NAME.txt, or something else."
@@ -74,7 +74,11 @@ def read_held_out(folder: Path) -> list[Source]:
 def text_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise BuildError(f"There is no folder {folder}")
-    return sorted(path for path in folder.glob("*.txt") if path.is_file())
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() == ".txt" and path.is_file()
+    )
 
 
 def is_held_out(path: Path) -> bool:
@@ -134,7 +138,7 @@ def passages_of(sources: Iterable[Source]) -> set[Passage]:
     passages: set[Passage] = set()
     for source in sources:
         words = [
-            match.group().lower()
+            _plain(match)
             for document in source.documents
             for match in _words(clean(document))
         ]
@@ -166,7 +170,7 @@ def without_passages(source: Source, held_out: set[Passage]) -> tuple[Source, in
 
 def _passages_in(text: str, held_out: set[Passage]) -> Iterator[Span]:
     matches = list(_words(text))
-    words = [match.group().lower() for match in matches]
+    words = list(map(_plain, matches))
     for at, passage in _passages(words):
         if passage in held_out:
             yield matches[at].start(), matches[at + PASSAGE_WORDS - 1].end()
@@ -174,6 +178,11 @@ def _passages_in(text: str, held_out: set[Passage]) -> Iterator[Span]:
 
 def _words(text: str) -> Iterator[re.Match[str]]:
     return WORD.finditer(text)
+
+
+def _plain(word: re.Match[str]) -> str:
+    """The same for capitals, and for letters of full width and the like."""
+    return unicodedata.normalize("NFKC", word.group()).lower()
 
 
 def _passages(words: list[str]) -> Iterator[tuple[int, Passage]]:
