@@ -23,6 +23,8 @@ from jobs.selectors import (
     find_base_model,
     suggest_settings,
 )
+from jobs.trainer.runfolder import RunFolder
+from jobs.trainer.spec import Spec, SpecError
 
 DEFAULT_MODEL = "tiny"
 # Fields that "Train again" takes over.
@@ -116,12 +118,10 @@ def resolve(initial: Mapping[str, Any]) -> dict[str, Any]:
 
 def describe(job: Job) -> list[tuple[str, str]]:
     """All settings as facts."""
-    model = find_base_model(job.base_model)
     start = str(job.parent_snapshot) if job.parent_snapshot else job.base_model
-    rate = base_learning_rate(model, job.method) if model else None
     scale = f"× {job.learning_rate_scale:g}"
-    if rate:
-        scale += f" (rate {rate * job.learning_rate_scale:.2g})"
+    if rate := _learning_rate(job):
+        scale += f" (rate {rate:.2g})"
     facts = [
         ("Dataset", str(job.dataset_version)),
         ("Validation dataset", str(job.validation_version or "none")),
@@ -157,6 +157,17 @@ LABELS = {
     "snapshots_every": "Snapshots every",
 }
 LEFT = "chosen once the tokens are counted"
+
+
+def _learning_rate(job: Job) -> float | None:
+    """What the trainer was given, else what it would be given now."""
+    try:
+        return Spec.load(RunFolder(job.folder).spec).learning_rate
+    except SpecError:
+        model = find_base_model(job.base_model)
+    if model is None:
+        return None
+    return base_learning_rate(model, job.method) * job.learning_rate_scale
 
 
 def _absence(job: Job) -> list[tuple[str, str]]:

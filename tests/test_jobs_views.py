@@ -1,9 +1,13 @@
 """The pages of jobs: list, live signed_in, settings, and the buttons."""
 
+from dataclasses import replace
+
 import pytest
 from django.urls import reverse
 
 from jobs.models import Job
+from jobs.services.specs import build_spec
+from jobs.trainer.runfolder import RunFolder
 from tests import factories
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -237,6 +241,14 @@ def test_settings_list_every_choice(signed_in, job):
     text = signed_in.get(reverse("job-settings", args=[job.pk])).content.decode()
     assert "× 1 (rate 0.0005)" in text
     assert f"?like={job.pk}" in text
+
+
+def test_settings_tell_the_rate_that_was_trained_with(signed_in, job):
+    spec = replace(build_spec(job), base_learning_rate=0.25)
+    job.folder.mkdir(parents=True)
+    spec.save(RunFolder(job.folder).spec)
+    text = signed_in.get(reverse("job-settings", args=[job.pk])).content.decode()
+    assert "× 1 (rate 0.25)" in text
 
 
 def test_snapshots_page_filters_by_job(signed_in, job):
