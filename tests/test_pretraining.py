@@ -498,9 +498,11 @@ def test_a_start_that_was_killed_leaves_nothing_in_the_way(
 def test_an_end_that_was_killed_leaves_no_draft(texts, tmp_path):
     draft = tmp_path / "a" / ".model.1"
     build(texts, tmp_path / "a", steps=1)
+    others = tmp_path / "a" / ".git"
     draft.mkdir()
+    others.mkdir()
     build(texts, tmp_path / "a", steps=1)
-    assert not draft.exists()
+    assert (draft.exists(), others.exists()) == (False, True)
 
 
 def test_two_builds_in_one_folder_are_one_too_many(texts, tmp_path, capsys):

@@ -178,9 +178,9 @@ def complete_folder(final: Path) -> Iterator[Path]:
     sync_path(final.parent)
 
 
-def remove_drafts(folder: Path) -> None:
-    """What killed processes had not completed."""
-    for path in folder.glob(".*"):
+def remove_drafts(folder: Path, name: str = "*") -> None:
+    """What killed processes had not completed, of one name or of all."""
+    for path in folder.glob(f".{name}.*"):
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ from jobs.trainer.examples import (
     load_line,
     parse_line,
 )
-from jobs.trainer.runfolder import complete_folder, write_json
+from jobs.trainer.runfolder import complete_folder, remove_drafts, write_json
 
 # Encoded at a time: enough for whole arrays to pay, little memory.
 EXAMPLES_PER_BATCH = 2_000
@@ -134,7 +133,8 @@ def build_token_cache(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _alone(folder.with_name(f"{folder.name}.lock"), waiting):
         if open_token_cache(folder) is None:
-            _remove_drafts(folder)
+            # Each takes the room of a whole cache.
+            remove_drafts(folder.parent, folder.name)
             with complete_folder(folder) as draft:
                 digest = file_sha256(examples)
                 facts = _write(examples, model_folder, draft, progress)
@@ -167,12 +167,6 @@ def _take(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _remove_drafts(folder: Path) -> None:
-    """Those of processes that were killed: each takes the room of a whole cache."""
-    for draft in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write(

@@ -42,7 +42,7 @@ def finish(
 ) -> Facts:
     if options.kept:
         training.keep(Path(options.start_from), options.kept)
-    remove_drafts(folder.path)
+    remove_drafts(folder.path, folder.model.name)
     with complete_folder(folder.model) as draft:
         training.export(draft)
         save_tokenizer(material.tokenizer, draft, options.context)

@@ -50,7 +50,7 @@ class BuildFolder:
         ours = {self.run.lock.name, self.tokenizer.name}
         others = {path.name for path in self.path.iterdir()} - ours
         # A plan that a killed process had not completed.
-        others = {name for name in others if not name.startswith(".plan.json.")}
+        others = {name for name in others if not name.startswith(f".{self.plan.name}.")}
         if others and not self.plan.exists():
             raise BuildError(
                 f"{self.path} holds other files ({min(others)}). Give a folder that is "

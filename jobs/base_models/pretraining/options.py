@@ -142,36 +142,13 @@ def seed(text: str) -> int:
     return int(text)
 
 
-def amount(text: str) -> float:
-    if not 0 < (value := _float(text)) < MOST:
-        raise _not(text, "a number above 0")
-    return value
+def _number_that(fits: Callable[[float], bool], words: str) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        if not fits(value := _float(text)):
+            raise _not(text, words)
+        return value
 
-
-def amount_or_none(text: str) -> float:
-    if not 0 <= (value := _float(text)) < MOST:
-        raise _not(text, "a number from 0 on")
-    return value
-
-
-def share(text: str) -> float:
-    if not 0 <= (value := _float(text)) <= 1:
-        raise _not(text, "a share from 0 to 1")
-    return value
-
-
-def share_left(text: str) -> float:
-    """With all of it left out, or kept as it was, nothing is learned."""
-    if not 0 <= (value := _float(text)) < 1:
-        raise _not(text, "a share from 0 to below 1")
-    return value
-
-
-def taught(text: str) -> float:
-    """With nothing of it from teachers they would be asked in vain."""
-    if not 0 < (value := _float(text)) <= 1:
-        raise _not(text, "a share above 0, at most 1")
-    return value
+    return number
 
 
 def _float(text: str) -> float:
@@ -184,6 +161,15 @@ def _float(text: str) -> float:
 
 def _not(text: str, what: str) -> argparse.ArgumentTypeError:
     return argparse.ArgumentTypeError(f"{text!r} is not {what}")
+
+
+amount = _number_that(lambda x: 0 < x < MOST, "a number above 0")
+amount_or_none = _number_that(lambda x: 0 <= x < MOST, "a number from 0 on")
+share = _number_that(lambda x: 0 <= x <= 1, "a share from 0 to 1")
+# With all of it left out, or kept as it was, nothing is learned.
+share_left = _number_that(lambda x: 0 <= x < 1, "a share from 0 to below 1")
+# With nothing of it from teachers they would be asked in vain.
+taught = _number_that(lambda x: 0 < x <= 1, "a share above 0, at most 1")
 
 
 def passes(text: str) -> str:
