@@ -31,6 +31,7 @@ lint: $(VENV)/.test-ok
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
 	FINETUNE_DATA_DIR=$$(mktemp -d) $(RUN) manage.py makemigrations --check --dry-run
 
 # Figures go to docs/figures.md.

@@ -4,7 +4,7 @@
 import os
 import sys
 
-from finetune_site import lifeline
+from finetune_site.common import lifeline
 
 
 def main() -> None:

@@ -15,13 +15,13 @@ from pathlib import Path
 import orjson
 
 from datasets.lines import MAX_EXAMPLE_BYTES, Block, read_blocks
-from jobs.trainer.examples import (
+from jobs.trainer.text.examples import (
     ExampleError,
     Segment,
     dump_line,
     is_loss_weight,
 )
-from jobs.trainer.line_forms import PROMPT_WEIGHTS, LineForm, read_line
+from jobs.trainer.text.line_forms import PROMPT_WEIGHTS, LineForm, read_line
 
 # Loss weights of an example → the texts of all examples that have them.
 Groups = dict[tuple[float, ...], list[Sequence[str]]]

@@ -10,7 +10,7 @@ import orjson
 
 from datasets.batches import Batch, join_by
 from datasets.lines import read_blocks
-from jobs.trainer.examples import Segment
+from jobs.trainer.text.examples import Segment
 
 LAST = -1
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from datasets.draft import LAST, Change, Draft
 from datasets.tally import LATER, Part, part_of
-from finetune_site.wording import count, weight, whole_percents
-from jobs.trainer.examples import Segment
+from finetune_site.common.wording import count, weight, whole_percents
+from jobs.trainer.text.examples import Segment
 
 # Above this many edited examples the effect is that of the rules.
 MAX_EDITED = 2000

@@ -17,9 +17,9 @@ from datasets.selectors import (
     page_with,
 )
 from datasets.tally import Part
-from finetune_site.errors import UserError
-from finetune_site.wording import whole_percents
-from jobs.trainer.examples import Segment
+from finetune_site.common.errors import UserError
+from finetune_site.common.wording import whole_percents
+from jobs.trainer.text.examples import Segment
 
 SHOWN_CHARACTERS = 2000
 EDITED_SEGMENTS = 200

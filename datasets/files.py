@@ -13,8 +13,8 @@ from types import TracebackType
 
 import numpy as np
 
-from jobs.trainer.examples import Segment, load_line
-from jobs.trainer.runfolder import sync_path
+from jobs.trainer.contract.runfolder import sync_path
+from jobs.trainer.text.examples import Segment, load_line
 
 OFFSET = np.dtype("<u8")
 PART_MARK = ".part-"

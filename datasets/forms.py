@@ -7,7 +7,7 @@ from django.conf import settings
 
 from datasets.draft import LAST
 from datasets.plain_text import TextSplit
-from finetune_site.wording import num_bytes
+from finetune_site.common.wording import num_bytes
 
 SPLITS = [
     (TextSplit.PARAGRAPHS, "a paragraph"),

@@ -1,8 +1,8 @@
 """What an import made of a file, in sentences for people and for clients."""
 
 from datasets.models import DatasetVersion
-from finetune_site.wording import counted
-from jobs.trainer.line_forms import LineForm
+from finetune_site.common.wording import counted
+from jobs.trainer.text.line_forms import LineForm
 
 FORMS = {
     LineForm.PROMPT: (

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from datasets.plain_text import TextSplit
-from jobs.trainer.runfolder import sync_path
+from jobs.trainer.contract.runfolder import sync_path
 
 
 @dataclass(frozen=True, kw_only=True)

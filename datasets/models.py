@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models.functions import Lower
 
-from finetune_site.ids import version_uid
+from finetune_site.common.ids import version_uid
 
 
 class Dataset(models.Model):

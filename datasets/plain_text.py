@@ -7,8 +7,8 @@ from pathlib import Path
 
 from datasets.batches import TOO_LONG, Batch
 from datasets.lines import MAX_EXAMPLE_BYTES, Block, read_blocks
-from finetune_site.errors import UserError
-from jobs.trainer.examples import is_utf8
+from finetune_site.common.errors import UserError
+from jobs.trainer.text.examples import is_utf8
 
 
 class TextSplit(StrEnum):

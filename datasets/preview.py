@@ -4,13 +4,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from django.conf import settings
 from tokenizers import Tokenizer
 
 from datasets.selectors import clip
-from jobs.base_models.catalogue import CATALOGUE
-from jobs.selectors import models_dir
-from jobs.trainer.encoding import encode_example, end_of_text_id, load_tokenizer
-from jobs.trainer.examples import Segment
+from jobs.trainer.contract.model_folders import model_folder
+from jobs.trainer.text.byte_alphabet import lettered_bytes
+from jobs.trainer.text.encoding import (
+    encode_example,
+    end_of_text_id,
+    load_tokenizer,
+)
+from jobs.trainer.text.examples import Segment
 
 MODEL = "tiny"
 # Enough to see what happens; the rest of a long example is counted by characters.
@@ -35,7 +40,7 @@ class Preview:
 
 
 def preview_of(segments: list[Segment]) -> Preview:
-    folder = CATALOGUE[MODEL].folder(models_dir())
+    folder = model_folder(MODEL, Path(settings.DATA_DIR) / "models")
     tokenizer, end_id = _load(folder)
     shown, left_out = clip(segments, MAX_CHARACTERS)
     encoded = encode_example(tokenizer, shown, end_id)
@@ -57,24 +62,12 @@ def _load(folder: Path) -> tuple[Tokenizer, int]:
     return load_tokenizer(folder), end_of_text_id(folder)
 
 
-@lru_cache(maxsize=1)
-def _byte_of() -> dict[str, int]:
-    """Byte-level BPE writes each byte as one printable character; this is the way back.
-
-    Source: bytes_to_unicode of openai/gpt-2, encoder.py.
-    """
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    table = {chr(byte): byte for byte in printable}
-    return table | {chr(256 + at): byte for at, byte in enumerate(others)}
-
-
 def _text(tokenizer: Tokenizer, number: int) -> str:
     """How a token reads: white space made visible, a part of a character as bytes."""
-    piece, table = tokenizer.id_to_token(number) or "", _byte_of()
-    if not all(character in table for character in piece):
+    piece = tokenizer.id_to_token(number) or ""
+    data = lettered_bytes(piece)
+    if data is None:
         return piece
-    data = bytes(table[character] for character in piece)
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -11,9 +11,9 @@ from datasets.draft import Change, Draft
 from datasets.files import read_examples
 from datasets.import_request import ImportRequest
 from datasets.models import Dataset, DatasetVersion, DraftChange
-from finetune_site.errors import UserError
-from finetune_site.parsing import is_text
-from jobs.trainer.examples import Segment
+from finetune_site.common.errors import UserError
+from finetune_site.common.parsing import is_text
+from jobs.trainer.text.examples import Segment
 
 PAGE_SIZE = 25
 # What a page shows of one example; the rest is counted.

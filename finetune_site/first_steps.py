@@ -9,7 +9,7 @@ from datasets.draft import Draft
 from datasets.effect import effect_of
 from datasets.models import DatasetVersion
 from datasets.tally import Part
-from finetune_site import wording
+from finetune_site.common import wording
 from jobs.models import Job, Snapshot
 
 # A team that has come this far needs no first steps any more.

@@ -1,4 +1,4 @@
-"""Which processes of the site are alive, for /healthz and for `up`."""
+"""Which processes of the site are alive, for /healthz."""
 
 import time
 from datetime import datetime
@@ -7,14 +7,13 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.db import Error as AnyDatabaseError
-from django.db import close_old_connections
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from datasets.selectors import last_import_activity
-from jobs.models import Heartbeat, Job
+from jobs.models import Job
+from jobs.services.heartbeats import newest_heartbeats
 from jobs.serving import client
 
 STARTING_SECONDS = 30.0
@@ -41,27 +40,8 @@ def healthz(request: HttpRequest) -> JsonResponse:
     return response
 
 
-def newest_heartbeats() -> dict[str, datetime] | None:
-    """For `up`, whose connection no request closes."""
-    close_old_connections()
-    return _newest_heartbeats()
-
-
-def _newest_heartbeats() -> dict[str, datetime] | None:
-    """None when the database does not answer."""
-    try:
-        beats = dict(Heartbeat.objects.values_list("name", "at"))
-        importing_at = last_import_activity()
-    except AnyDatabaseError:
-        return None
-    # While it imports, the worker answers nothing, and is alive all the same.
-    if importing_at is not None:
-        beats["worker"] = max(importing_at, beats.get("worker", importing_at))
-    return beats
-
-
 def _heartbeats() -> dict[str, dict[str, Any]]:
-    beats = _newest_heartbeats() or {}
+    beats = newest_heartbeats() or {}
     return {name: _age_entry(beats.get(name)) for name in ("worker", "watcher")}
 
 

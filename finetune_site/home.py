@@ -9,8 +9,8 @@ from django.db.models import Prefetch, QuerySet
 from django.utils import timezone
 from django.utils.text import get_text_list
 
-from finetune_site import wording
-from jobs.mini_chart import MiniChart, draw_mini_chart
+from finetune_site.common import wording
+from jobs.charts.mini import MiniChart, draw_mini_chart
 from jobs.models import Job, Snapshot
 
 MAX_RUNNING, MAX_WAITING, MAX_FINISHED, MAX_SNAPSHOTS = 4, 5, 6, 4

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from csp.constants import NONE, SELF
 
-from finetune_site import secret
-from finetune_site.env import (
+from finetune_site.common import secret
+from finetune_site.common.env import (
     env_bool,
     env_database,
     env_folder,

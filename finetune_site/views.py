@@ -7,7 +7,7 @@ from django.views.decorators.http import require_POST, require_safe
 from finetune_site.first_steps import FirstStep, read_first_steps
 from finetune_site.guides import read_guide
 from finetune_site.home import read_home
-from jobs.machine import read_machine
+from jobs.pages.machine import read_machine
 
 STEPS_HIDDEN = "first_steps_hidden"
 

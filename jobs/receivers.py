@@ -5,8 +5,7 @@ from typing import Any
 from django.dispatch import receiver
 
 from datasets.signals import import_ended
-from jobs.services.jobs import enqueue_preparation
-from jobs.services.preparation import waiting_for
+from jobs.new_job.preparation import enqueue_preparation, waiting_for
 
 
 @receiver(import_ended)

@@ -1,12 +1,12 @@
 """Background tasks. Each may be delivered twice, also at the same time."""
 
-from jobs import planning
 from jobs.models import Job
+from jobs.new_job.preparation import prepare
+from jobs.services.counting import count_version
 from jobs.services.downloads import download_next, enqueue_download
 from jobs.services.heartbeats import beat
 from jobs.services.launching import launch
 from jobs.services.launching import launch_queued as launch_all
-from jobs.services.preparation import prepare
 
 
 def prepare_job(job_id: int) -> None:
@@ -25,7 +25,7 @@ def launch_job(job_id: int) -> None:
 
 def count_tokens(version_id: int, base_model: str) -> None:
     """For the plan on the form of a new job."""
-    planning.count_tokens(version_id, base_model)
+    count_version(version_id, base_model)
 
 
 def download_model() -> None:

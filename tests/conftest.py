@@ -11,7 +11,7 @@ from django.db import connections
 
 from finetune_site.team.models import Member, Role
 from jobs.engines import processes
-from tests import factories
+from tests.support import factories
 
 
 @pytest.fixture(scope="session")

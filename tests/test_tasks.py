@@ -8,8 +8,9 @@ from django.db import OperationalError
 
 from jobs import tasks
 from jobs.models import Heartbeat, Job
-from jobs.services import launching, preparation
-from tests import factories
+from jobs.new_job import preparation
+from jobs.services import launching
+from tests.support import factories
 
 Status = Job.Status
 

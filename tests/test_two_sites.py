@@ -16,9 +16,9 @@ import psutil
 import pytest
 import requests
 
-from tests.dropping_proxy import running_proxy
-from tests.running_site import ROOT, RunningSite, wait_for
-from tests.visitor import Visitor
+from tests.support.dropping_proxy import running_proxy
+from tests.support.running_site import ROOT, RunningSite, wait_for
+from tests.support.visitor import Visitor
 
 JOKES = ROOT / "datasets" / "sample_data" / "jokes.jsonl"
 FINAL = ("succeeded", "failed", "cancelled")

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.running_site import ROOT, RunningSite
+from tests.support.running_site import ROOT, RunningSite
 
 pytestmark = pytest.mark.browser
 

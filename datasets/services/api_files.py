@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from datasets.models import Dataset, DatasetVersion
 from datasets.services.uploads import MAX_NAME_CHARACTERS, import_dataset_file
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
 

@@ -6,7 +6,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from datasets.models import DatasetVersion
-from finetune_site.claims import RowClaim
+from finetune_site.common.claims import RowClaim
 
 CLAIM_SECONDS = 15
 PROGRESS_SECONDS = 0.5

@@ -10,10 +10,14 @@ from datasets.import_request import ImportRequest
 from datasets.models import DatasetVersion, DraftChange
 from datasets.selectors import draft_of, example_of, last_saving_change
 from datasets.services.versions import add_version
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
-from jobs.trainer.examples import MAX_LOSS_WEIGHT, MIN_LOSS_WEIGHT, is_loss_weight
+from jobs.trainer.text.examples import (
+    MAX_LOSS_WEIGHT,
+    MIN_LOSS_WEIGHT,
+    is_loss_weight,
+)
 
 
 def change_weight(

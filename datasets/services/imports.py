@@ -26,9 +26,9 @@ from datasets.services.reweighting import check_prompts
 from datasets.services.uploads import UPLOAD_NAME, remove_upload
 from datasets.services.versions import enqueue_import
 from datasets.tally import Tally
-from finetune_site.claims import ClaimLostError
-from finetune_site.errors import UserError
-from jobs.trainer.line_forms import LineForm
+from finetune_site.common.claims import ClaimLostError
+from finetune_site.common.errors import UserError
+from jobs.trainer.text.line_forms import LineForm
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from datasets.draft import Change, Draft
 from datasets.import_request import ImportRequest
 from datasets.models import DatasetVersion
 from datasets.services.drafts import add_child, check_weight
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from finetune_site.team.models import Member
 
 Status = DatasetVersion.Status

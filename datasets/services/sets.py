@@ -7,7 +7,7 @@ from django.db.models import ProtectedError
 
 from datasets.models import Dataset
 from datasets.services.uploads import check_name, name_taken
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
 

@@ -14,11 +14,11 @@ from datasets.lines import check_kind
 from datasets.models import Dataset, DatasetVersion
 from datasets.plain_text import TextSplit
 from datasets.services.versions import add_version
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
+from finetune_site.common.wording import num_bytes
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
-from finetune_site.wording import num_bytes
-from jobs.trainer.runfolder import sync_path
+from jobs.trainer.contract.runfolder import sync_path
 
 KINDS = {".jsonl": "jsonl", ".txt": "txt"}
 UPLOAD_NAME = "upload.bin"

@@ -9,8 +9,8 @@ from django.views.decorators.http import require_POST
 from datasets import services
 from datasets.forms import RejoinForm, RuleForm, SaveForm, numbers_of
 from datasets.views.pages import back_to, dataset_url, get_version
-from finetune_site.errors import UserError
-from finetune_site.parsing import small_int
+from finetune_site.common.errors import UserError
+from finetune_site.common.parsing import small_int
 from finetune_site.team.access import current_member, member_required
 
 

@@ -17,8 +17,8 @@ from datasets.examples_page import examples_page
 from datasets.import_report import form_notes
 from datasets.models import DatasetVersion
 from datasets.views.pages import dataset_context, get_dataset, get_version, may_change
-from finetune_site.parsing import small_int
-from finetune_site.streaming import file_chunks
+from finetune_site.common.parsing import small_int
+from finetune_site.common.streaming import file_chunks
 
 
 @require_safe

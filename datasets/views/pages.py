@@ -10,7 +10,7 @@ from django.urls import reverse
 from datasets.forms import NameForm
 from datasets.models import Dataset, DatasetVersion
 from datasets.selectors import list_versions, newest_ready
-from finetune_site.parsing import small_int
+from finetune_site.common.parsing import small_int
 from finetune_site.team.access import current_member
 
 

@@ -20,7 +20,7 @@ from datasets.views.pages import (
     get_dataset,
     get_version,
 )
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from finetune_site.team.access import current_member, member_required
 
 REFUSED = HTTPStatus.UNPROCESSABLE_ENTITY

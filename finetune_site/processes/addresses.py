@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from finetune_site.env import env_int
-from finetune_site.errors import UserError
+from finetune_site.common.env import env_int
+from finetune_site.common.errors import UserError
 
 LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
 BACKLOG = 512

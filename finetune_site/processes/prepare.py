@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 
 
 def make_folders(data_dir: Path) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_site import lifeline
+from finetune_site.common import lifeline
 from finetune_site.processes import groups
 from finetune_site.processes.programs import Program
 from finetune_site.processes.web import LISTEN_VARIABLE

@@ -7,8 +7,8 @@ import tempfile
 import uvicorn
 from django.conf import settings
 
-from finetune_site import lifeline
-from finetune_site.env import env_bool
+from finetune_site.common import lifeline
+from finetune_site.common.env import env_bool
 
 LISTEN_VARIABLE = "FINETUNE_LISTEN_FD"
 # A live page keeps its stream open: without a limit it would hold up the exit for as

@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from finetune_site.team.models import ApiKey, AuditEntry, Member, Role, SignInLink
 
 LINK_HOURS = 24

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from finetune_site import wording
+from finetune_site.common import wording
 
 register = template.Library()
 register.filter("tenths", wording.tenths)

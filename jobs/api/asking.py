@@ -9,13 +9,13 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from finetune_site.errors import BusyError, UserError
+from finetune_site.common.errors import BusyError, UserError
 from finetune_site.team.models import Member
 from jobs.engines.base import Engine
 from jobs.engines.far_api import FarRefusalError
 from jobs.engines.registry import LOCAL, engine_that_has
-from jobs.model_names import ModelChoice, UnknownModelError
-from jobs.selectors import get_base_model, models_dir
+from jobs.selectors.base_models import get_base_model, models_dir
+from jobs.selectors.model_names import ModelChoice, UnknownModelError
 from jobs.serving.client import AwayError
 from jobs.serving.inbox import MAX_OPEN
 

@@ -8,15 +8,15 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 from ninja import Router, Schema
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from finetune_site.team.access import current_member
 from jobs.api.asking import ask, find_engine
 from jobs.api.chat_request import ChatRequest
 from jobs.api.completions import Usage, new_head, usage_of, written
 from jobs.api.errors import answers
 from jobs.api.sse import MAY_STREAM, streamed
-from jobs.chats import ChatQuestion, chat_question
-from jobs.model_names import find_model
+from jobs.chat.questions import ChatQuestion, chat_question
+from jobs.selectors.model_names import find_model
 
 router = Router(tags=["Chats"])
 

@@ -4,13 +4,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from jobs.api.completion_fields import Content
 from jobs.api.completion_request import MaxTokens, SamplingFields
 from jobs.api.fields import Between, RequestObject, Text
-from jobs.chats import ChatQuestion
+from jobs.chat.questions import ChatQuestion
 from jobs.serving.request import MAX_LOGPROBS, MAX_PROMPT_CHARACTERS
-from jobs.trainer.chat_text import ChatMessage
+from jobs.trainer.text.chat_text import ChatMessage
 
 # OpenAI goes on to the context's end; a base model may never end by itself.
 DEFAULT_MAX_TOKENS = 512

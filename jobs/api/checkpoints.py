@@ -7,7 +7,8 @@ from django.http import HttpRequest
 from ninja import Router, Schema
 from pydantic import Field
 
-from finetune_site.parsing import is_text
+from finetune_site.common.ids import JOB_PREFIX
+from finetune_site.common.parsing import is_text
 from finetune_site.team.access import current_member
 from jobs.api.errors import answers, not_found
 from jobs.api.events import find_followed
@@ -154,7 +155,7 @@ def delete_checkpoint_permission(
 def find_checkpoint(name: str, *, param: str | None = None) -> Snapshot:
     """By the checkpoint's id or by the model's name."""
     if found := CHECKPOINT_ID.fullmatch(name):
-        by_id = {"job__uid": f"ftjob-{found[1]}", "step": int(found[2])}
+        by_id = {"job__uid": JOB_PREFIX + found[1], "step": int(found[2])}
         snapshot = Snapshot.objects.filter(**by_id).first()
     else:
         known = Snapshot.objects.filter(uid=name)
@@ -182,7 +183,7 @@ def show_checkpoint(
     job: Job, snapshot: Snapshot, metrics: dict[str, Any]
 ) -> dict[str, Any]:
     return {
-        "id": f"ftckpt-{job.uid.removeprefix('ftjob-')}-{snapshot.step}",
+        "id": f"ftckpt-{job.uid.removeprefix(JOB_PREFIX)}-{snapshot.step}",
         "created_at": seconds(snapshot.created_at),
         "fine_tuned_model_checkpoint": snapshot.uid,
         "fine_tuning_job_id": job.uid,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from finetune_site.parsing import small_int
+from finetune_site.common.parsing import small_int
 from jobs.serving.request import (
     MAX_BIAS,
     MAX_BIASES,

@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 from ninja import Router, Schema
 
-from finetune_site.ids import random_id
+from finetune_site.common.ids import random_id
 from finetune_site.team.access import current_member
 from finetune_site.team.models import Member
 from jobs.api.asking import ask, find_engine
@@ -19,7 +19,7 @@ from jobs.api.completion_request import CompletionRequest, EngineCompletionReque
 from jobs.api.errors import answers
 from jobs.api.sse import MAY_STREAM, streamed
 from jobs.engines.base import Engine
-from jobs.model_names import ModelChoice, find_model
+from jobs.selectors.model_names import ModelChoice, find_model
 
 router = Router(tags=["Completions"])
 

@@ -7,7 +7,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 from ninja import Router, Schema
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from finetune_site.team.access import current_member
 from jobs.api.asking import find_engine
 from jobs.api.completion_request import EngineCompletionRequest
@@ -16,8 +16,12 @@ from jobs.api.errors import ApiError, answers, not_found
 from jobs.api.sse import MAY_STREAM
 from jobs.engines.base import Engine
 from jobs.engines.registry import engine_titles, get_engine
-from jobs.model_names import ModelChoice, UnknownModelError, find_model
 from jobs.models import Snapshot
+from jobs.selectors.model_names import (
+    ModelChoice,
+    UnknownModelError,
+    find_model,
+)
 
 router = Router(tags=["Engines"])
 

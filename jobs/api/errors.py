@@ -22,8 +22,8 @@ from django.http.multipartparser import MultiPartParserError
 from ninja import NinjaAPI, Schema
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
-from finetune_site.errors import BusyError, LaterError, UserError
-from jobs.model_names import UnknownModelError
+from finetune_site.common.errors import BusyError, LaterError, UserError
+from jobs.selectors.model_names import UnknownModelError
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Router, Schema
 
-from finetune_site.parsing import is_text
+from finetune_site.common.ids import JOB_PREFIX
+from finetune_site.common.parsing import is_text
 from jobs.api.errors import answers, not_found
 from jobs.api.job_shape import seconds
 from jobs.api.paging import Limit, Order, Page, as_page
-from jobs.log_lines import sentence
+from jobs.history.log_lines import sentence
 from jobs.models import Event, Job
 
 router = Router(tags=["Fine-tuning"])
@@ -99,7 +100,7 @@ def level_of(event: Event) -> str:
 
 
 def event_id(job: Job, seq: int) -> str:
-    return f"ftevent-{job.uid.removeprefix('ftjob-')}-{seq:08}"
+    return f"ftevent-{job.uid.removeprefix(JOB_PREFIX)}-{seq:08}"
 
 
 def seq_of(job: Job, event: str) -> int:

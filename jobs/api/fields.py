@@ -13,7 +13,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from finetune_site.parsing import is_text
+from finetune_site.common.parsing import is_text
 
 AUTO = "auto"
 

@@ -14,22 +14,22 @@ from datasets.import_report import what_became_of
 from datasets.models import DatasetVersion
 from datasets.selectors import api_files
 from datasets.services import delete_api_file, take_api_file
-from finetune_site.parsing import is_text
-from finetune_site.streaming import file_chunks
+from finetune_site.common.parsing import is_text
+from finetune_site.common.streaming import file_chunks
+from finetune_site.common.wording import num_bytes
 from finetune_site.team.access import current_member
-from finetune_site.wording import num_bytes
 from jobs.api.errors import ApiError, answers, not_found
 from jobs.api.first_answer import first_answer
 from jobs.api.keys import worker
 from jobs.api.paging import Order, Page, page_of
-from jobs.models import Job
-from jobs.results import (
+from jobs.history.results import (
     find_result,
     finished_jobs,
     result_bytes,
     result_file_id,
     stream_result,
 )
+from jobs.models import Job
 
 router = Router(tags=["Files"])
 

@@ -18,8 +18,8 @@ from pydantic import Field
 
 from datasets.models import DatasetVersion
 from datasets.services import reweighted
-from finetune_site.errors import BusyError
-from finetune_site.parsing import is_text
+from finetune_site.common.errors import BusyError
+from finetune_site.common.parsing import is_text
 from finetune_site.team.access import current_member
 from finetune_site.team.models import Member
 from jobs.api.errors import answers, not_found
@@ -40,10 +40,11 @@ from jobs.api.job_shape import (
 from jobs.api.keys import worker
 from jobs.api.paging import Limit, Page, page_of
 from jobs.api.sse import CONTENT_TYPE, MAY_STREAM
-from jobs.job_defaults import DEFAULT_MODEL
-from jobs.log_lines import sentence
+from jobs.history.log_lines import sentence
 from jobs.models import Event, Job
-from jobs.services.jobs import create_job, stop_job
+from jobs.new_job.creation import create_job
+from jobs.new_job.defaults import DEFAULT_MODEL
+from jobs.services.jobs import stop_job
 
 router = Router(tags=["Fine-tunes (before version 1)"])
 

@@ -17,13 +17,8 @@ from jobs.api.metadata_filter import PARAMETER, with_metadata
 from jobs.api.paging import Limit, Order, Page, page_of
 from jobs.engines.registry import get_engine
 from jobs.models import Job
-from jobs.services.jobs import (
-    create_job,
-    draft_job,
-    pause_job,
-    resume_job,
-    stop_job,
-)
+from jobs.new_job.creation import create_job, draft_job
+from jobs.services.jobs import pause_job, resume_job, stop_job
 
 router = Router(tags=["Fine-tuning"])
 

@@ -24,7 +24,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from ninja import Schema
 
-from finetune_site.parsing import small_int
+from finetune_site.common.parsing import small_int
 from finetune_site.team.access import current_member
 from jobs.models import FirstAnswer
 

@@ -8,12 +8,12 @@ from pydantic import BeforeValidator, Field
 
 from datasets.models import DatasetVersion
 from datasets.selectors import find_file
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from jobs.api.fields import AUTO, Between, RequestObject, Text
 from jobs.engines.registry import engine_to_go_on
-from jobs.model_names import find_model
 from jobs.models import Job, Snapshot
-from jobs.services.auto_settings import CHOSEN
+from jobs.new_job.suggest import CHOSEN
+from jobs.selectors.model_names import find_model
 
 Number = int | float | Literal["auto"] | None
 Epochs = Annotated[Number, Between(1, 1000, auto=True)]

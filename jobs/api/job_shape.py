@@ -8,14 +8,14 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from ninja import Schema
 
-from finetune_site.parsing import is_text
-from finetune_site.wording import seconds_left
+from finetune_site.common.parsing import is_text
+from finetune_site.common.wording import seconds_left
 from jobs.api.errors import not_found
 from jobs.api.fields import AUTO
 from jobs.api.job_request import CLIENT_NAMES
-from jobs.model_names import fine_tuned_model
+from jobs.history.results import result_file_id
 from jobs.models import Job, Snapshot
-from jobs.results import result_file_id
+from jobs.selectors.model_names import fine_tuned_model
 
 ORGANIZATION = "finetune"
 NAMES = {"validating": "validating_files", "starting": "queued"}

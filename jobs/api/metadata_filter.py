@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import BooleanField, F, Func, QuerySet, Value
 
-from finetune_site.parsing import is_text
+from finetune_site.common.parsing import is_text
 from jobs.models import Job
 
 ASKED = re.compile(r"metadata\[(.*)\]", re.DOTALL)

@@ -10,7 +10,9 @@ from finetune_site.team.access import current_member
 from jobs.api.errors import ApiError, answers
 from jobs.api.keys import worker
 from jobs.base_models.catalogue import BaseModel
-from jobs.model_names import (
+from jobs.models import Job, Snapshot
+from jobs.selectors.base_models import base_models, get_base_model, models_dir
+from jobs.selectors.model_names import (
     LATEST,
     TUNED_PREFIX,
     ModelChoice,
@@ -18,8 +20,6 @@ from jobs.model_names import (
     find_model,
     fine_tuned_model,
 )
-from jobs.models import Job, Snapshot
-from jobs.selectors import base_models, get_base_model, models_dir
 from jobs.services.snapshots import delete_snapshot, delete_snapshots
 
 router = Router(tags=["Models"])

@@ -14,9 +14,10 @@ from datasets.models import DatasetVersion
 from jobs.api.errors import ApiError, answers
 from jobs.api.job_request import JobRequest, client_names, job_arguments
 from jobs.models import Job
-from jobs.planning import plan_job, start_counting
-from jobs.services.jobs import draft_job
-from jobs.services.preparation import check_imported, default_prompts
+from jobs.new_job.creation import draft_job
+from jobs.new_job.plan import plan_job
+from jobs.new_job.preparation import check_imported, default_prompts
+from jobs.services.counting import start_counting
 
 router = Router(tags=["Fine-tuning"])
 

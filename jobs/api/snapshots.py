@@ -6,13 +6,13 @@ from django.db.models import Max, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from ninja import Router, Schema
 
-from finetune_site.parsing import is_text
+from finetune_site.common.parsing import is_text
 from finetune_site.team.access import current_member
 from jobs.api.errors import answers, not_found
 from jobs.api.keys import worker
 from jobs.api.paging import Limit, Order, Page, page_of
-from jobs.model_names import LATEST
 from jobs.models import Job, Snapshot
+from jobs.selectors.model_names import LATEST
 from jobs.services.snapshots import delete_snapshot
 
 router = Router(tags=["Snapshots"])

@@ -46,8 +46,8 @@ from jobs.base_models.pretraining.training import (
     Shape,
     choose_numerics,
 )
-from jobs.trainer.encoding import TokenizerError, load_tokenizer
-from jobs.trainer.runfolder import Numerics
+from jobs.trainer.contract.runfolder import Numerics
+from jobs.trainer.text.encoding import TokenizerError, load_tokenizer
 
 logger = logging.getLogger("build_tiny")
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jobs.base_models.model_folder import fault_of
-
-HERE = Path(__file__).parent
+from jobs.trainer.contract.model_folders import model_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +27,7 @@ class BaseModel:
     download_bytes: int = 0
 
     def folder(self, models_dir: Path) -> Path:
-        """A model of that name in the data folder comes before one that ships."""
-        added = models_dir / self.name
-        shipped = HERE / self.name
-        return shipped if shipped.is_dir() and not added.is_dir() else added
+        return model_folder(self.name, models_dir)
 
     def is_ready(self, models_dir: Path) -> bool:
         return not fault_of(self.folder(models_dir))

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from jobs.base_models.hub import Hub, HubFile, HubModel, HubUnreachableError
-from jobs.trainer.runfolder import sync_path
+from jobs.trainer.contract.runfolder import sync_path
 
 # After a connection that brought nothing; then somebody has to look.
 PAUSES_SECONDS = (1.0, 2.0, 4.0)

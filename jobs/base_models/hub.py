@@ -17,7 +17,7 @@ import requests
 import urllib3
 from requests.auth import AuthBase
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from jobs.base_models.model_folder import (
     INDEX,
     NOT_STATED,

@@ -12,10 +12,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from finetune_site.errors import UserError
-from jobs.trainer.architecture import named_context, text_config
-from jobs.trainer.encoding import end_of_text_id, load_tokenizer
-from jobs.trainer.weights_file import PICKLE_ENDINGS, num_parameters
+from finetune_site.common.errors import UserError
+from jobs.trainer.contract.architecture import named_context, text_config
+from jobs.trainer.contract.weights_file import PICKLE_ENDINGS, num_parameters
+from jobs.trainer.text.encoding import end_of_text_id, load_tokenizer
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # How architectures call themselves that continue a text, which is what is trained.

@@ -3,7 +3,7 @@
 from enum import IntEnum
 from typing import Any
 
-from finetune_site.wording import count, loss
+from finetune_site.common.wording import count, loss
 from jobs.cli.text import indented, one_line
 
 PROMPT_CHARACTERS = 120

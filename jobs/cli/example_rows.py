@@ -11,8 +11,8 @@ from datasets.batches import TOO_LONG
 from datasets.lines import MAX_EXAMPLE_BYTES, check_kind, read_blocks
 from datasets.plain_text import read_text
 from jobs.cli.problems import Problem
-from jobs.trainer.examples import ExampleError, Segment, parse_line
-from jobs.trainer.line_forms import LineForm, prompt_segments, read_line
+from jobs.trainer.text.examples import ExampleError, Segment, parse_line
+from jobs.trainer.text.line_forms import LineForm, prompt_segments, read_line
 
 SHEETS = {".csv": ",;\t", ".tsv": "\t"}
 WORKBOOKS = {".xlsx", ".xls", ".ods", ".numbers"}

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from finetune_site.wording import counted, duration
+from finetune_site.common.wording import counted, duration
 from jobs.cli.event_lines import event_text, worth_catching_up
 from jobs.cli.problems import Away, Exit, Problem, Refusal
 from jobs.cli.screen import Screen

@@ -4,7 +4,7 @@ import argparse
 import json
 from datetime import datetime
 
-from finetune_site.wording import count, loss
+from finetune_site.common.wording import count, loss
 from jobs.cli.problems import Exit
 from jobs.cli.server import Answer, from_environment
 from jobs.cli.text import columns

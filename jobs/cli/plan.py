@@ -3,7 +3,13 @@
 import json
 from typing import Any
 
-from finetune_site.wording import about, count, counted, num_bytes, percent
+from finetune_site.common.wording import (
+    about,
+    count,
+    counted,
+    num_bytes,
+    percent,
+)
 from jobs.cli.problems import Exit
 from jobs.cli.screen import Screen
 from jobs.cli.server import Server

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from datasets.batches import join_by, meets_unspaced
-from finetune_site.errors import UserError
-from finetune_site.wording import counted
+from finetune_site.common.errors import UserError
+from finetune_site.common.wording import counted
 from jobs.cli.example_rows import Row, read_rows
 from jobs.cli.problems import Exit, Problem
 from jobs.cli.text import one_line, printable
-from jobs.trainer.examples import dump_line
-from jobs.trainer.line_forms import LineForm
+from jobs.trainer.text.examples import dump_line
+from jobs.trainer.text.line_forms import LineForm
 
 JOINERS = {"nothing": "", "space": " ", "newline": "\n"}
 MOST_PROBLEMS = 20

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from finetune_site.wording import count, duration, loss
+from finetune_site.common.wording import count, duration, loss
 from jobs.cli.event_lines import Verbosity
 from jobs.cli.text import printable
 

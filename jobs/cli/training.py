@@ -8,7 +8,7 @@ from shlex import quote
 from typing import Any
 from urllib.parse import quote as quote_path
 
-from finetune_site.wording import counted, duration, loss
+from finetune_site.common.wording import counted, duration, loss
 from jobs.cli.creation import create_job, job_body
 from jobs.cli.event_lines import Verbosity
 from jobs.cli.example_rows import SAVE_AS_CSV, SHEETS, WORKBOOKS

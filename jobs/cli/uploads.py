@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datasets.batches import Batch, read_jsonl
 from datasets.plain_text import TextSplit, read_text
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from jobs.cli.problems import Away, Exit, Problem
 from jobs.cli.screen import Screen
 from jobs.cli.server import Answer, Server

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from finetune_site.errors import LaterError, UserError
+from finetune_site.common.errors import LaterError, UserError
 from jobs.models import Job, Snapshot
-from jobs.trainer.events import Event
-from jobs.trainer.spec import Spec
+from jobs.trainer.contract.events import Event
+from jobs.trainer.contract.spec import Spec
 
 
 class RunFolderError(UserError):

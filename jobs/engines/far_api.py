@@ -16,9 +16,9 @@ import orjson
 import requests
 import urllib3
 
-from finetune_site import outbound
-from finetune_site.errors import UserError
-from finetune_site.outbound import RefusedAddressError
+from finetune_site.common import outbound
+from finetune_site.common.errors import UserError
+from finetune_site.common.outbound import RefusedAddressError
 from jobs.engines.base import EngineTroubleError
 
 Answer = dict[str, Any]

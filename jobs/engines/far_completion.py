@@ -11,8 +11,8 @@ import orjson
 import requests
 from asgiref.sync import sync_to_async
 
-from finetune_site import outbound
-from finetune_site.errors import BusyError, UserError
+from finetune_site.common import outbound
+from finetune_site.common.errors import BusyError, UserError
 from jobs.engines.base import EngineTroubleError
 from jobs.engines.far_api import Answer, FarApi
 

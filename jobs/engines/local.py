@@ -17,12 +17,12 @@ from django.utils import timezone
 from jobs.engines.base import Report, RunFolderError
 from jobs.engines.processes import end_trainers, running_folders, spawn_trainer
 from jobs.models import Job, Snapshot
-from jobs.selectors import model_source
+from jobs.selectors.sources import model_source
 from jobs.serving import client
-from jobs.trainer.events import Event, read_events
-from jobs.trainer.memory import less_memory_words, with_less_memory
-from jobs.trainer.runfolder import Control, RunFolder, Want, write_json
-from jobs.trainer.spec import Spec
+from jobs.trainer.contract.events import Event, read_events
+from jobs.trainer.contract.runfolder import Control, RunFolder, Want, write_json
+from jobs.trainer.contract.spec import Spec
+from jobs.trainer.rows.memory import less_memory_words, with_less_memory
 
 # A look at the lock holds it for an instant, and a trainer that was paused takes a few
 # seconds to leave: a launcher waits this long for it.

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from django.conf import settings
 
-from jobs.trainer.runfolder import LOCK_FD
+from jobs.trainer.contract.runfolder import LOCK_FD
 
 # Secrets are none of the trainer's business.
 HIDDEN = {"SECRET_KEY", "DATABASE_URL", "FINETUNE_LIFELINE_FD"}

@@ -1,6 +1,6 @@
 """The engines of this site, by name."""
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from jobs.engines.base import Engine
 from jobs.engines.local import LocalEngine
 from jobs.engines.remote import RemoteEngine

@@ -17,15 +17,15 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from datasets.models import DatasetVersion
-from finetune_site.errors import UserError
-from finetune_site.sealing import unseal
-from finetune_site.wording import percent
+from finetune_site.common.errors import UserError
+from finetune_site.common.sealing import unseal
+from finetune_site.common.wording import percent
 from jobs.engines.base import EngineTroubleError, Report, RunFolderError
 from jobs.engines.far_api import Answer, FarApi, FarRefusalError, KeyTroubleError
 from jobs.engines.far_completion import complete
 from jobs.models import EngineSetting, Event, Job, Snapshot
-from jobs.trainer.events import Event as Line
-from jobs.trainer.spec import Spec
+from jobs.trainer.contract.events import Event as Line
+from jobs.trainer.contract.spec import Spec
 
 # The job itself is looked at less often than its events.
 JOB_SECONDS = 2.0

@@ -7,7 +7,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from datasets.models import DatasetVersion
-from finetune_site.ids import job_uid
+from finetune_site.common.ids import job_uid
 
 
 class Job(models.Model):

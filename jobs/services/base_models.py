@@ -7,15 +7,16 @@ from urllib.parse import urlsplit
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from finetune_site.errors import UserError
-from finetune_site.ids import random_id
+from finetune_site.common.errors import UserError
+from finetune_site.common.ids import random_id
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
 from jobs.base_models.catalogue import CATALOGUE, ships_inside
 from jobs.base_models.hub import HUB_ID
 from jobs.base_models.registry import folder_names, is_usable_name
 from jobs.models import Job, ModelDownload, Snapshot
-from jobs.selectors import find_base_model, model_source, models_dir
+from jobs.selectors.base_models import find_base_model, models_dir
+from jobs.selectors.sources import model_source
 from jobs.services.downloads import (
     advised,
     draft_folder,

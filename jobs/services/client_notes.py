@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping
 
-from finetune_site.errors import UserError
-from finetune_site.parsing import is_text
+from finetune_site.common.errors import UserError
+from finetune_site.common.parsing import is_text
 
 MAX_SUFFIX = 64
 MAX_PAIRS = 16

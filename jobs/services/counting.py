@@ -2,17 +2,26 @@
 
 import time
 
+from django.core.cache import cache
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django_q.tasks import async_task
 
 from datasets.models import DatasetVersion
+from datasets.services.versions import TASK_SECONDS
 from jobs.base_models.catalogue import BaseModel
 from jobs.models import Job
-from jobs.selectors import models_dir
+from jobs.selectors.base_models import find_base_model, models_dir
 from jobs.services.heartbeats import Pulse
-from jobs.trainer.token_cache import TokenCache, build_token_cache, cache_folder
+from jobs.trainer.rows.token_cache import (
+    TokenCache,
+    build_token_cache,
+    cache_folder,
+)
 
 REPORT_SECONDS = 1.0
+# A count that has not ended after this long is asked for again.
+COUNT_AGAIN_SECONDS = 120
 
 
 class NotWantedError(Exception):
@@ -35,6 +44,23 @@ def count_tokens(
         progress=progress.counted,
         waiting=progress.alive,
     )
+
+
+def start_counting(version: DatasetVersion, base_model: str) -> None:
+    """Once, however often the form asks while it waits."""
+    key = f"count-tokens-{version.pk}-{base_model}"
+    if cache.add(key, True, COUNT_AGAIN_SECONDS):
+        async_task(
+            "jobs.tasks.count_tokens", version.pk, base_model, timeout=TASK_SECONDS
+        )
+
+
+def count_version(version_id: int, base_model: str) -> None:
+    """Make the token cache of a version. It may have gone meanwhile."""
+    version = DatasetVersion.objects.filter(pk=version_id).first()
+    model = find_base_model(base_model)
+    if version and model and model.is_ready(models_dir()):
+        count_tokens(version, model)
 
 
 class CountProgress:

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
-from finetune_site.ids import random_id
+from finetune_site.common.ids import random_id
 from jobs.models import Delivery, Job, Webhook
+from jobs.services.webhook_message import event_body
 from jobs.services.webhooks import EVENT_PREFIX, NotTakenError, post
-from jobs.webhook_message import event_body
 
 # Seconds until the next try; the last one over and over.
 WAITS = (5, 30, 120, 600, 1800, 3600)

@@ -6,7 +6,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from finetune_site.claims import RowClaim
+from finetune_site.common.claims import RowClaim
 from jobs.models import ModelDownload
 
 # Longer than a download may be silent: a request and the one it is sent on to may each

@@ -20,13 +20,13 @@ from django_q.brokers import get_broker
 from django_q.tasks import async_task
 
 from datasets.services.versions import TASK_SECONDS
-from finetune_site.claims import ClaimLostError
-from finetune_site.errors import UserError
+from finetune_site.common.claims import ClaimLostError
+from finetune_site.common.errors import UserError
 from jobs.base_models.download import Download
 from jobs.base_models.hub import Hub, HubFile, HubModel, HubUnreachableError
 from jobs.base_models.model_folder import fault_of
 from jobs.models import ModelDownload
-from jobs.selectors import models_dir
+from jobs.selectors.base_models import models_dir
 from jobs.services.download_claims import (
     Claim,
     is_claimed,

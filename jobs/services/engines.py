@@ -5,16 +5,16 @@ import re
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from finetune_site.errors import UserError
-from finetune_site.outbound import check_url
-from finetune_site.sealing import seal
+from finetune_site.common.errors import UserError
+from finetune_site.common.outbound import check_url
+from finetune_site.common.sealing import seal
 from finetune_site.team.models import ApiKey, Member
 from finetune_site.team.services import hash_secret, record
 from jobs.engines.base import EngineTroubleError
 from jobs.engines.registry import LOCAL, engine_of
 from jobs.engines.remote import RemoteEngine, unheard
 from jobs.models import EngineSetting, Job, Snapshot
-from jobs.selectors import find_base_model
+from jobs.selectors.base_models import find_base_model
 
 Kind = EngineSetting.Kind
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")

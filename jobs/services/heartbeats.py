@@ -1,9 +1,12 @@
 """Signs of life of the processes."""
 
 import time
+from datetime import datetime
 
+from django.db import Error as AnyDatabaseError
 from django.utils import timezone
 
+from datasets.selectors import last_import_activity
 from jobs.models import Heartbeat
 
 PULSE_SECONDS = 5.0
@@ -22,6 +25,19 @@ def beat(name: str) -> None:
         unique_fields=["name"],
         update_fields=["at"],
     )
+
+
+def newest_heartbeats() -> dict[str, datetime] | None:
+    """Returns when each process was last alive; None: the database does not answer."""
+    try:
+        beats = dict(Heartbeat.objects.values_list("name", "at"))
+        importing_at = last_import_activity()
+    except AnyDatabaseError:
+        return None
+    # While it imports, the worker answers nothing, and is alive all the same.
+    if importing_at is not None:
+        beats["worker"] = max(importing_at, beats.get("worker", importing_at))
+    return beats
 
 
 class Pulse:

@@ -6,10 +6,10 @@ from typing import Any
 
 from django.db import transaction
 
-from jobs.curves import smoothed_on
 from jobs.engines.base import Report
+from jobs.history.curves import smoothed_on
 from jobs.models import Event, Job, Snapshot
-from jobs.trainer.events import Event as Line
+from jobs.trainer.contract.events import Event as Line
 
 Status = Job.Status
 ECHO_FIELDS = [

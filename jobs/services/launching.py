@@ -7,7 +7,7 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from jobs.engines.registry import get_engine
 from jobs.models import Job
 from jobs.services.ending import end_job

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from django.db import transaction
 from django.db.models import QuerySet
 
-from finetune_site.ids import random_id
+from finetune_site.common.ids import random_id
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
 from jobs.models import CheckpointPermission, Snapshot

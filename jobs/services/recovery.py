@@ -1,8 +1,8 @@
 """What happens to a live job whose trainer is gone without a word."""
 
 from jobs.engines.registry import get_engine
+from jobs.history.log_lines import log_tail
 from jobs.models import Job
-from jobs.selectors import log_tail
 from jobs.services.ending import end_job
 from jobs.services.launching import claim_is_stale, reclaim
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from django.db import transaction
 from django.db.models import ProtectedError
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
 from jobs.models import Job, Snapshot

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from datasets.models import DatasetVersion
 from jobs.models import Job
-from jobs.selectors import (
+from jobs.selectors.base_models import (
     base_learning_rate,
     get_base_model,
-    model_source,
     models_dir,
 )
-from jobs.trainer.spec import DataSource, Spec
-from jobs.trainer.token_cache import cache_folder
+from jobs.selectors.sources import model_source
+from jobs.trainer.contract.spec import DataSource, Spec
+from jobs.trainer.rows.token_cache import cache_folder
 
 
 def build_spec(job: Job) -> Spec:

@@ -4,14 +4,14 @@ import requests
 from django.db import transaction
 from django.utils import timezone
 
-from finetune_site.errors import UserError
-from finetune_site.ids import random_id
-from finetune_site.outbound import check_url, session
-from finetune_site.sealing import seal, unseal
+from finetune_site.common.errors import UserError
+from finetune_site.common.ids import random_id
+from finetune_site.common.outbound import check_url, session
+from finetune_site.common.sealing import seal, unseal
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
 from jobs.models import Webhook
-from jobs.webhook_message import event_body, new_secret, signed_headers
+from jobs.services.webhook_message import event_body, new_secret, signed_headers
 
 # To connect, and for the answer, in seconds.
 PATIENCE = (4, 10)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
-from finetune_site import lifeline
+from finetune_site.common import lifeline
 from jobs.serving import client
 from jobs.serving.app import App
 from jobs.serving.inbox import Inbox

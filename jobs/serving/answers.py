@@ -9,10 +9,10 @@ from jobs.serving.inbox import Asked
 from jobs.serving.loaded import Loaded
 from jobs.serving.request import CompletionRequest, RequestError
 from jobs.serving.token_log import TokenLog, TokenNames
-from jobs.trainer.answer import Piece, Row, Sampling, row_seed
-from jobs.trainer.encoding import encode_prompt
-from jobs.trainer.generation import Prefill, context_length
-from jobs.trainer.token_choice import Chance
+from jobs.trainer.answering.answer import Piece, Row, Sampling, row_seed
+from jobs.trainer.answering.generation import Prefill, context_length
+from jobs.trainer.answering.token_choice import Chance
+from jobs.trainer.text.encoding import encode_prompt
 
 
 class Answers:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import orjson
 
-from finetune_site.errors import BusyError, LaterError, UserError
+from finetune_site.common.errors import BusyError, LaterError, UserError
 
 # A socket's path may have about 104 bytes, depending on the system.
 MAX_PATH_BYTES = 100

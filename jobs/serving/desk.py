@@ -11,8 +11,14 @@ from jobs.serving.answers import Answers
 from jobs.serving.inbox import Asked
 from jobs.serving.loaded import Loaded
 from jobs.serving.request import MAX_ROWS
-from jobs.trainer.answer import Piece, Row
-from jobs.trainer.generation import Batch, Prefill, carries_state, context_length, fit
+from jobs.trainer.answering.answer import Piece, Row
+from jobs.trainer.answering.generation import (
+    Batch,
+    Prefill,
+    carries_state,
+    context_length,
+    fit,
+)
 
 # A turn is short enough to look smooth and long enough that sending costs little.
 TURN_SECONDS = 0.03

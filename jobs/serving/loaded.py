@@ -12,9 +12,9 @@ import psutil
 import torch
 from tokenizers import Tokenizer
 
-from jobs.trainer.encoding import end_of_text_id, load_tokenizer
-from jobs.trainer.model import ModelError, load_model, with_adapter
-from jobs.trainer.spec import ModelSource
+from jobs.trainer.compute.model import ModelError, load_model, with_adapter
+from jobs.trainer.contract.spec import ModelSource
+from jobs.trainer.text.encoding import end_of_text_id, load_tokenizer
 
 # Models whose files are smaller are served in full precision, which is faster on CPU.
 SMALL_MODEL_BYTES = 800_000_000

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.trainer.spec import ModelSource
+from jobs.trainer.contract.spec import ModelSource
 
 MAX_PROMPT_CHARACTERS = 100_000
 # Of the playground; clients of the API may have more.

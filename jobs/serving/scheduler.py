@@ -5,20 +5,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from jobs.base_models.catalogue import HERE
 from jobs.serving.desk import Desk
 from jobs.serving.inbox import Asked, Inbox
 from jobs.serving.loaded import Key, Loaded, LoadedModels, key_of
 from jobs.serving.request import RequestError
-from jobs.trainer.answer import Sampling
-from jobs.trainer.generation import complete
-from jobs.trainer.model import ModelError
-from jobs.trainer.spec import ModelSource
+from jobs.trainer.answering.answer import Sampling
+from jobs.trainer.answering.generation import complete
+from jobs.trainer.compute.model import ModelError
+from jobs.trainer.contract.model_folders import SHIPPED
+from jobs.trainer.contract.spec import ModelSource
 
 logger = logging.getLogger(__name__)
 
 BROKEN = "The model server met an error it did not expect. Its log has the details."
-TINY = ModelSource(base_model="tiny", path=str(HERE / "tiny"))
+TINY = ModelSource(base_model="tiny", path=str(SHIPPED / "tiny"))
 
 
 class Scheduler:

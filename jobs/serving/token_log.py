@@ -1,39 +1,17 @@
 """Tokens as OpenAI's clients read them: by name, with their chances and places."""
 
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from jobs.trainer.answer import Piece
-from jobs.trainer.text_pieces import REPLACEMENT, TextDecoder
-from jobs.trainer.token_choice import Chance
-
-# A byte as vocabularies without a letter for each byte name it.
-NAMED_BYTE = re.compile("<0x([0-9A-F]{2})>")
+from jobs.trainer.answering.answer import Piece
+from jobs.trainer.answering.token_choice import Chance
+from jobs.trainer.text.byte_alphabet import lettered_bytes, numbered_byte
+from jobs.trainer.text.text_pieces import REPLACEMENT, TextDecoder
 
 Log = dict[str, list[Any] | None]
-
-
-def byte_letters() -> dict[str, int]:
-    """The letters that byte-level vocabularies write for bytes, and the bytes.
-
-    Visible Latin-1 characters stand for themselves, the other bytes in order for what
-    follows Latin-1.
-    """
-    visible = [
-        byte
-        for first, last in ("!~", "¡¬", "®ÿ")
-        for byte in range(ord(first), ord(last) + 1)
-    ]
-    others = sorted(set(range(256)) - set(visible))
-    letters = {chr(byte): byte for byte in visible}
-    return letters | {chr(256 + place): byte for place, byte in enumerate(others)}
-
-
-BYTE_LETTERS = byte_letters()
 
 
 class TokenNames:
@@ -69,11 +47,8 @@ def as_bytes(entry: str) -> str:
     """A vocabulary's entry as text or, where it is none, as its bytes; empty when the
     entry is not written byte by byte.
     """
-    if named := NAMED_BYTE.fullmatch(entry):
-        content = bytes.fromhex(named[1])
-    elif all(letter in BYTE_LETTERS for letter in entry):
-        content = bytes(BYTE_LETTERS[letter] for letter in entry)
-    else:
+    content = numbered_byte(entry) or lettered_bytes(entry)
+    if content is None:
         return ""
     try:
         return content.decode()

@@ -10,10 +10,10 @@ import signal
 import sys
 from pathlib import Path
 
-from jobs.trainer.encoding import TokenizerError
-from jobs.trainer.plan import make_plan
-from jobs.trainer.spec import Spec, SpecError
-from jobs.trainer.token_cache import DatasetError
+from jobs.trainer.contract.spec import Spec, SpecError
+from jobs.trainer.rows.plan import make_plan
+from jobs.trainer.rows.token_cache import DatasetError
+from jobs.trainer.text.encoding import TokenizerError
 
 # Below the pages and the model server, above nothing: they are what people wait for.
 NICENESS = 5

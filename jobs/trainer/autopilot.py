@@ -6,37 +6,19 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from jobs.trainer.events import EventWriter
-from jobs.trainer.memory import less_memory_words, with_less_memory
-from jobs.trainer.runfolder import Numerics, RunFolder
+from jobs.trainer.contract.events import EventWriter
+from jobs.trainer.contract.runfolder import Numerics, RunFolder
+from jobs.trainer.processes.ranks import StartAgain
+from jobs.trainer.rows.memory import less_memory_words, with_less_memory
 
 # Left free on the disk, for the database and everybody else.
 DISK_RESERVE_BYTES = 200_000_000
-# How a CPU allocation fails is said in words only.
-OUT_OF_MEMORY_WORDS = (
-    "can't allocate memory",
-    "Cannot allocate memory",
-    "not enough memory",
-    "bad_alloc",
-)
 # A file may not grow beyond some limit: to a job it is the same.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Trouble(Exception):
     """Ends the job as failed. The message is for people."""
-
-
-class StartAgain(Exception):
-    """Load everything anew from the last checkpoint, with other numerics."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
 
 
 def take_less_memory(

@@ -14,9 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from jobs.trainer.model import trained_parameters
-from jobs.trainer.runfolder import complete_folder, remove_drafts
-from jobs.trainer.sharding import part_like, whole
+from jobs.trainer.compute.model import trained_parameters
+from jobs.trainer.contract.runfolder import complete_folder, remove_drafts
+from jobs.trainer.processes.sharding import part_like, whole
 
 Tensors = dict[str, torch.Tensor]
 

@@ -14,10 +14,10 @@ from jobs.trainer.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from jobs.trainer.events import EventWriter
-from jobs.trainer.model import trained_parameters
-from jobs.trainer.ranks import Ranks
-from jobs.trainer.runfolder import RunFolder
+from jobs.trainer.compute.model import trained_parameters
+from jobs.trainer.contract.events import EventWriter
+from jobs.trainer.contract.runfolder import RunFolder
+from jobs.trainer.processes.ranks import Ranks
 
 # A checkpoint may take at most this share of the time.
 CHECKPOINT_SHARE = 1 / 20

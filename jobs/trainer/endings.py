@@ -4,14 +4,15 @@ import logging
 import shutil
 from typing import Any
 
-from jobs.trainer.autopilot import Trouble, disk_words, is_disk_full, is_out_of_memory
-from jobs.trainer.encoding import TokenizerError
-from jobs.trainer.events import EventWriter
-from jobs.trainer.model import ModelError
-from jobs.trainer.runfolder import RunFolder
-from jobs.trainer.spec import SpecError
-from jobs.trainer.token_cache import DatasetError
-from jobs.trainer.wishes import Leave
+from jobs.trainer.autopilot import Trouble, disk_words, is_disk_full
+from jobs.trainer.compute.model import ModelError
+from jobs.trainer.compute.out_of_memory import is_out_of_memory
+from jobs.trainer.contract.events import EventWriter
+from jobs.trainer.contract.runfolder import RunFolder
+from jobs.trainer.contract.spec import SpecError
+from jobs.trainer.contract.wishes import Leave
+from jobs.trainer.rows.token_cache import DatasetError
+from jobs.trainer.text.encoding import TokenizerError
 
 # What a job is made of is not right. The message is for people.
 REFUSALS = (SpecError, DatasetError, TokenizerError, ModelError)

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import torch
 
-from jobs.trainer.batches import MicroBatch
-from jobs.trainer.packing import Packing, row_order
+from jobs.trainer.compute.batches import MicroBatch
+from jobs.trainer.contract.runfolder import Numerics
+from jobs.trainer.contract.spec import Spec
 from jobs.trainer.prepare import batches_for
-from jobs.trainer.ranks import Ranks
-from jobs.trainer.runfolder import Numerics
-from jobs.trainer.sharding import num_learned
-from jobs.trainer.spec import Spec
-from jobs.trainer.token_cache import TokenCache
+from jobs.trainer.processes.ranks import Ranks
+from jobs.trainer.processes.sharding import num_learned
+from jobs.trainer.rows.packing import Packing, row_order
+from jobs.trainer.rows.token_cache import TokenCache
 
 
 @dataclass(frozen=True)

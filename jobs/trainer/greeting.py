@@ -3,10 +3,10 @@ what is different since its last start.
 """
 
 from jobs.trainer.autopilot import say_less_memory
-from jobs.trainer.events import EventWriter
-from jobs.trainer.packing import Packing
-from jobs.trainer.runfolder import Numerics
-from jobs.trainer.token_cache import CacheFacts
+from jobs.trainer.contract.events import EventWriter
+from jobs.trainer.contract.runfolder import Numerics
+from jobs.trainer.rows.packing import Packing
+from jobs.trainer.rows.token_cache import CacheFacts
 
 
 def say_hello(

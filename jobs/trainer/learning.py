@@ -6,16 +6,16 @@ from functools import partial
 import torch
 from torch import nn
 
-from jobs.trainer.batches import MicroBatch
+from jobs.trainer.compute.batches import MicroBatch
+from jobs.trainer.compute.model import any_broken, trained_parameters
+from jobs.trainer.compute.objective import Losses, Sums, losses_of, sums_of
+from jobs.trainer.compute.optimizer import make_optimizer, rate_at, set_rate
+from jobs.trainer.contract.runfolder import Numerics
+from jobs.trainer.contract.spec import Spec
 from jobs.trainer.feed import StepRows
-from jobs.trainer.model import any_broken, trained_parameters
 from jobs.trainer.numerics import autocast
-from jobs.trainer.objective import Losses, Sums, losses_of, sums_of
-from jobs.trainer.optimizer import make_optimizer, rate_at, set_rate
-from jobs.trainer.ranks import Ranks
-from jobs.trainer.runfolder import Numerics
-from jobs.trainer.sharding import Learner, own_part, whole
-from jobs.trainer.spec import Spec
+from jobs.trainer.processes.ranks import Ranks
+from jobs.trainer.processes.sharding import Learner, own_part, whole
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,19 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from jobs.trainer import attention
-from jobs.trainer.architecture import takes_short_way
-from jobs.trainer.launch import is_sharded
-from jobs.trainer.memory import micro_batch_rows
-from jobs.trainer.model import decoder_layers
-from jobs.trainer.runfolder import MICRO_BATCH_TOKENS, Numerics, RunFolder
-from jobs.trainer.shortcuts import takes_shortcuts
-from jobs.trainer.spec import Spec
-from jobs.trainer.weights_file import num_parameters
+from jobs.trainer.compute import attention
+from jobs.trainer.compute.model import decoder_layers
+from jobs.trainer.compute.shortcuts import takes_shortcuts
+from jobs.trainer.contract.architecture import takes_short_way
+from jobs.trainer.contract.runfolder import (
+    MICRO_BATCH_TOKENS,
+    Numerics,
+    RunFolder,
+)
+from jobs.trainer.contract.spec import Spec
+from jobs.trainer.contract.weights_file import num_parameters
+from jobs.trainer.processes.launch import is_sharded
+from jobs.trainer.rows.memory import micro_batch_rows
 
 # Compiling a model's layers takes half a minute and makes a step a third faster: worth
 # it for jobs of some minutes. In floating-point operations, of which a small machine

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
-from jobs.trainer.architecture import context_length, needs_own_rows
-from jobs.trainer.batches import MicroBatch, micro_batches
-from jobs.trainer.model import (
+from jobs.trainer.compute.batches import MicroBatch, micro_batches
+from jobs.trainer.compute.model import (
     ModelError,
     add_lora,
     any_broken,
@@ -16,15 +15,22 @@ from jobs.trainer.model import (
     load_model,
     merge_adapter,
 )
+from jobs.trainer.compute.shortcuts import allow_shortcuts, keeps_apart
+from jobs.trainer.contract.architecture import context_length, needs_own_rows
+from jobs.trainer.contract.runfolder import Numerics
+from jobs.trainer.contract.spec import DataSource, Spec, SpecError
 from jobs.trainer.numerics import checkpoint_layers, compile_layers
-from jobs.trainer.packing import Packing, row_order
-from jobs.trainer.plan import open_tokens, pack_rows
-from jobs.trainer.ranks import Ranks
-from jobs.trainer.runfolder import Numerics
-from jobs.trainer.sharding import Learner, evenly_many, mesh_of, sharded, warm_up
-from jobs.trainer.shortcuts import allow_shortcuts, keeps_apart
-from jobs.trainer.spec import DataSource, Spec, SpecError
-from jobs.trainer.token_cache import CacheFacts, TokenCache
+from jobs.trainer.processes.ranks import Ranks
+from jobs.trainer.processes.sharding import (
+    Learner,
+    evenly_many,
+    mesh_of,
+    sharded,
+    warm_up,
+)
+from jobs.trainer.rows.packing import Packing, row_order
+from jobs.trainer.rows.plan import open_tokens, pack_rows
+from jobs.trainer.rows.token_cache import CacheFacts, TokenCache
 
 # Validation over more rows than this says nothing new and costs training time.
 MAX_VALIDATION_ROWS = 64

@@ -8,12 +8,11 @@ import time
 from pathlib import Path
 from threading import Event
 
-from jobs.trainer.autopilot import StartAgain
+from jobs.trainer.contract.events import EventWriter, last_status, read_events
+from jobs.trainer.contract.runfolder import LOCK_FD, RunFolder
 from jobs.trainer.endings import REFUSALS, ending_of, remove_checkpoint, say_ending
-from jobs.trainer.events import EventWriter, last_status, read_events
-from jobs.trainer.launch import FAREWELL_SECONDS, is_first, join
-from jobs.trainer.ranks import FirstFailed, Ranks
-from jobs.trainer.runfolder import LOCK_FD, RunFolder
+from jobs.trainer.processes.launch import FAREWELL_SECONDS, is_first, join
+from jobs.trainer.processes.ranks import FirstFailed, Ranks, StartAgain
 from jobs.trainer.trainer import Trainer
 
 FINAL = {"succeeded", "failed", "cancelled"}

@@ -11,10 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from jobs.trainer.model import is_adapted, trained_parameters
-from jobs.trainer.runfolder import complete_folder, remove_drafts, write_json
-from jobs.trainer.sharding import whole
-from jobs.trainer.spec import Spec
+from jobs.trainer.compute.model import is_adapted, trained_parameters
+from jobs.trainer.contract.runfolder import (
+    complete_folder,
+    remove_drafts,
+    write_json,
+)
+from jobs.trainer.contract.spec import Spec
+from jobs.trainer.processes.sharding import whole
 
 # Above this a snapshot is saved in bfloat16: the disk matters more than the last bits.
 LARGE_MODEL_PARAMETERS = 200_000_000

@@ -15,25 +15,25 @@ import torch
 
 from jobs.trainer.autopilot import (
     halve_rate,
-    is_out_of_memory,
     meet_memory_note,
 )
 from jobs.trainer.checkpoint_times import Checkpoints
+from jobs.trainer.compute.model import is_adapted, kept_adapter_words
+from jobs.trainer.compute.out_of_memory import is_out_of_memory
+from jobs.trainer.contract.events import EventWriter
+from jobs.trainer.contract.runfolder import MemoryFull, Numerics, RunFolder
+from jobs.trainer.contract.spec import Spec
+from jobs.trainer.contract.wishes import ENDING, Leave, Wish, read_wish
 from jobs.trainer.endings import remove_checkpoint
-from jobs.trainer.events import EventWriter
 from jobs.trainer.feed import Feed
 from jobs.trainer.greeting import say_hello
-from jobs.trainer.launch import start_over
 from jobs.trainer.learning import Learning
-from jobs.trainer.model import is_adapted, kept_adapter_words
 from jobs.trainer.numerics import choose_numerics
 from jobs.trainer.prepare import learner_of, open_data, refuse_nothing_to_learn
-from jobs.trainer.ranks import Ranks
-from jobs.trainer.runfolder import MemoryFull, Numerics, RunFolder
-from jobs.trainer.sharding import Learner
-from jobs.trainer.spec import Spec
+from jobs.trainer.processes.launch import start_over
+from jobs.trainer.processes.ranks import Ranks
+from jobs.trainer.processes.sharding import Learner
 from jobs.trainer.watch import Watch
-from jobs.trainer.wishes import ENDING, Leave, Wish, read_wish
 
 
 class Trainer:

@@ -9,17 +9,17 @@ import torch
 from torch import nn
 
 from jobs.trainer.autopilot import check_disk
-from jobs.trainer.batches import MicroBatch
-from jobs.trainer.events import EventWriter
+from jobs.trainer.compute.batches import MicroBatch
+from jobs.trainer.compute.objective import Losses, losses_of, sums_of
+from jobs.trainer.contract.events import EventWriter
+from jobs.trainer.contract.runfolder import Numerics, RunFolder
+from jobs.trainer.contract.spec import Spec
 from jobs.trainer.numerics import autocast, uncompiled
-from jobs.trainer.objective import Losses, losses_of, sums_of
-from jobs.trainer.plan import is_due
 from jobs.trainer.prepare import validation_batches
-from jobs.trainer.ranks import Ranks
-from jobs.trainer.runfolder import Numerics, RunFolder
-from jobs.trainer.sharding import Learner, lead, num_learned
+from jobs.trainer.processes.ranks import Ranks
+from jobs.trainer.processes.sharding import Learner, lead, num_learned
+from jobs.trainer.rows.plan import is_due
 from jobs.trainer.snapshot import save_snapshot, snapshot_bytes, snapshot_state
-from jobs.trainer.spec import Spec
 from jobs.trainer.watched_prompts import WatchedPrompts
 
 

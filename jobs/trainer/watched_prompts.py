@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from jobs.trainer.encoding import encode_prompt, end_of_text_id, load_tokenizer
-from jobs.trainer.events import EventWriter
-from jobs.trainer.generation import Sampling, complete
-from jobs.trainer.plan import check_known
-from jobs.trainer.spec import Spec
+from jobs.trainer.answering.generation import Sampling, complete
+from jobs.trainer.contract.events import EventWriter
+from jobs.trainer.contract.spec import Spec
+from jobs.trainer.rows.plan import check_known
+from jobs.trainer.text.encoding import (
+    encode_prompt,
+    end_of_text_id,
+    load_tokenizer,
+)
 
 # (number of the prompt, number of its answer)
 Wanted = tuple[int, int]

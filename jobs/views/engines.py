@@ -7,10 +7,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from finetune_site.team.access import admin_required, current_member
-from jobs import engine_list
-from jobs.engine_form import EngineForm, KeyForm
+from jobs.pages.engine_form import EngineForm, KeyForm
+from jobs.pages.engines import read_engines
 from jobs.services import engines as services
 
 
@@ -18,12 +18,12 @@ from jobs.services import engines as services
 def engines(request: HttpRequest) -> HttpResponse:
     """`?part=live` is what changes by itself: refresh.js puts it in place."""
     if request.GET.get("part") == "live":
-        return render(request, "engines/live.html", engine_list.read_engines())
+        return render(request, "engines/live.html", read_engines())
     return _page(request, EngineForm())
 
 
 def _page(request: HttpRequest, form: EngineForm, status: int = 200) -> HttpResponse:
-    context = {**engine_list.read_engines(), "form": form, "key_form": KeyForm()}
+    context = {**read_engines(), "form": form, "key_form": KeyForm()}
     return render(request, "engines/list.html", context, status=status)
 
 

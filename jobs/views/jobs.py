@@ -11,14 +11,19 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from finetune_site.errors import UserError
-from finetune_site.parsing import small_int
+from finetune_site.common.errors import UserError
+from finetune_site.common.parsing import small_int
 from finetune_site.team.access import current_member, member_required
-from jobs import job_defaults, job_list, live_page, planning
 from jobs.engines.registry import engine_title
-from jobs.forms import JobForm
+from jobs.live.page import first_load, render_parts
 from jobs.models import Job
+from jobs.new_job.creation import create_job
+from jobs.new_job.defaults import describe, from_link, resolve, suggest
+from jobs.new_job.form import JobForm
+from jobs.new_job.plan import PlanView, read_plan
+from jobs.pages.jobs import read_page
 from jobs.services import jobs as services
+from jobs.services.counting import start_counting
 
 MOST_PROMPTS = 1000
 
@@ -26,7 +31,7 @@ MOST_PROMPTS = 1000
 @require_GET
 def jobs(request: HttpRequest) -> HttpResponse:
     """`?part=live` is the table alone: refresh.js puts it in place."""
-    context = job_list.read_page(request.GET.get("page", "1"))
+    context = read_page(request.GET.get("page", "1"))
     template = (
         "jobs/_list.html" if request.GET.get("part") == "live" else "jobs/list.html"
     )
@@ -37,13 +42,11 @@ def jobs(request: HttpRequest) -> HttpResponse:
 @member_required
 def job_new(request: HttpRequest) -> HttpResponse:
     if request.method == "GET":
-        return _form_page(request, JobForm(initial=job_defaults.from_link(request.GET)))
+        return _form_page(request, JobForm(initial=from_link(request.GET)))
     form = JobForm(request.POST)
     if form.is_valid():
         try:
-            job = services.create_job(
-                member=current_member(request), **form.cleaned_data
-            )
+            job = create_job(member=current_member(request), **form.cleaned_data)
         except UserError as error:
             form.add_user_error(error)
         else:
@@ -52,17 +55,17 @@ def job_new(request: HttpRequest) -> HttpResponse:
 
 
 def _form_page(request: HttpRequest, form: JobForm) -> HttpResponse:
-    values = form.cleaned_data if form.is_bound else job_defaults.resolve(form.initial)
+    values = form.cleaned_data if form.is_bound else resolve(form.initial)
     context = {"form": form, "view": _plan_of(values)}
     status = HTTPStatus.UNPROCESSABLE_ENTITY if form.is_bound else HTTPStatus.OK
     return render(request, "jobs/new.html", context, status=status)
 
 
-def _plan_of(values: dict[str, Any]) -> planning.PlanView:
+def _plan_of(values: dict[str, Any]) -> PlanView:
     """The plan, or that it is being counted for: then the form asks again."""
-    view = planning.read_plan(values)
+    view = read_plan(values)
     if view.state == "counting":
-        planning.start_counting(values["dataset_version"], values["base_model"])
+        start_counting(values["dataset_version"], values["base_model"])
     return view
 
 
@@ -81,13 +84,13 @@ def job_plan(request: HttpRequest) -> JsonResponse:
         "counting": view.state == "counting",
     }
     if "suggest" in request.GET:
-        answer["suggested"] = job_defaults.suggest(form.cleaned_data)
+        answer["suggested"] = suggest(form.cleaned_data)
     return JsonResponse(answer)
 
 
 @require_GET
 def job(request: HttpRequest, pk: int) -> HttpResponse:
-    context = live_page.first_load(
+    context = first_load(
         get_object_or_404(
             Job.objects.select_related("dataset_version__dataset", "created_by"), pk=pk
         ),
@@ -105,8 +108,8 @@ def job_settings(request: HttpRequest, pk: int) -> HttpResponse:
         "job": found,
         "engine_title": engine_title(found.engine),
         "can_work": can_work,
-        "parts": live_page.render_parts(found, can_work=can_work),
-        "settings": job_defaults.describe(found),
+        "parts": render_parts(found, can_work=can_work),
+        "settings": describe(found),
         "left_elsewhere": services.left_elsewhere(found),
         "tab": "settings",
     }

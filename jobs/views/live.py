@@ -19,11 +19,13 @@ from django.http import (
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_GET
 
-from finetune_site.parsing import small_int
+from finetune_site.common.parsing import small_int
 from finetune_site.team.access import current_member
 from finetune_site.team.models import Member
-from jobs import figures, hub, live_page
-from jobs.curves import read_curves
+from jobs.charts import figures
+from jobs.history.curves import read_curves
+from jobs.live.page import Update, update
+from jobs.live.streams import updates_of
 from jobs.models import Job
 
 
@@ -32,7 +34,7 @@ def job_parts(request: HttpRequest, pk: int) -> JsonResponse:
     """One update: for browsers to which no stream comes through."""
     job = get_object_or_404(Job, pk=pk)
     can_work = current_member(request).can_work
-    return JsonResponse(live_page.update(job, after=_after(request), can_work=can_work))
+    return JsonResponse(update(job, after=_after(request), can_work=can_work))
 
 
 async def job_live(request: HttpRequest, pk: int) -> StreamingHttpResponse:
@@ -42,9 +44,9 @@ async def job_live(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     member = cast(Member, await request.auser())
     if not await Job.objects.filter(pk=pk).aexists():
         raise Http404
-    # The stream reads through the hub's connection; this one would idle beside it.
+    # The stream reads through a connection of its own; this one would idle beside it.
     await sync_to_async(connections.close_all)()
-    updates = hub.updates(pk, after=_after(request), can_work=member.can_work)
+    updates = updates_of(pk, after=_after(request), can_work=member.can_work)
     return StreamingHttpResponse(
         _as_events(updates),
         content_type="text/event-stream",
@@ -79,7 +81,7 @@ def _figure_json(pk: int, series: str, stamp: str) -> str:
 
 
 async def _as_events(
-    updates: AsyncGenerator[live_page.Update | None],
+    updates: AsyncGenerator[Update | None],
 ) -> AsyncIterator[str]:
     """Each update as an event. Parts that the browser has are left out."""
     sent: dict[str, str] = {}

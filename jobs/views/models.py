@@ -9,17 +9,17 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from finetune_site.team.access import admin_required, current_member
-from jobs import model_list
-from jobs.model_form import ModelForm
+from jobs.pages.model_form import ModelForm
+from jobs.pages.models import read_models
 from jobs.services import base_models as services
 
 
 @require_GET
 def models(request: HttpRequest) -> HttpResponse:
     """`?part=live` is the table alone: refresh.js puts it in place."""
-    context = {**model_list.read_models(), "form": ModelForm()}
+    context = {**read_models(), "form": ModelForm()}
     template = (
         "models/_list.html" if request.GET.get("part") == "live" else "models/list.html"
     )
@@ -43,7 +43,7 @@ def model_add(request: HttpRequest) -> HttpResponse:
                 f"{added} is in the list. Read its licence, then download it.",
             )
             return redirect("models")
-    context = {**model_list.read_models(), "form": form}
+    context = {**read_models(), "form": form}
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     return render(request, "models/list.html", context, status=status)
 

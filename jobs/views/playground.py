@@ -16,11 +16,11 @@ from django.http import (
 from django.shortcuts import render
 from django.views.decorators.http import require_POST, require_safe
 
-from finetune_site.errors import UserError
-from jobs import playground as play
+from finetune_site.common.errors import UserError
 from jobs.engines.registry import LOCAL, engine_that_has
 from jobs.models import Snapshot
-from jobs.playground_form import DEFAULTS, PlaygroundForm
+from jobs.playground import choices as play
+from jobs.playground.form import DEFAULTS, PlaygroundForm
 
 REFUSED = HTTPStatus.UNPROCESSABLE_ENTITY
 STREAM_TYPE = "application/jsonl"

@@ -7,8 +7,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from finetune_site.errors import UserError
-from finetune_site.parsing import small_int
+from finetune_site.common.errors import UserError
+from finetune_site.common.parsing import small_int
 from finetune_site.team.access import current_member, member_required
 from jobs.models import Job, Snapshot
 from jobs.services.snapshots import delete_snapshot

@@ -8,11 +8,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from finetune_site.team.access import admin_required, current_member
 from jobs.models import Webhook
+from jobs.pages.webhooks import WebhookForm, list_deliveries, list_webhooks
 from jobs.services import webhooks as services
-from jobs.webhook_list import WebhookForm, list_deliveries, list_webhooks
 
 
 @require_safe

@@ -21,7 +21,7 @@ import numpy as np
 import requests
 
 from tests.bench.figures import report
-from tests.running_site import ROOT, RunningSite, wait_for
+from tests.support.running_site import ROOT, RunningSite, wait_for
 
 EXAMPLES = ROOT / "datasets" / "sample_data" / "capitals.jsonl"
 COMMAND = Path(sys.executable).with_name("openai-ft")

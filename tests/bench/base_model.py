@@ -19,22 +19,22 @@ from typing import Any
 
 import torch
 
-from jobs.base_models.catalogue import HERE
 from jobs.base_models.pretraining.measuring import bits_per_byte, long_context
 from jobs.base_models.pretraining.texts import Source, read_held_out
 from jobs.engines.processes import ENVIRONMENT
 from jobs.serving.loaded import Loaded, load
-from jobs.trainer.answer import Sampling
-from jobs.trainer.encoding import encode_prompt
-from jobs.trainer.examples import iter_examples
-from jobs.trainer.generation import complete
+from jobs.trainer.answering.answer import Sampling
+from jobs.trainer.answering.generation import complete
+from jobs.trainer.contract.model_folders import SHIPPED
+from jobs.trainer.contract.spec import ModelSource
 from jobs.trainer.numerics import num_cores
-from jobs.trainer.spec import ModelSource
-from jobs.trainer.token_cache import open_token_cache
+from jobs.trainer.rows.token_cache import open_token_cache
+from jobs.trainer.text.encoding import encode_prompt
+from jobs.trainer.text.examples import iter_examples
 from tests.bench import base_model_tuning, base_model_writing
 from tests.bench.figures import report
 from tests.bench.train import Peer
-from tests.running_site import ROOT
+from tests.support.running_site import ROOT
 
 # Short turns and many: what else the machine does is then the same for both.
 TURNS = 25
@@ -225,7 +225,7 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, help="folder of heldout-*.txt")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
-    models = [contender("ours", HERE / "tiny")]
+    models = [contender("ours", SHIPPED / "tiny")]
     if options.other:
         models.append(contender("the other", options.other))
     with tempfile.TemporaryDirectory() as root:

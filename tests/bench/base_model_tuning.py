@@ -15,15 +15,15 @@ from typing import Any
 from jobs.base_models.catalogue import CATALOGUE
 from jobs.engines.processes import ENVIRONMENT, trainer_argv
 from jobs.serving.loaded import Loaded, load
-from jobs.trainer.answer import Sampling
-from jobs.trainer.encoding import encode_prompt
-from jobs.trainer.events import Event, last_status, read_events
-from jobs.trainer.examples import iter_examples
-from jobs.trainer.generation import Completion, complete
-from jobs.trainer.runfolder import RunFolder
-from jobs.trainer.spec import DataSource, ModelSource, Spec
-from jobs.trainer.token_cache import cache_folder
-from tests.running_site import ROOT
+from jobs.trainer.answering.answer import Sampling
+from jobs.trainer.answering.generation import Completion, complete
+from jobs.trainer.contract.events import Event, last_status, read_events
+from jobs.trainer.contract.runfolder import RunFolder
+from jobs.trainer.contract.spec import DataSource, ModelSource, Spec
+from jobs.trainer.rows.token_cache import cache_folder
+from jobs.trainer.text.encoding import encode_prompt
+from jobs.trainer.text.examples import iter_examples
+from tests.support.running_site import ROOT
 
 SAMPLES = ROOT / "datasets" / "sample_data"
 NUM_PROMPTS = 3

@@ -10,10 +10,10 @@ from tokenizers import Tokenizer
 from jobs.base_models.pretraining.card import STORY_PROMPTS
 from jobs.base_models.pretraining.slurs import has_slur, read_slurs
 from jobs.serving.loaded import Loaded
-from jobs.trainer.answer import Sampling, row_seed
-from jobs.trainer.characters import token_bytes
-from jobs.trainer.encoding import encode_prompt
-from jobs.trainer.generation import Completion, complete
+from jobs.trainer.answering.answer import Sampling, row_seed
+from jobs.trainer.answering.generation import Completion, complete
+from jobs.trainer.text.characters import token_bytes
+from jobs.trainer.text.encoding import encode_prompt
 
 CUT_WORD = re.compile(r"\w+$")
 

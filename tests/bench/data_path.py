@@ -18,20 +18,24 @@ from pathlib import Path
 
 import psutil
 
-from jobs.base_models.catalogue import HERE
 from jobs.engines.processes import ENVIRONMENT
-from jobs.trainer.bulk_encoding import BulkEncoder
-from jobs.trainer.encoding import encode_examples, end_of_text_id, load_tokenizer
-from jobs.trainer.events import read_events
-from jobs.trainer.examples import dump_line, iter_examples
-from jobs.trainer.packing import pack, row_order
-from jobs.trainer.runfolder import RunFolder
-from jobs.trainer.spec import DataSource, ModelSource, Spec
-from jobs.trainer.token_cache import TokenCache, build_token_cache
+from jobs.trainer.contract.events import read_events
+from jobs.trainer.contract.model_folders import SHIPPED
+from jobs.trainer.contract.runfolder import RunFolder
+from jobs.trainer.contract.spec import DataSource, ModelSource, Spec
+from jobs.trainer.rows.packing import pack, row_order
+from jobs.trainer.rows.token_cache import TokenCache, build_token_cache
+from jobs.trainer.text.bulk_encoding import BulkEncoder
+from jobs.trainer.text.encoding import (
+    encode_examples,
+    end_of_text_id,
+    load_tokenizer,
+)
+from jobs.trainer.text.examples import dump_line, iter_examples
 from tests.bench.figures import report
-from tests.running_site import ROOT, wait_for
+from tests.support.running_site import ROOT, wait_for
 
-TINY = HERE / "tiny"
+TINY = SHIPPED / "tiny"
 JOKES = ROOT / "datasets" / "sample_data" / "jokes.jsonl"
 NUM_BYTES = 10**9
 MEGABYTE = 10**6
@@ -80,7 +84,7 @@ def compare_encoders(examples: Path) -> None:
 
 def use_data(tokens: Path) -> None:
     """In a process of its own: pack and read as a trainer does, and print the cost."""
-    from jobs.trainer.batches import micro_batches
+    from jobs.trainer.compute.batches import micro_batches
 
     with peak_memory() as peak:
         cache = TokenCache(tokens)

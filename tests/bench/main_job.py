@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from jobs.serving import client
-from jobs.trainer.examples import iter_examples
-from jobs.trainer.spec import ModelSource
+from jobs.trainer.contract.spec import ModelSource
+from jobs.trainer.text.examples import iter_examples
 from tests.bench.figures import report
-from tests.running_site import ROOT, RunningSite, wait_for
-from tests.visitor import Visitor
+from tests.support.running_site import ROOT, RunningSite, wait_for
+from tests.support.visitor import Visitor
 
 SAMPLES = ROOT / "datasets" / "sample_data"
 FINAL = {"succeeded", "failed", "cancelled"}

@@ -25,16 +25,16 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from jobs.base_models.catalogue import HERE
 from jobs.engines.processes import ENVIRONMENT
-from jobs.trainer.encoding import end_of_text_id
+from jobs.trainer.contract.model_folders import SHIPPED
+from jobs.trainer.contract.spec import DataSource, ModelSource, Spec
+from jobs.trainer.rows.token_cache import build_token_cache
 from jobs.trainer.snapshot import TOKENIZER_FILES
-from jobs.trainer.spec import DataSource, ModelSource, Spec
-from jobs.trainer.token_cache import build_token_cache
+from jobs.trainer.text.encoding import end_of_text_id
 from tests.bench.figures import report
-from tests.running_site import ROOT
+from tests.support.running_site import ROOT
 
-TINY = HERE / "tiny"
+TINY = SHIPPED / "tiny"
 SAMPLES = ROOT / "datasets" / "sample_data"
 PEER = ROOT / ".bench" / "trl"
 PEER_PACKAGES = ("torch==2.13.0", "trl==1.16.0", "transformers==5.23.0")

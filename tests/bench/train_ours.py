@@ -12,10 +12,10 @@ from threading import Event
 
 import torch
 
-from jobs.trainer.events import EventWriter
-from jobs.trainer.ranks import Ranks
+from jobs.trainer.contract.events import EventWriter
+from jobs.trainer.contract.runfolder import RunFolder
+from jobs.trainer.processes.ranks import Ranks
 from jobs.trainer.run import Trainer
-from jobs.trainer.runfolder import RunFolder
 
 
 def peak_bytes() -> int:

@@ -13,8 +13,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jobs.webhook_message import event_body, new_secret, signed_headers
-from tests.running_site import ROOT, RunningSite
+from jobs.services.webhook_message import event_body, new_secret, signed_headers
+from tests.support.running_site import ROOT, RunningSite
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = ROOT / "datasets" / "sample_data" / "capitals.jsonl"

@@ -17,7 +17,7 @@ from typing import Any
 
 import requests
 
-from tests.running_site import ROOT, RunningSite, wait_for
+from tests.support.running_site import ROOT, RunningSite, wait_for
 
 CHECKS = (
     "not_a_server_error",

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from finetune_site.processes.addresses import known_url
 from finetune_site.processes.prepare import is_migrated
 from finetune_site.team.models import Member

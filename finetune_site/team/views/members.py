@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from finetune_site.team import selectors, services
 from finetune_site.team.access import admin_required, current_member
 from finetune_site.team.forms import KeyForm, MemberForm, PasswordForm

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from jobs.base_models.pretraining.rows import Ids
-from jobs.trainer.attention import Pieces, sort_pieces
-from jobs.trainer.batches import Learned, MicroBatch, find_learned
+from jobs.trainer.compute.attention import Pieces, sort_pieces
+from jobs.trainer.compute.batches import Learned, MicroBatch, find_learned
 
 
 def batch_of(rows: Ids) -> MicroBatch:

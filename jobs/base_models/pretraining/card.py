@@ -13,8 +13,8 @@ from jobs.base_models.pretraining.texts import (
     PASSAGE_WORDS,
     SEPARATOR,
 )
-from jobs.trainer.answer import Sampling
-from jobs.trainer.generation import Completion
+from jobs.trainer.answering.answer import Sampling
+from jobs.trainer.answering.generation import Completion
 
 # Every card has these, whatever comes of them.
 STORY_PROMPTS = (

@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 from torch.nn import functional
 
-from jobs.trainer.model import decoder_layers
+from jobs.trainer.compute.model import decoder_layers
 
 
 def add_dropout(model: Any, share: float) -> None:

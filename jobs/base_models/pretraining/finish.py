@@ -24,11 +24,11 @@ from jobs.base_models.pretraining.measuring import bits_per_byte, long_context
 from jobs.base_models.pretraining.options import command
 from jobs.base_models.pretraining.training import Pretraining
 from jobs.base_models.pretraining.vocabulary import END_ID, save_tokenizer
-from jobs.trainer.encoding import encode_prompt
-from jobs.trainer.generation import Completion, complete
-from jobs.trainer.model import load_model
-from jobs.trainer.runfolder import complete_folder, remove_drafts
-from jobs.trainer.spec import ModelSource
+from jobs.trainer.answering.generation import Completion, complete
+from jobs.trainer.compute.model import load_model
+from jobs.trainer.contract.runfolder import complete_folder, remove_drafts
+from jobs.trainer.contract.spec import ModelSource
+from jobs.trainer.text.encoding import encode_prompt
 
 # Of which the card tells the mean loss.
 LAST_STEPS = 100

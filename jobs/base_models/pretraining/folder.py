@@ -18,7 +18,7 @@ from jobs.base_models.pretraining.history import (
 )
 from jobs.base_models.pretraining.stored import read_json
 from jobs.trainer.checkpoint import latest_checkpoint
-from jobs.trainer.runfolder import Numerics, RunFolder, write_json
+from jobs.trainer.contract.runfolder import Numerics, RunFolder, write_json
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.vocabulary import END_ID
-from jobs.trainer.encoding import encode_text
+from jobs.trainer.text.encoding import encode_text
 
 Ids = npt.NDArray[np.uint16]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.base_models.pretraining.errors import BuildError
-from jobs.trainer.token_cache import file_sha256
+from jobs.trainer.rows.token_cache import file_sha256
 
 
 def read_json(path: Path) -> Any:

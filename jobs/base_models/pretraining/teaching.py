@@ -15,12 +15,16 @@ from torch.nn import functional
 from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.history import FILE as HISTORY
 from jobs.base_models.pretraining.stored import read_json
-from jobs.trainer.batches import MicroBatch
-from jobs.trainer.encoding import load_tokenizer
-from jobs.trainer.model import ModelError, load_model
+from jobs.trainer.compute.batches import MicroBatch
+from jobs.trainer.compute.model import ModelError, load_model
+from jobs.trainer.compute.shortcuts import (
+    allow_shortcuts,
+    last_hidden,
+    output_weight,
+)
+from jobs.trainer.contract.spec import ModelSource
 from jobs.trainer.numerics import compile_layers
-from jobs.trainer.shortcuts import allow_shortcuts, last_hidden, output_weight
-from jobs.trainer.spec import ModelSource
+from jobs.trainer.text.encoding import load_tokenizer
 
 
 class Teachers:

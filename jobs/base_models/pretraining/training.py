@@ -22,7 +22,6 @@ from jobs.base_models.pretraining.rows import Rows
 from jobs.base_models.pretraining.stored import read_json
 from jobs.base_models.pretraining.teaching import Teachers
 from jobs.base_models.pretraining.vocabulary import END_ID
-from jobs.trainer.batches import MicroBatch
 from jobs.trainer.checkpoint import (
     Tensors,
     latest_checkpoint,
@@ -31,8 +30,12 @@ from jobs.trainer.checkpoint import (
     optimizer_state,
     save_checkpoint,
 )
+from jobs.trainer.compute.batches import MicroBatch
+from jobs.trainer.compute.model import trained_parameters
+from jobs.trainer.compute.objective import sums_of
+from jobs.trainer.compute.shortcuts import allow_shortcuts
+from jobs.trainer.contract.runfolder import Numerics
 from jobs.trainer.learning import clip_gradients
-from jobs.trainer.model import trained_parameters
 from jobs.trainer.numerics import (
     autocast,
     compile_layers,
@@ -40,9 +43,6 @@ from jobs.trainer.numerics import (
     has_compiler,
     num_cores,
 )
-from jobs.trainer.objective import sums_of
-from jobs.trainer.runfolder import Numerics
-from jobs.trainer.shortcuts import allow_shortcuts
 
 CHECKPOINT_SECONDS = 120.0
 CLIP = 1.0

@@ -8,7 +8,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
 from jobs.base_models.pretraining.texts import SEPARATOR
-from jobs.trainer.runfolder import write_json
+from jobs.trainer.contract.runfolder import write_json
 
 END_ID = 0
 

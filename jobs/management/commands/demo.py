@@ -1,9 +1,9 @@
 """`manage.py demo`: like `up`, with sample content, and a way in at every start."""
 
-from finetune_site.errors import UserError
+from finetune_site.common.errors import UserError
 from jobs.management.commands.up import Command as Up
 from jobs.management.commands.up import first_admin
-from jobs.sample_content import create_sample_content
+from jobs.management.sample_content import create_sample_content
 
 
 class Command(Up):

@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.utils import timezone
 
+from finetune_site.common.wording import ago
 from finetune_site.team.management.base import SiteCommand
-from finetune_site.wording import ago
 from jobs.engines.base import EngineTroubleError
 from jobs.engines.registry import LOCAL, engine_title
 from jobs.models import EngineSetting

@@ -4,25 +4,25 @@ import contextlib
 import os
 import sys
 from argparse import ArgumentParser
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as AnyDatabaseError
-from django.db import connections
+from django.db import close_old_connections, connections
 
-from finetune_site import wording
-from finetune_site.env import env_int
-from finetune_site.errors import UserError
-from finetune_site.health import newest_heartbeats
+from finetune_site.common import wording
+from finetune_site.common.env import env_int
+from finetune_site.common.errors import UserError
 from finetune_site.processes import addresses, groups, prepare
 from finetune_site.processes.programs import PROGRAMS
 from finetune_site.processes.supervisor import Supervisor
 from finetune_site.team import services as team
 from finetune_site.team.models import Member
 from jobs.models import Job
-from jobs.services.heartbeats import forget_heartbeats
+from jobs.services.heartbeats import forget_heartbeats, newest_heartbeats
 
 
 class Command(BaseCommand):
@@ -69,7 +69,7 @@ class Command(BaseCommand):
             root=Path(settings.BASE_DIR),
             env=self._environment(host),
             listener=listener,
-            heartbeats=newest_heartbeats,
+            heartbeats=read_heartbeats,
             say=self.say,
         )
         self.greet(addresses.known_url(data_dir), url)
@@ -121,6 +121,12 @@ class Command(BaseCommand):
         """A closed terminal must not end the site."""
         with contextlib.suppress(OSError, ValueError):
             print(line, file=sys.stdout, flush=True)
+
+
+def read_heartbeats() -> dict[str, datetime] | None:
+    """Returns what `newest_heartbeats` does; no request closes this connection."""
+    close_old_connections()
+    return newest_heartbeats()
 
 
 def admin_to_let_in() -> Member | None:

@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from finetune_site import lifeline
-from jobs.watcher import Watcher
+from finetune_site.common import lifeline
+from jobs.watching.watcher import Watcher
 
 
 class Command(BaseCommand):

@@ -1,0 +1,36 @@
+"""Secrets of others that this site has to know: encrypted in rows, opened for use."""
+
+import base64
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings
+
+from finetune_site.common.errors import UserError
+
+
+def seal(secret: str) -> str:
+    return _box().encrypt(secret.encode()).decode()
+
+
+def unseal(sealed: str) -> str:
+    """UserError: it was sealed under a SECRET_KEY that is gone."""
+    try:
+        return _box().decrypt(sealed.encode()).decode()
+    except InvalidToken:
+        raise UserError(
+            "A stored key can no longer be read, since the site's SECRET_KEY has "
+            "changed. Enter the key again."
+        ) from None
+
+
+def _box() -> MultiFernet:
+    """Of the present SECRET_KEY, and of those it may have followed."""
+    keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    return MultiFernet([Fernet(_derived(str(key))) for key in keys])
+
+
+def _derived(key: str) -> bytes:
+    kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"finetune sealing 1")
+    return base64.urlsafe_b64encode(kdf.derive(key.encode()))

@@ -1,0 +1,75 @@
+"""A job's loss so far as SVG paths, small enough for a card."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobs.history.curves import Point, read_points, read_validation, smoothed
+from jobs.models import Job
+
+MAX_POINTS = 120
+
+
+@dataclass(frozen=True)
+class MiniChart:
+    """Paths in a box of `width` × 100, and what they show in a sentence."""
+
+    width: int
+    done: int
+    raw: str
+    train: str
+    validation: str
+    label: str
+
+    @property
+    def done_percent(self) -> float:
+        return round(100 * self.done / self.width, 2)
+
+    @property
+    def ahead_percent(self) -> float:
+        return round(100 - self.done_percent, 2)
+
+
+def draw_mini_chart(job: Job) -> MiniChart | None:
+    """None before there is a line to draw."""
+    train = read_points(job, ("loss",), MAX_POINTS)["loss"]
+    validation = read_validation(job)
+    if len(train) < 2:
+        return None
+    smooth = list(smoothed(train))
+    scale = _scale([*train, *validation])
+    width = max(job.total_steps, train[-1].step)
+    return MiniChart(
+        width=width,
+        done=min(job.step, width),
+        raw=_path(train, *scale),
+        train=_path(smooth, *scale),
+        validation=_path(validation, *scale),
+        label=_describe(train, validation),
+    )
+
+
+def _scale(points: Sequence[Point]) -> tuple[float, float]:
+    values = [point.value for point in points]
+    return min(values), (max(values) - min(values)) or 1
+
+
+def _path(points: Sequence[Point], lowest: float, span: float) -> str:
+    """From 4 to 96, so that no line lies on the frame."""
+    pairs = (
+        f"{point.step} {96 - 92 * (point.value - lowest) / span:.1f}"
+        for point in points
+    )
+    line = " ".join(pairs)
+    return f"M{line}" if line else ""
+
+
+def _describe(train: Sequence[Point], validation: Sequence[Point]) -> str:
+    first, last = train[0], train[-1]
+    way = "fell" if last.value < first.value else "rose"
+    text = (
+        f"Train loss {way} from {first.value:.2f} to {last.value:.2f} "
+        f"in {last.step:,} steps."
+    )
+    if validation:
+        text += f" Validation loss is {validation[-1].value:.2f}."
+    return text

@@ -1,0 +1,218 @@
+"""A base model's own chat template: chats as the tokens that it was made for.
+
+Control tokens are encoded as such where the template wrote them, never where the text
+of a message did: there `<|im_end|>` stays the characters that somebody typed.
+"""
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from tokenizers import Tokenizer
+
+from finetune_site.common.errors import UserError
+from jobs.trainer.text.encoding import encode_text, load_tokenizer
+
+RENDERER = Path(__file__).with_name("renderer.py")
+TEMPLATE_FILE, CONFIG_FILE = "chat_template.jinja", "tokenizer_config.json"
+FILES = (TEMPLATE_FILE, CONFIG_FILE, "tokenizer.json")
+MAX_TEMPLATE_CHARACTERS = 100_000
+RENDER_SECONDS = 15.0
+# Each is a process that may use all its limits; the rest wait for their turn.
+MAX_RENDERERS = 2
+VARIABLES = ("bos_token", "eos_token", "unk_token", "pad_token")
+# To see what the template writes after an answer.
+ANSWER = "8f2c61"
+SAMPLE = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER}]
+# Characters without a meaning of their own, to break up control tokens with.
+GUARDS = range(0xE000, 0xF900)
+
+Message = dict[str, str]
+
+renderers = asyncio.Semaphore(MAX_RENDERERS)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    tokens: list[int]
+    # With which the template ends an answer.
+    stop_tokens: list[int]
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    text: str
+    variables: dict[str, str]
+    tokenizer: Tokenizer
+
+    async def prompt(self, messages: Sequence[Message]) -> Prompt:
+        """Up to where the assistant's next answer begins. UserError: the template
+        refuses the messages, or cannot be used.
+        """
+        # Long messages take a moment here and there, in which the web process goes on.
+        guard, guarded = await sync_to_async(self._guarded)(messages)
+        asked = {
+            "template": self.text,
+            "variables": self.variables,
+            "messages": guarded,
+            "sample": SAMPLE,
+        }
+        async with renderers:
+            answer = await rendered(asked)
+        tokens = await sync_to_async(self.encode)(answer["prompt"], guard)
+        return Prompt(tokens, self.stop_tokens(answer["sample"] or ""))
+
+    def _guarded(self, messages: Sequence[Message]) -> tuple[str, list[Message]]:
+        guard = self._guard_for(messages)
+        return guard, [
+            message | {"content": self.guarded(message["content"], guard)}
+            for message in messages
+        ]
+
+    def guarded(self, text: str, guard: str) -> str:
+        """The text with its control tokens broken up; and what begins one at its end,
+        for the template may write the next message right behind it.
+        """
+        broken = self._control.sub(lambda found: guard.join(found[0]), text)
+        words = broken.rstrip()
+        at = self._begins_at(words)
+        return broken[:at] + guard.join([*words[at:], ""]) + broken[len(words) :]
+
+    def encode(self, text: str, guard: str) -> list[int]:
+        tokens: list[int] = []
+        for number, piece in enumerate(self._control.split(text)):
+            if number % 2:
+                tokens.append(self.controls[piece])
+            else:
+                tokens += encode_text(self.tokenizer, piece.replace(guard, ""))
+        return tokens
+
+    def stop_tokens(self, sample: str) -> list[int]:
+        """The first control token after an answer, and the model's end of texts."""
+        found = self._control.search(sample.rpartition(ANSWER)[2])
+        names = [found[0] if found else "", self.variables.get("eos_token", "")]
+        return sorted({self.controls[name] for name in names if name in self.controls})
+
+    @cached_property
+    def controls(self) -> dict[str, int]:
+        """Control tokens by their text. One of a single character cannot be broken up,
+        so it is taken for text.
+        """
+        added = self.tokenizer.get_added_tokens_decoder()
+        return {
+            token.content: number
+            for number, token in added.items()
+            if token.special and len(token.content) > 1
+        }
+
+    @cached_property
+    def _control(self) -> re.Pattern[str]:
+        longest_first = sorted(self.controls, key=len, reverse=True)
+        # Without any, what is never found.
+        return re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
+
+    def _begins_at(self, words: str) -> int:
+        """Where the end of a text begins that is the beginning of a control token."""
+        longest = max(map(len, self.controls), default=0)
+        for at in range(max(0, len(words) - longest), len(words)):
+            if any(control.startswith(words[at:]) for control in self.controls):
+                return at
+        return len(words)
+
+    def _guard_for(self, messages: Sequence[Message]) -> str:
+        """A character that neither the template nor a message holds."""
+        known = set(self.text).union(*(message["content"] for message in messages))
+        guard = next((chr(code) for code in GUARDS if chr(code) not in known), None)
+        if guard is None:
+            raise UserError(
+                "The messages hold too many characters for private use.",
+                field="messages",
+            )
+        return guard
+
+
+async def rendered(asked: dict[str, Any]) -> dict[str, Any]:
+    """By a process of its own, see renderer.py. UserError: not by this template."""
+    process = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-I", str(RENDERER)],
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={},
+    )
+    try:
+        written, _ = await asyncio.wait_for(
+            process.communicate(json.dumps(asked).encode()), RENDER_SECONDS
+        )
+        answer: dict[str, Any] = json.loads(written)
+    except (TimeoutError, ValueError):
+        answer = {"error": "it took too much time or memory"}
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if "error" in answer:
+        raise UserError(
+            f"The model's own chat template cannot write these messages: "
+            f"{answer['error']}.",
+            field="messages",
+        )
+    return answer
+
+
+def find_chat_template(folder: Path) -> ChatTemplate | None:
+    """Of a model's folder; None: it has none."""
+    return _read(folder, tuple(map(_stamp, map(folder.joinpath, FILES))))
+
+
+@lru_cache(maxsize=2)
+def _read(folder: Path, stamps: tuple[int, ...]) -> ChatTemplate | None:
+    config = _read_config(folder)
+    text = _template_text(folder, config)
+    if not text or len(text) > MAX_TEMPLATE_CHARACTERS:
+        return None
+    variables = {name: _content(config.get(name)) for name in VARIABLES}
+    known = {name: value for name, value in variables.items() if value}
+    return ChatTemplate(text, known, load_tokenizer(folder))
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _template_text(folder: Path, config: dict[str, Any]) -> str:
+    """In a file of its own or in the configuration, there alone or the one named
+    `default`.
+    """
+    try:
+        return (folder / TEMPLATE_FILE).read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        found = config.get("chat_template")
+    if isinstance(found, list):
+        named = {one.get("name"): one for one in found if isinstance(one, dict)}
+        found = named.get("default", {}).get("template")
+    return found if isinstance(found, str) else ""
+
+
+def _content(token: Any) -> str:
+    """A token is written as its text, or as an object that holds it."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else ""
+
+
+def _stamp(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -1,0 +1,173 @@
+"""Watches jobs for live pages: one loop per job and process, however many look on.
+
+A loop asks the database every 0.25 s while somebody listens; what it finds is rendered
+once for all who need the same.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from django.db import Error as AnyDatabaseError
+from django.db import connections
+
+from jobs.live.page import Update, num_ahead, update
+from jobs.models import Job
+
+LOOK_SECONDS = 0.25
+# No page changes more often; the first change after a pause goes out at once.
+PACE_SECONDS = 0.4
+HEARTBEAT_SECONDS = 15.0
+# Then the browser comes again, and its member is checked again.
+MAX_STREAM_SECONDS = 900.0
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+Stamp = tuple[Any, ...]
+
+# One thread: its one connection serves all loops, and the event loop never waits.
+_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live")
+_watches: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, "Watch"]] = (
+    WeakKeyDictionary()
+)
+
+
+async def updates_of(
+    pk: int, *, after: int, can_work: bool
+) -> AsyncGenerator[Update | None]:
+    """Updates of a job until it is final or gone; None when nothing happens.
+
+    The first comes at once, so that a page that slept is right again.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + MAX_STREAM_SECONDS
+    watch = _join(pk)
+    seen: Stamp | None = None
+    try:
+        while loop.time() < end:
+            if not await watch.wait_for_change(seen):
+                yield None
+                continue
+            seen = watch.stamp
+            if seen is None:
+                return
+            found = await watch.update(after, can_work)
+            if found is None:
+                return
+            after = found["seq"]
+            yield found
+            if found["final"]:
+                return
+            await asyncio.sleep(PACE_SECONDS)
+    finally:
+        watch.leave()
+
+
+class Watch:
+    """One job. `stamp` is what was last seen of its row; None: it is gone."""
+
+    def __init__(self, pk: int) -> None:
+        self.pk = pk
+        self.num_listeners = 0
+        self.stamp: Stamp | None = None
+        self.changed = asyncio.Event()
+        self.looked = False
+        self.updates: dict[tuple[int, bool], asyncio.Future[Update | None]] = {}
+        self.task: asyncio.Task[None] | None = None
+
+    async def wait_for_change(self, seen: Stamp | None) -> bool:
+        """False when nothing changed for as long as a heartbeat takes."""
+        if self.looked and self.stamp != seen:
+            return True
+        try:
+            await asyncio.wait_for(self.changed.wait(), HEARTBEAT_SECONDS)
+        except TimeoutError:
+            return False
+        return True
+
+    async def update(self, after: int, can_work: bool) -> Update | None:
+        """Rendered once for all listeners that know as much."""
+        key = (after, can_work)
+        if key not in self.updates:
+            read = partial(_read_update, self.pk, after, can_work)
+            self.updates[key] = asyncio.ensure_future(_in_thread(read))
+        return await asyncio.shield(self.updates[key])
+
+    async def run(self) -> None:
+        while self.num_listeners:
+            try:
+                stamp = await _in_thread(partial(_read_stamp, self.pk))
+            except Exception:
+                # A database that is away for a while must not end the watch.
+                log.exception("could not look at job %s", self.pk)
+            else:
+                self._take(stamp)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _take(self, stamp: Stamp | None) -> None:
+        if self.looked and stamp == self.stamp:
+            return
+        self.looked, self.stamp = True, stamp
+        self.updates.clear()
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
+
+    def leave(self) -> None:
+        self.num_listeners -= 1
+        if self.num_listeners:
+            return
+        watches = _watches[asyncio.get_running_loop()]
+        if watches.get(self.pk) is self:
+            del watches[self.pk]
+        if not watches:
+            _thread.submit(connections.close_all)
+
+
+def _join(pk: int) -> Watch:
+    watches = _watches.setdefault(asyncio.get_running_loop(), {})
+    watch = watches.get(pk)
+    if watch is None:
+        watch = watches[pk] = Watch(pk)
+    watch.num_listeners += 1
+    if watch.task is None:
+        watch.task = asyncio.create_task(watch.run())
+    return watch
+
+
+async def _in_thread(read: Callable[[], Result]) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(_thread, _with_db, read)
+
+
+def _with_db(read: Callable[[], Result]) -> Result:
+    """Keeps the connection, unless it may be broken; the last listener closes it."""
+    try:
+        return read()
+    except AnyDatabaseError:
+        connections.close_all()
+        raise
+
+
+def _read_stamp(pk: int) -> Stamp | None:
+    """Whatever of a job's row a page shows; its place in the queue while it waits."""
+    fields = (
+        "last_seq",
+        "status",
+        "want",
+        "status_message",
+        "snapshot_requests",
+        "examples_counted",
+    )
+    row = Job.objects.filter(pk=pk).values_list(*fields).first()
+    if row is None or row[1] != Job.Status.QUEUED:
+        return row
+    return (*row, num_ahead(Job.objects.get(pk=pk)))
+
+
+def _read_update(pk: int, after: int, can_work: bool) -> Update | None:
+    job = Job.objects.filter(pk=pk).first()
+    return update(job, after=after, can_work=can_work) if job else None

@@ -1,0 +1,58 @@
+"""The sample datasets and the sample job of `manage.py demo`."""
+
+from pathlib import Path
+
+from django.conf import settings
+
+from datasets.models import Dataset, DatasetVersion
+from datasets.services import import_dataset_file, import_version
+from finetune_site.team.models import Member
+from jobs.models import Job
+from jobs.new_job.creation import create_job
+
+FOLDER = Path(settings.BASE_DIR) / "datasets" / "sample_data"
+# Dataset → file. Those for validation hold examples that no training file has.
+SAMPLES = {
+    "Jokes": "jokes.jsonl",
+    "Jokes, validation": "jokes-validation.jsonl",
+    "Capitals": "capitals.jsonl",
+    "Capitals, validation": "capitals-validation.jsonl",
+    "Intents": "intents.jsonl",
+    "Intents, validation": "intents-validation.jsonl",
+    "Short stories": "stories.txt",
+    "Short stories, validation": "stories-validation.txt",
+}
+JOB_NAME = "Sample: capitals"
+# About a minute on a laptop, so that there is something to watch.
+EPOCHS = 40
+
+
+def create_sample_content(member: Member) -> None:
+    """What is there already, under whatever state, stays as it is."""
+    for name, file in SAMPLES.items():
+        if not Dataset.objects.filter(name__iexact=name).exists():
+            version = import_dataset_file(
+                member=member, name=name, upload=FOLDER / file, note="Sample data"
+            )
+            import_version(version_id=version.pk)
+    if not Job.objects.filter(name=JOB_NAME).exists():
+        create_sample_job(member)
+
+
+def create_sample_job(member: Member) -> None:
+    training, validation = (
+        DatasetVersion.objects.filter(
+            dataset__name__iexact=name, status=DatasetVersion.Status.READY
+        ).first()
+        for name in ("Capitals", "Capitals, validation")
+    )
+    if training is None:
+        return
+    create_job(
+        member=member,
+        name=JOB_NAME,
+        dataset_version=training,
+        validation_version=validation,
+        base_model="tiny",
+        epochs=EPOCHS,
+    )

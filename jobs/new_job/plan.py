@@ -1,0 +1,139 @@
+"""The plan of a job that does not exist yet, for its form."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from finetune_site.common import wording
+from jobs.engines.registry import LOCAL, engine_title, remote_names
+from jobs.models import Job
+from jobs.new_job.preparation import NUM_DEFAULT_PROMPTS
+from jobs.new_job.suggest import choose_settings
+from jobs.selectors.base_models import (
+    find_base_model,
+    get_base_model,
+    models_dir,
+)
+from jobs.services.specs import build_spec
+from jobs.trainer.contract.architecture import needs_own_rows
+from jobs.trainer.rows.packing import Packing, rows_for
+from jobs.trainer.rows.plan import make_plan
+from jobs.trainer.rows.token_cache import cache_folder, open_token_cache
+
+# Of a form's values, what a plan needs; the fields of Job that carry the same names.
+SETTINGS = (
+    "epochs",
+    "batch_size",
+    "max_tokens",
+    "seed",
+    "completions_every",
+    "num_completions",
+    "snapshots_every",
+)
+FEW_STEPS = 5
+
+
+@dataclass(frozen=True)
+class PlanView:
+    """`state`: ready, counting (no plan yet), or incomplete (values are missing)."""
+
+    state: str
+    plan: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    # Where it would run: its title, and the jobs ahead of it there.
+    engine: str = ""
+    num_ahead: int = 0
+    # Of this machine; 0 for an engine elsewhere.
+    memory_total: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def shares(self) -> list[tuple[str, float]]:
+        learned = self.plan["learned_tokens"]
+        return [("Learned", learned), ("Only read", self.plan["tokens"] - learned)]
+
+
+def read_plan(values: dict[str, Any]) -> PlanView:
+    """`values` by field name, valid ones only."""
+    version, base_model = values.get("dataset_version"), values.get("base_model")
+    model = find_base_model(str(base_model))
+    known = all(values.get(name) is not None for name in SETTINGS)
+    if not version or not known or not model or not model.is_ready(models_dir()):
+        return PlanView("incomplete", values=values)
+    job = Job(
+        dataset_version=version,
+        base_model=model.name,
+        parent_snapshot=values.get("parent_snapshot"),
+        method=values.get("method") or Job.Method.FULL,
+        prompts=values.get("prompts") or [""] * NUM_DEFAULT_PROMPTS,
+        **{name: values[name] for name in SETTINGS},
+    )
+    plan = plan_job(job)
+    if plan is None:
+        return PlanView("counting", values=values)
+    engine = values.get("engine") or LOCAL.name
+    waiting = Job.objects.filter(status__in=[Job.Status.QUEUED, *Job.LIVE])
+    memory = 0 if engine in remote_names() else psutil.virtual_memory().total
+    return PlanView(
+        "ready",
+        plan,
+        values,
+        engine=engine_title(engine),
+        num_ahead=waiting.filter(engine=engine).count(),
+        memory_total=memory,
+        warnings=list(_warnings(plan, memory)),
+    )
+
+
+def plan_job(job: Job) -> dict[str, Any] | None:
+    """Of a job that need not be saved; None until its tokens are counted.
+
+    Settings that are left to the site are chosen by the way.
+    """
+    model = get_base_model(job.base_model)
+    folder = cache_folder(job.dataset_version.folder, model.folder(models_dir()))
+    tokens = open_token_cache(folder)
+    if tokens is None:
+        return None
+    choose_settings(job)
+    spec = build_spec(job)
+    packing = _pack(
+        folder,
+        spec.max_tokens,
+        spec.seed,
+        alone=needs_own_rows(Path(spec.model.path)),
+    )
+    return make_plan(spec, cache=tokens, packing=packing)
+
+
+@lru_cache(maxsize=4)
+def _pack(folder: Path, max_tokens: int, seed: int, *, alone: bool) -> Packing:
+    """Packing a large dataset takes a second, and most fields do not change it."""
+    tokens = open_token_cache(folder)
+    assert tokens is not None  # noqa: S101  the caller has just opened it
+    return rows_for(tokens.lengths, max_tokens, seed, alone=alone)
+
+
+def _warnings(plan: dict[str, Any], memory_total: int) -> Iterator[str]:
+    if memory_total and plan["memory_bytes"] > memory_total:
+        yield (
+            "This machine has too little memory for it. Take fewer max tokens, LoRA or "
+            "a smaller base model."
+        )
+    if not plan["learned_tokens"]:
+        yield "Every text has loss weight 0, so nothing would be learned."
+    elif plan["unlearned_examples"]:
+        yield (
+            f"{plan['unlearned_examples']:,} of {plan['examples']:,} examples have "
+            "nothing to learn: all their loss weights are 0."
+        )
+    if plan["pieces_cut"]:
+        longer = wording.counted(plan["pieces_cut"], "example is", "examples are")
+        yield f"{longer} longer than max tokens, and cut into pieces."
+    if (steps := plan["steps_per_epoch"]) < FEW_STEPS:
+        few = "1 step an epoch is" if steps == 1 else f"{steps} steps an epoch are"
+        yield f"{few} little. Lower max tokens or batch size, or take more epochs."

@@ -1,0 +1,109 @@
+"""What can be asked in the playground: snapshots and base models."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.http import Http404, QueryDict
+from django.urls import reverse
+from django.utils.http import urlencode
+
+from finetune_site.common.wording import count, loss
+from jobs.models import Job, Snapshot
+from jobs.selectors.base_models import base_models, find_base_model, models_dir
+
+MAX_COLUMNS = 4
+NEWEST_SNAPSHOTS = 200
+# Longer ones are no suggestion that somebody reads.
+MAX_SUGGESTION_CHARACTERS = 500
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A snapshot or a base model, as it stands in the list."""
+
+    # The snapshot's uid or the base model's name.
+    value: str
+    title: str
+    # One line about it, and the page that says more.
+    about: str
+    url: str
+    # A prompt that its job watched.
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    title: str
+    choices: list[Choice]
+
+
+def of_base_model(name: str) -> Choice:
+    return Choice(name, name, "Base model, before any training", reverse("models"))
+
+
+def of_snapshot(snapshot: Snapshot) -> Choice:
+    job = snapshot.job
+    step, measured = f"Step {count(snapshot.step)}", ""
+    if snapshot.validation_loss is not None:
+        measured = f"validation loss {loss(snapshot.validation_loss)}"
+    elif snapshot.learned_loss is not None:
+        measured = f"learned loss {loss(snapshot.learned_loss)}"
+    best = "best" if snapshot.best else ""
+    prompt = next(iter(job.prompts), "")
+    return Choice(
+        snapshot.uid,
+        ", ".join(filter(None, (step, measured, best))),
+        # The list shows the beginning of its title only where columns are narrow.
+        " · ".join(filter(None, (measured.capitalize(), best, job.name))),
+        reverse("job", args=[job.pk]),
+        prompt if len(prompt) <= MAX_SUGGESTION_CHARACTERS else "",
+    )
+
+
+def read_groups(chosen: Iterable[Choice] = ()) -> list[Group]:
+    """Everything that can be asked: the newest snapshots by job, then base models.
+
+    What is chosen already is among them, however old.
+    """
+    by_job: dict[Job, list[Choice]] = {}
+    for snapshot in Snapshot.objects.select_related("job")[:NEWEST_SNAPSHOTS]:
+        by_job.setdefault(snapshot.job, []).append(of_snapshot(snapshot))
+    groups = [Group(job.name, choices) for job, choices in by_job.items()]
+    ready = [model for model in base_models() if model.is_ready(models_dir())]
+    if ready:
+        groups.append(
+            Group("Base models", [of_base_model(model.name) for model in ready])
+        )
+    listed = {choice.value for group in groups for choice in group.choices}
+    older = [choice for choice in chosen if choice.value not in listed]
+    return groups + ([Group("Older", older)] if older else [])
+
+
+def read_chosen(query: QueryDict) -> list[Choice]:
+    """`?snapshot=UID&model=tiny`: what to ask, a column each. 404: there is no such."""
+    asked = [*query.getlist("snapshot"), *query.getlist("model")][:MAX_COLUMNS]
+    return [choice_of(find(value), value) for value in asked]
+
+
+def find(value: str) -> Snapshot | None:
+    """The snapshot of that uid; None for a base model that is here. Else 404."""
+    model = find_base_model(value)
+    if model and model.is_ready(models_dir()):
+        return None
+    snapshots = Snapshot.objects.select_related("job__parent_snapshot__job")
+    snapshot = snapshots.filter(uid=value).first()
+    if snapshot is None:
+        raise Http404("There is no such snapshot or base model.")
+    return snapshot
+
+
+def choice_of(snapshot: Snapshot | None, value: str) -> Choice:
+    return of_base_model(value) if snapshot is None else of_snapshot(snapshot)
+
+
+def address(chosen: Iterable[Choice]) -> str:
+    pairs = [
+        ("model" if find_base_model(choice.value) else "snapshot", choice.value)
+        for choice in chosen
+    ]
+    return f"{reverse('playground')}?{urlencode(pairs)}"

@@ -1,0 +1,342 @@
+"""[torch] Completions as they come, token by token, for several prompts at once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from jobs.trainer.answering.answer import (
+    FinishReason,
+    Piece,
+    Row,
+    Sampling,
+    row_seed,
+)
+from jobs.trainer.answering.kv_cache import new_cache, selected, stacked
+from jobs.trainer.answering.token_choice import (
+    Chance,
+    chances,
+    changed,
+    draw,
+    likeliest,
+)
+from jobs.trainer.contract.architecture import CONTEXTS
+from jobs.trainer.rows.memory import LOGITS_AT_ONCE
+
+# For an architecture that names no limit.
+NO_LIMIT = 1_000_000
+# Long prompts go through the model in parts, so that others need not wait for them.
+PREFILL_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Completion:
+    text: str
+    finish_reason: FinishReason
+    token_ids: tuple[int, ...]
+    prompt_cut: bool = False
+
+
+def complete(
+    model: Any,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    end_id: int,
+    *,
+    seeds: Sequence[int] | None = None,
+) -> list[Completion]:
+    """One completion a prompt, in the order of the prompts."""
+    pieces: list[list[Piece]] = [[] for _ in prompts]
+    for piece in stream(model, tokenizer, prompts, sampling, end_id, seeds=seeds):
+        pieces[piece.index].append(piece)
+    return [_joined(of_one) for of_one in pieces]
+
+
+def _joined(pieces: list[Piece]) -> Completion:
+    last = pieces[-1]
+    return Completion(
+        "".join(piece.text for piece in pieces),
+        last.finish_reason or "length",
+        tuple(token for piece in pieces for token in piece.token_ids),
+        last.prompt_cut,
+    )
+
+
+def stream(
+    model: Any,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    end_id: int,
+    *,
+    seeds: Sequence[int] | None = None,
+) -> Iterator[Piece]:
+    """Pieces of all answers, interleaved.
+
+    A prompt's answer depends on its seed alone, never on the other prompts (but for the
+    rounding of floating point). Without seeds they follow from `sampling.seed`.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        batch = Batch(model, end_id)
+        for ids, members in _by_prompt(prompts).items():
+            rows = [
+                Row(tokenizer, index, sampling, _seed(sampling, seeds, index))
+                for index in members
+            ]
+            yield from batch.add(list(ids), rows)
+        while batch.rows:
+            yield from batch.step()
+    finally:
+        model.train(was_training)
+
+
+def _by_prompt(prompts: Sequence[Sequence[int]]) -> dict[tuple[int, ...], list[int]]:
+    """Equal prompts go through the model once."""
+    members: dict[tuple[int, ...], list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        members.setdefault(tuple(prompt), []).append(index)
+    return members
+
+
+def _seed(sampling: Sampling, seeds: Sequence[int] | None, index: int) -> int:
+    return row_seed(sampling.seed, index) if seeds is None else seeds[index]
+
+
+class Prefill:
+    """A prompt on its way through the model, a part at a time.
+
+    With `num_top` it also notes the chances of the prompt's own tokens from the second
+    on, and for each the likeliest that many tokens.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        prompt: Sequence[int],
+        rows: Sequence[Row],
+        num_top: int | None = None,
+    ) -> None:
+        self.model = model
+        self.rows = list(rows)
+        self.num_top = num_top
+        self.chances: list[Chance] = []
+        wanted = max(row.sampling.max_tokens for row in self.rows)
+        self.prompt, max_tokens = fit(prompt, wanted, context_length(model))
+        cut = len(self.prompt) < len(prompt)
+        for row in self.rows:
+            row.begin(self.prompt, min(row.sampling.max_tokens, max_tokens), cut)
+        self.asks_for_tokens = wanted > 0
+        self.cache = new_cache()
+        self.num_read = 0
+        self.logits: Tensor | None = None
+
+    @torch.inference_mode()
+    def advance(self) -> bool:
+        """Reads the next part; True once all is read."""
+        if carries_state(self.model):
+            logits = all_logits(self.model, self.prompt)
+            self._note(logits)
+            self.logits = logits[-1:]
+            return True
+        end = min(self.num_read + self._part_tokens(), len(self.prompt))
+        device = self.model.device
+        part = torch.tensor([self.prompt[self.num_read : end]], device=device)
+        output = self.model(
+            input_ids=part,
+            position_ids=torch.arange(self.num_read, end, device=device)[None],
+            past_key_values=self.cache,
+            use_cache=True,
+            # 0 stands for all.
+            logits_to_keep=1 if self.num_top is None else 0,
+        )
+        self._note(output.logits[0])
+        self.num_read = end
+        self.logits = output.logits[:, -1]
+        return end == len(self.prompt)
+
+    def _part_tokens(self) -> int:
+        """Fewer where the logits of all of them are large."""
+        if self.num_top is None:
+            return PREFILL_TOKENS
+        config = self.model.config.get_text_config()
+        return max(1, min(PREFILL_TOKENS, LOGITS_AT_ONCE // config.vocab_size))
+
+    def _note(self, logits: Tensor) -> None:
+        """The chance of each token by the logits of the one before it."""
+        if self.num_top is None:
+            return
+        known = self.prompt[self.num_read + 1 :][: len(logits)]
+        size = max(1, LOGITS_AT_ONCE // logits.shape[-1])
+        for start in range(0, len(known), size):
+            part = known[start : start + size]
+            rows = logits[start : start + len(part)]
+            self.chances += chances(rows, part, self.num_top)
+
+
+class Batch:
+    """Answers of one model that grow together; others may join or leave at any time.
+
+    Rows are padded on the left: their last tokens stand in one column.
+    """
+
+    def __init__(self, model: Any, end_id: int) -> None:
+        self.model = model
+        self.end_id = end_id
+        self.rows: list[Row] = []
+        self.lengths: list[int] = []
+        self.cache = new_cache()
+
+    def add(self, prompt: Sequence[int], rows: Sequence[Row]) -> list[Piece]:
+        """Reads the prompt at one go and joins the rows that answer it."""
+        prefill = Prefill(self.model, prompt or [self.end_id], rows)
+        while not prefill.advance():
+            pass
+        return self.join(prefill)
+
+    @torch.inference_mode()
+    def join(self, prefill: Prefill) -> list[Piece]:
+        if prefill.logits is None:
+            raise RuntimeError("the prompt has not been read")
+        if not prefill.asks_for_tokens:
+            return [row.finish_unasked() for row in prefill.rows]
+        logits = prefill.logits.expand(len(prefill.rows), -1)
+        if not carries_state(self.model):
+            self.cache = stacked(self.cache, prefill.cache, len(prefill.rows))
+        self.rows = self.rows + prefill.rows
+        self.lengths = self.lengths + [len(prefill.prompt)] * len(prefill.rows)
+        return self._take(prefill.rows, logits)
+
+    @torch.inference_mode()
+    def step(self) -> list[Piece]:
+        """One more token for every row."""
+        if carries_state(self.model):
+            logits = torch.cat([reread(self.model, row) for row in self.rows])
+            return self._take(self.rows, logits)
+        device = self.model.device
+        output = self.model(
+            input_ids=torch.tensor(
+                [row.tokens[-1:] for row in self.rows], device=device
+            ),
+            position_ids=torch.tensor([[n] for n in self.lengths], device=device),
+            attention_mask=self._mask(),
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.lengths = [length + 1 for length in self.lengths]
+        return self._take(self.rows, output.logits[:, -1])
+
+    @torch.inference_mode()
+    def keep(self, kept: Sequence[int]) -> None:
+        """Only the rows at these places go on."""
+        if len(kept) == len(self.rows):
+            return
+        self.rows = [self.rows[place] for place in kept]
+        self.lengths = [self.lengths[place] for place in kept]
+        if not kept:
+            self.cache = new_cache()
+        elif not carries_state(self.model):
+            self.cache = selected(self.cache, kept, max(self.lengths))
+
+    def _mask(self) -> Tensor | None:
+        """1 where a row has a token, 0 where it is padded. None: no row is padded."""
+        longest = max(self.lengths)
+        if min(self.lengths) == longest:
+            return None
+        columns = torch.arange(longest + 1)
+        padding = longest - torch.tensor(self.lengths)
+        return (columns >= padding[:, None]).long().to(self.model.device)
+
+    def _take(self, rows: Sequence[Row], logits: Tensor) -> list[Piece]:
+        tokens = choose(logits, rows)
+        taken = (
+            row.take(token, self.end_id, chance)
+            for row, token, chance in zip(
+                rows, tokens, asked_chances(logits, tokens, rows), strict=True
+            )
+        )
+        pieces = [piece for piece in taken if piece is not None]
+        self.keep([at for at, row in enumerate(self.rows) if not row.finished])
+        return pieces
+
+
+def carries_state(model: Any) -> bool:
+    """Whether it remembers by other means than keys and values, which alone can be
+    kept for rows that come and go.
+    """
+    return bool(getattr(model, "_is_stateful", False))
+
+
+@torch.inference_mode()
+def reread(model: Any, row: Row) -> Tensor:
+    """(1, vocabulary) for a row's next token."""
+    return all_logits(model, row.tokens)[-1:]
+
+
+def all_logits(model: Any, tokens: Sequence[int]) -> Tensor:
+    """(tokens, vocabulary) without anything kept: slow, and right for any
+    architecture.
+    """
+    ids = torch.tensor([list(tokens)], device=model.device)
+    logits: Tensor = model(input_ids=ids, use_cache=False).logits[0]
+    return logits
+
+
+def context_length(model: Any) -> int:
+    """How many tokens the model can read and write in all."""
+    config = model.config.get_text_config()
+    lengths = (getattr(config, name, None) for name in CONTEXTS)
+    return next((int(length) for length in lengths if length), NO_LIMIT)
+
+
+def fit(prompt: Sequence[int], max_tokens: int, context: int) -> tuple[list[int], int]:
+    """The end of the prompt that leaves room for an answer, and that room in tokens.
+
+    A prompt that fits is kept whole; a longer one keeps at least half of the context.
+    """
+    free = max(context - len(prompt), context // 2)
+    room = min(max_tokens, max(1, free))
+    return list(prompt[-(context - room) :]), room
+
+
+def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
+    """The next token of each row, which depends on nothing but that row."""
+    tokens = likeliest(logits)
+    for place, row in enumerate(rows):
+        own = logits[place]
+        if row.changes:
+            own = changed(own, row.changes)
+        if row.changes or row.sampling.temperature > 0:
+            tokens[place] = _choose_one(own, row)
+        # Seldom: so choosing again, from the others, costs less than asking before.
+        if not row.fits(tokens[place]):
+            others = own.index_fill(0, row.misfits().to(own.device), float("-inf"))
+            tokens[place] = _choose_one(others, row)
+    return tokens
+
+
+def _choose_one(logits: Tensor, row: Row) -> int:
+    how = row.sampling
+    if how.temperature > 0:
+        return draw(logits, how.temperature, how.top_p, row.generator)
+    return int(logits.argmax())
+
+
+def asked_chances(
+    logits: Tensor, tokens: Sequence[int], rows: Sequence[Row]
+) -> list[Chance | None]:
+    """Of each row's token, for the rows that ask for it."""
+    found: list[Chance | None] = [None] * len(rows)
+    asking = [at for at, row in enumerate(rows) if row.sampling.num_top is not None]
+    if not asking:
+        return found
+    num_top = max(rows[at].sampling.num_top or 0 for at in asking)
+    told = chances(logits[asking], [tokens[at] for at in asking], num_top)
+    for at, chance in zip(asking, told, strict=True):
+        found[at] = chance
+    return found

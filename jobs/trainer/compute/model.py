@@ -1,0 +1,223 @@
+"""[torch] Models from folders: safetensors only, no remote code, no half loading."""
+
+import json
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+# Before the import: nothing here may ask the network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
+
+from jobs.trainer.compute.out_of_memory import is_out_of_memory
+from jobs.trainer.contract.spec import Lora, ModelSource
+from jobs.trainer.contract.weights_file import PICKLE_ENDINGS
+
+transformers_logging.disable_progress_bar()
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# Of a reason that names every weight.
+MAX_REASON_CHARACTERS = 200
+
+logger = logging.getLogger(__name__)
+
+
+class ModelError(ValueError):
+    """A model folder that cannot be used, and why."""
+
+
+def load_model(
+    source: ModelSource,
+    *,
+    dtype: torch.dtype = torch.float32,
+    trainable_adapter: bool = False,
+) -> nn.Module:
+    """The model of a folder, with the adapter laid over it if there is one.
+
+    Raises ModelError for weights in another format than safetensors and for weights
+    that do not match the architecture, which transformers would fill with noise.
+    """
+    folder = Path(source.path)
+    _check_files(folder)
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=dtype,
+            output_loading_info=True,
+        )
+    except Exception as error:  # whatever the library makes of the files
+        if is_out_of_memory(error):
+            raise
+        logger.info("The model cannot be read", exc_info=True)
+        raise ModelError(
+            f"The model in {folder.name} cannot be read: {error}"
+        ) from None
+    _check_report(folder, report)
+    if source.adapter_path is None:
+        return model
+    return with_adapter(model, Path(source.adapter_path), trainable_adapter)
+
+
+def add_lora(model: nn.Module, lora: Lora) -> nn.Module:
+    """Freeze the model and lay a fresh adapter over it; its start changes nothing."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules) or _usual_targets(model),
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        why = str(error).rstrip(". ")
+        raise ModelError(
+            f"LoRA does not fit this model as it is set: {why}. Train all weights, or "
+            "name other target modules"
+        ) from None
+
+
+def kept_adapter_words(model: Any, lora: Lora) -> str:
+    """Said when a job goes on with an adapter that is another than it asks for."""
+    config = model.peft_config["default"]
+    kept, asked = (config.r, config.lora_alpha), (lora.rank, lora.alpha)
+    if kept == asked:
+        return ""
+    return (
+        f"Goes on with its snapshot's adapter of rank {kept[0]} and alpha {kept[1]}; "
+        f"rank {asked[0]} and alpha {asked[1]} would need a new one"
+    )
+
+
+def _usual_targets(model: nn.Module) -> str | list[str]:
+    """All linear layers but the output layer.
+
+    State-space layers read the weights of their `out_proj` around an adapter, which
+    would change nothing there: PEFT refuses it.
+    """
+    if not getattr(model, "_is_stateful", False):
+        return "all-linear"
+    linear = (name for name, part in model.named_modules() if type(part) is nn.Linear)
+    return sorted(
+        {name.rsplit(".", 1)[-1] for name in linear} - {"out_proj", "lm_head"}
+    )
+
+
+def merge_adapter(model: Any) -> nn.Module:
+    """The adapter added into the weights: what a full fine-tune of it starts from."""
+    merged: nn.Module = model.merge_and_unload()
+    for parameter in merged.parameters():
+        parameter.requires_grad_(True)
+    return merged
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What training changes, by name; tied weights once."""
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+@torch.no_grad()
+def any_broken(weights: Iterable[torch.Tensor]) -> bool:
+    """Whether one is infinite or no number. Looks at each number once and copies none:
+    little beside reading or writing them.
+    """
+    ends = [
+        torch.stack(torch.aminmax(part)).float()
+        for part in weights
+        if part.is_floating_point() and part.numel()
+    ]
+    return bool(ends) and not torch.stack(ends).isfinite().all().item()
+
+
+def decoder_layers(model: nn.Module) -> list[nn.Module]:
+    """By what the model's makers say is to stay on one device."""
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
+def is_adapted(model: nn.Module) -> bool:
+    return hasattr(model, "peft_config")
+
+
+def with_adapter(model: nn.Module, folder: Path, trainable: bool) -> nn.Module:
+    from peft import PeftModel
+
+    _check_files(folder)
+    # Without this file peft would go on to look for a pickle.
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise ModelError(f"{folder.name} holds no {ADAPTER_WEIGHTS}")
+    try:
+        adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    except Exception as error:  # as above
+        if is_out_of_memory(error):
+            raise
+        logger.info("The adapter cannot be read", exc_info=True)
+        why = " ".join(str(error).split())[:MAX_REASON_CHARACTERS]
+        raise ModelError(
+            f"The adapter in {folder.name} does not fit this model. It was made for "
+            f"another base model, or its files are broken ({why}…)"
+        ) from None
+    _check_adapter(adapted, folder)
+    return adapted
+
+
+def _check_files(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelError(f"There is no model folder {folder.name}")
+    for path in folder.iterdir():
+        if path.suffix in PICKLE_ENDINGS:
+            raise ModelError(
+                f"{folder.name} holds {path.name}. Only safetensors files are loaded, "
+                "since other formats can run code; remove it or convert it"
+            )
+        if path.name.endswith("config.json") and "auto_map" in json.loads(
+            path.read_bytes()
+        ):
+            raise ModelError(
+                f"{path.name} of {folder.name} asks to run code of its own (auto_map); "
+                "such models are not loaded"
+            )
+
+
+def _check_report(folder: Path, report: dict[str, Any]) -> None:
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        names = sorted(str(name) for name in report[kind])
+        if names:
+            raise ModelError(
+                f"The weights in {folder.name} do not fit its architecture: "
+                f"{len(names)} {kind.replace('_', ' ')}, such as {names[0]}"
+            )
+
+
+def _check_adapter(model: nn.Module, folder: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
+        stored = set(file.keys())
+    expected = {
+        name.replace(".default.", ".").removesuffix(".default")
+        for name in model.state_dict()
+        if "lora_" in name
+    }
+    if stored != expected:
+        odd = sorted(stored ^ expected)
+        raise ModelError(
+            f"The adapter in {folder.name} does not fit this model: "
+            f"{len(odd)} weights differ, such as {odd[0]}"
+        )

@@ -1,0 +1,147 @@
+"""[torch] The short way through a model: no mask, and logits in parts.
+
+It leads around parts of the model's own code, so a model takes it only when a trial
+has shown that it comes out where the long way does. Whatever architecture a model has,
+its numbers are those of its own code, up to rounding.
+"""
+
+import logging
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jobs.trainer.compute import attention
+from jobs.trainer.compute.batches import MicroBatch, find_learned
+
+logger = logging.getLogger(__name__)
+
+# Pieces of the trial: (first token, number of tokens). One is in a bucket of its own.
+TRIAL_PIECES = ((0, 5), (5, 19), (24, 3))
+TRIAL_TOKENS = 27
+# Of the largest logit: more than rounding, far less than anything wrong.
+TOLERANCE = 1e-3
+# transformers hands a mask of four dimensions on as it is, and makes none of its own.
+NO_MASK = (0, 0, 0, 0)
+DROPOUTS = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
+# Others reach back less far, which a short trial cannot show.
+FULL_ATTENTION = {"full_attention"}
+
+
+def allow_shortcuts(model: nn.Module) -> bool:
+    """Let a model take the short way from now on, if it may. Call it in float32."""
+    inner = _inner(model)
+    if not _has_plain_parts(inner):
+        return False
+    used = inner.config._attn_implementation
+    batch = _trial(inner)
+    expected = _long_way(inner, batch)
+    try:
+        inner.set_attn_implementation(attention.NAME)
+        found = _short_way(inner, batch)
+    except Exception as error:  # whatever the model's code does with it
+        logger.info("No shortcuts for this model: %s", error)
+        found = None
+    if found is not None and _is_close(found, expected):
+        return True
+    inner.set_attn_implementation(used)
+    return False
+
+
+@torch.no_grad()
+def keeps_apart(model: nn.Module) -> bool:
+    """Whether the pieces of a packed row come out as each does alone, by the model's
+    own code. Call it in float32.
+    """
+    inner = _inner(model)
+    batch = _trial(inner)
+    packed = _long_way(inner, batch)[0]
+    inner.eval()
+    alone = [
+        inner(input_ids=batch.inputs[:, start : start + length]).logits[0]
+        for start, length in TRIAL_PIECES
+    ]
+    inner.train()
+    return _is_close(packed, torch.cat(alone))
+
+
+def takes_shortcuts(model: nn.Module) -> bool:
+    return bool(_inner(model).config._attn_implementation == attention.NAME)
+
+
+def last_hidden(model: nn.Module, batch: MicroBatch) -> Tensor:
+    """(rows, tokens, width): what the output layer turns into logits."""
+    hidden: Tensor = (
+        _inner(model)
+        .get_decoder()(
+            input_ids=batch.inputs,
+            position_ids=batch.positions,
+            attention_mask=torch.empty(NO_MASK, device=batch.inputs.device),
+            pieces=batch.pieces,
+            use_cache=False,
+        )
+        .last_hidden_state
+    )
+    return hidden
+
+
+def output_weight(model: nn.Module) -> Tensor:
+    """(vocabulary, width)"""
+    return cast(Tensor, _inner(model).get_output_embeddings().weight)
+
+
+def _inner(model: Any) -> Any:
+    """Without the adapter's wrapping; the adapter itself lies in the layers."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _has_plain_parts(inner: Any) -> bool:
+    head = inner.get_output_embeddings()
+    # An adapter may sit on the output layer too.
+    is_plain = type(head) is nn.Linear and head.bias is None
+    config = inner.config.get_text_config()
+    drops = any(getattr(config, name, 0.0) for name in DROPOUTS)
+    is_full = set(getattr(config, "layer_types", None) or ()) <= FULL_ATTENTION
+    is_usual = inner.config._attn_implementation == "sdpa"
+    return is_plain and is_full and is_usual and not drops
+
+
+def _trial(inner: Any) -> MicroBatch:
+    starts, lengths = np.array(TRIAL_PIECES).T
+    vocabulary = len(inner.get_output_embeddings().weight)
+    ids = torch.arange(TRIAL_TOKENS) * 7919 % vocabulary
+    weights = torch.ones(1, TRIAL_TOKENS)
+    positions = np.concatenate([np.arange(length) for length in lengths])
+    return MicroBatch(
+        ids[None],
+        torch.from_numpy(positions)[None],
+        ids[None],
+        weights,
+        find_learned(weights),
+        TRIAL_TOKENS,
+        attention.sort_pieces(starts, lengths),
+    ).to(next(inner.parameters()).device)
+
+
+@torch.no_grad()
+def _long_way(inner: Any, batch: MicroBatch) -> Tensor:
+    inner.eval()
+    logits: Tensor = inner(
+        input_ids=batch.inputs, position_ids=batch.positions, use_cache=False
+    ).logits
+    inner.train()
+    return logits
+
+
+@torch.no_grad()
+def _short_way(inner: Any, batch: MicroBatch) -> Tensor:
+    inner.eval()
+    try:
+        return last_hidden(inner, batch) @ output_weight(inner).T
+    finally:
+        inner.train()
+
+
+def _is_close(found: Tensor, expected: Tensor) -> bool:
+    return bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max())

@@ -1,0 +1,133 @@
+"""[contract] How much memory a job will need, from its model's files alone, and how it
+comes to need less.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jobs.trainer.contract.architecture import (
+    read_config,
+    takes_short_way,
+    text_config,
+)
+from jobs.trainer.contract.runfolder import Numerics
+from jobs.trainer.contract.weights_file import num_parameters
+
+# The process itself with its libraries, as measured.
+PROGRAM_BYTES = 420_000_000
+FLOAT_BYTES = 4
+# Numbers kept for the backward pass, a token and a layer, as counted: at most this many
+# vectors of the model's width and of its feed-forward width.
+KEPT_HIDDEN = 13
+KEPT_FEED_FORWARD = 4
+# How much more is taken than is kept, as measured: freed memory lies between what is
+# kept, and an adapter makes twice as much that is soon freed.
+TAKEN_SHARE = {"full": 1.25, "lora": 2.0}
+# Attention over up to so many tokens keeps all its probabilities (attention.py).
+SHORT_LENGTH = 512
+# Logits, their float32 copy, their gradient, and that once more turned on its side.
+KEPT_LOGITS = 4
+# Logits that exist at once on the short way: 128 MB in float32. Fewer would mean adding
+# up the output layer's gradient more often.
+LOGITS_AT_ONCE = 2**25
+# What that takes beside: the output layer's gradient and a part to be added to it, and
+# for a learned token its hidden state, in one more precision, and the gradient.
+KEPT_OUTPUTS = 2
+KEPT_LEARNED = 3
+LORA_SHARE = 0.02
+
+
+def memory_parts(
+    model_folder: Path,
+    *,
+    method: str,
+    tokens_at_once: int,
+    max_tokens: int,
+    learned_share: float,
+) -> dict[str, int]:
+    """Bytes by what they are for; an estimate from above for models like Llama.
+
+    `tokens_at_once` go through the model together, in rows of `max_tokens`;
+    `learned_share` of them need logits.
+    """
+    config = text_config(read_config(model_folder))
+    parameters = num_parameters(model_folder)
+    trained = int(parameters * LORA_SHARE) if method == "lora" else parameters
+    hidden = _number(config, ("hidden_size", "n_embd", "d_model"), 1024)
+    layers = _number(config, ("num_hidden_layers", "n_layer", "n_layers"), 24)
+    feed_forward = _number(config, ("intermediate_size", "d_ff"), 4 * hidden)
+    heads = _number(config, ("num_attention_heads", "n_head", "n_heads"), 0)
+    kept = KEPT_HIDDEN * hidden + KEPT_FEED_FORWARD * feed_forward
+    kept += heads * min(max_tokens, SHORT_LENGTH)
+    numbers = {
+        "weights": parameters,
+        "gradients": trained,
+        "optimizer": 2 * trained,
+        "activations": int(tokens_at_once * layers * kept * TAKEN_SHARE[method]),
+        "logits": _logits(
+            int(tokens_at_once * learned_share),
+            vocabulary=_number(config, ("vocab_size",), 150_000),
+            hidden=hidden,
+            in_parts=takes_short_way(model_folder),
+        ),
+    }
+    sizes = {name: number * FLOAT_BYTES for name, number in numbers.items()}
+    return {"program": PROGRAM_BYTES, **sizes}
+
+
+def _number(config: dict[str, Any], names: tuple[str, ...], usual: int) -> int:
+    """By the name that the architecture gives it; a usual one where it has another.
+
+    An architecture whose layers differ has a number for each: the largest counts.
+    """
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, list):
+            value = max(value, default=None)
+        if isinstance(value, int) and value:
+            return value
+    return usual
+
+
+def _logits(learned: int, *, vocabulary: int, hidden: int, in_parts: bool) -> int:
+    """Numbers kept at most for `learned` tokens, from their hidden states on."""
+    if not in_parts:
+        return learned * vocabulary * KEPT_LOGITS
+    part = min(learned, max(1, LOGITS_AT_ONCE // vocabulary))
+    beside = KEPT_OUTPUTS * vocabulary + KEPT_LEARNED * learned
+    return part * vocabulary * KEPT_LOGITS + beside * hidden
+
+
+def with_less_memory(numerics: Numerics, rows: int) -> Numerics | None:
+    """Half of the `rows` that went through at once; for one row, layers that compute
+    twice. None when nothing is left to do.
+    """
+    if rows > 1:
+        fewer = max(1, numerics.answers_at_once // 2)
+        return replace(numerics, micro_batch=rows // 2, answers_at_once=fewer)
+    if numerics.checkpointing:
+        return None
+    return replace(
+        numerics, micro_batch=1, answers_at_once=1, checkpointing=True, compile=False
+    )
+
+
+def less_memory_words(numerics: Numerics) -> str:
+    """What a job goes on with."""
+    rows = numerics.micro_batch
+    if numerics.checkpointing:
+        return (
+            "one row at a time, of which the layers keep next to nothing and compute "
+            "it a second time instead; a step takes about a third longer"
+        )
+    at_a_time = "1 row" if rows == 1 else f"{rows} rows"
+    return (
+        f"{at_a_time} at a time, which needs less memory; a step still learns from "
+        "as many"
+    )
+
+
+def micro_batch_rows(batch_size: int, max_tokens: int, most_tokens: int) -> int:
+    """Rows at a time, so that no more than `most_tokens` go through at once."""
+    return min(batch_size, max(1, most_tokens // max_tokens))

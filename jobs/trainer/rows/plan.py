@@ -1,0 +1,166 @@
+"""[contract] What a job will do, known before it starts: no torch, no training."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jobs.trainer.contract.architecture import (
+    needs_own_rows,
+    num_known_tokens,
+    read_config,
+)
+from jobs.trainer.contract.runfolder import MICRO_BATCH_TOKENS
+from jobs.trainer.contract.spec import DataSource, Spec, SpecError
+from jobs.trainer.rows.memory import memory_parts, micro_batch_rows
+from jobs.trainer.rows.packing import Packing, rows_for
+from jobs.trainer.rows.token_cache import TokenCache, build_token_cache
+
+
+def make_plan(
+    spec: Spec,
+    *,
+    cache: TokenCache | None = None,
+    packing: Packing | None = None,
+) -> dict[str, Any]:
+    """The job in numbers, as JSON can hold them. What is not given is made.
+
+    `tokens` counts targets, those of one epoch; `learned_tokens` the ones with a loss
+    weight above 0. `seconds` is None without a measured speed. The rows are those that
+    the trainer packs, so the plan is the job.
+    """
+    cache = cache or open_tokens(spec.train, spec)
+    packing = packing or pack_rows(spec, cache)
+    steps_per_epoch = math.ceil(packing.num_rows / spec.batch_size)
+    total_steps = steps_per_epoch * spec.epochs
+    num_snapshots = num_times(total_steps, spec.snapshots_every)
+    parts = _memory(spec, cache)
+    seconds = None
+    if spec.tokens_per_second:
+        seconds = cache.facts.targets * spec.epochs / spec.tokens_per_second
+    return {
+        "examples": cache.facts.examples,
+        "tokens": cache.facts.targets,
+        "learned_tokens": cache.facts.learned_targets,
+        "unlearned_examples": cache.facts.unlearned_examples,
+        "rows": packing.num_rows,
+        "padding_share": round(packing.padding_share, 4),
+        "pieces_cut": packing.num_cut,
+        "steps_per_epoch": steps_per_epoch,
+        "total_steps": total_steps,
+        "completions": _num_completions(spec, total_steps),
+        "snapshots": num_snapshots,
+        # What is trained is what a snapshot holds.
+        "disk_bytes": num_snapshots * parts["gradients"],
+        "memory_bytes": sum(parts.values()),
+        "memory_parts": parts,
+        "seconds": seconds,
+    }
+
+
+def open_tokens(
+    source: DataSource, spec: Spec, meanwhile: Callable[[], None] = lambda: None
+) -> TokenCache:
+    """A version's tokens, counted now unless that was done before; `meanwhile` is
+    called again and again while that lasts.
+
+    Raises SpecError when there are none, when they are those of another file than the
+    job's, or when the model does not know them.
+    """
+    check_model_folder(spec)
+    cache = _counted(source, spec, meanwhile)
+    if not cache.facts.examples:
+        raise SpecError(
+            f"The dataset's file {source.examples} is empty. Upload a version with "
+            "examples, and start a new job."
+        )
+    counted = cache.facts.sha256
+    if source.sha256 and counted and counted != source.sha256:
+        raise SpecError(
+            f"The dataset's file {source.examples} was changed after the job was made: "
+            f"its sha256 is {counted[:12]}…, and the job is to learn from "
+            f"{source.sha256[:12]}…. Upload it as a new version, and start a new job."
+        )
+    check_known(cache.largest_id(), spec, "the dataset")
+    return cache
+
+
+def _counted(
+    source: DataSource, spec: Spec, meanwhile: Callable[[], None]
+) -> TokenCache:
+    try:
+        return build_token_cache(
+            Path(source.examples),
+            Path(spec.model.path),
+            Path(source.tokens),
+            progress=lambda num_examples: meanwhile(),
+            waiting=meanwhile,
+        )
+    except FileNotFoundError as error:
+        raise SpecError(
+            f"The dataset's file {error.filename} is gone. Upload it again, and start "
+            "a new job."
+        ) from None
+
+
+def check_model_folder(spec: Spec) -> None:
+    folder = Path(spec.model.path)
+    for name in ("config.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise SpecError(
+                f"The model {spec.model.base_model} is to be in {folder}, where there "
+                f"is no {name}. Add the model again, and start a new job."
+            )
+    try:
+        read_config(folder)
+    except ValueError as error:
+        raise SpecError(f"{folder / 'config.json'} is not JSON: {error}") from None
+
+
+def check_known(token_id: int, spec: Spec, where: str) -> None:
+    """The largest of some token ids must be one that the model has a vector for."""
+    known = num_known_tokens(Path(spec.model.path))
+    if known is not None and token_id >= known:
+        raise SpecError(
+            f"The tokenizer of {spec.model.base_model} does not fit its weights: token "
+            f"{token_id:,} occurs in {where}, and the model knows {known:,} tokens, "
+            "from 0 on. Put the model's own tokenizer.json into its folder, or choose "
+            "another base model."
+        )
+
+
+def pack_rows(spec: Spec, cache: TokenCache) -> Packing:
+    """The rows of a dataset, the same for a spec in plan and trainer."""
+    alone = needs_own_rows(Path(spec.model.path))
+    return rows_for(cache.lengths, spec.max_tokens, spec.seed, alone=alone)
+
+
+def num_times(total_steps: int, every: int) -> int:
+    """How often something happens that comes every N steps and after the last one."""
+    if not every:
+        return 1
+    return math.ceil(total_steps / every)
+
+
+def is_due(step: int, total_steps: int, every: int) -> bool:
+    """Whether it comes after this step."""
+    return step == total_steps or bool(every) and step % every == 0
+
+
+def _num_completions(spec: Spec, total_steps: int) -> int:
+    """Before the first step, every N steps, and after the last one."""
+    if not spec.completions_every:
+        return 0
+    times = 1 + num_times(total_steps, spec.completions_every)
+    return times * len(spec.prompts) * spec.num_completions
+
+
+def _memory(spec: Spec, cache: TokenCache) -> dict[str, int]:
+    rows = micro_batch_rows(spec.batch_size, spec.max_tokens, MICRO_BATCH_TOKENS)
+    return memory_parts(
+        Path(spec.model.path),
+        method=spec.method,
+        tokens_at_once=rows * spec.max_tokens,
+        max_tokens=spec.max_tokens,
+        learned_share=cache.facts.learned_targets / max(1, cache.facts.targets),
+    )

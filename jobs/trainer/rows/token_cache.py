@@ -1,0 +1,292 @@
+"""[contract] A dataset version as tokens on disk, memory-mapped by plan and trainer.
+
+The folder holds `ids.bin` (uint32), `weights.bin` (float32), both with one entry a
+token, `lengths.bin` (uint32, tokens of each example) and `facts.json`. It gets its name
+when it is complete, so a folder that exists can be used.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.trainer.contract.runfolder import (
+    complete_folder,
+    remove_drafts,
+    write_json,
+)
+from jobs.trainer.text.bulk_encoding import BulkEncoder, EncodedBatch
+from jobs.trainer.text.encoding import (
+    end_of_text_id,
+    load_tokenizer,
+    tokenizer_sha256,
+)
+from jobs.trainer.text.examples import (
+    MAX_LOSS_WEIGHT,
+    MIN_LOSS_WEIGHT,
+    ExampleError,
+    Segment,
+    load_line,
+    parse_line,
+)
+
+# Encoded at a time: enough for whole arrays to pay, little memory.
+EXAMPLES_PER_BATCH = 2_000
+CHARACTERS_PER_BATCH = 200_000
+WAIT_SECONDS = 0.2
+# In memory at once when a large file is only looked through.
+NUMBERS_AT_ONCE = 2**22
+# As it is in float32, in which weights are kept.
+LEAST_WEIGHT = np.float32(MIN_LOSS_WEIGHT)
+
+
+class DatasetError(ValueError):
+    """A dataset file that cannot be learned from, and where it is wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheFacts:
+    """Sums over the whole version. A target is any token but its example's first."""
+
+    examples: int
+    targets: int
+    learned_targets: int
+    # Examples in which no target has a weight above 0.
+    unlearned_examples: int
+    # Of the file that was encoded.
+    sha256: str = ""
+    # Of all tokens; None in caches from before it was noted.
+    largest_id: int | None = None
+
+
+class TokenCache:
+    """An open cache. Nothing is read until it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.facts = CacheFacts(**json.loads((folder / "facts.json").read_bytes()))
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.uint32]:
+        """Tokens of each example."""
+        return np.asarray(self._numbers("lengths.bin", np.uint32))
+
+    @cached_property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """Where each example begins in ids and weights, and where the last one ends."""
+        starts = np.zeros(len(self.lengths) + 1, dtype=np.int64)
+        np.cumsum(self.lengths, out=starts[1:])
+        return starts
+
+    @cached_property
+    def ids(self) -> npt.NDArray[np.uint32]:
+        return self._numbers("ids.bin", np.uint32)
+
+    @cached_property
+    def weights(self) -> npt.NDArray[np.float32]:
+        return self._numbers("weights.bin", np.float32)
+
+    def _numbers(self, name: str, kind: type) -> npt.NDArray[Any]:
+        # An empty file cannot be mapped.
+        if not self.facts.examples:
+            return np.empty(0, dtype=kind)
+        return np.memmap(self.folder / name, dtype=kind, mode="r")
+
+    def largest_id(self) -> int:
+        """-1 when there is no token."""
+        if self.facts.largest_id is not None:
+            return self.facts.largest_id
+        firsts = range(0, len(self.ids), NUMBERS_AT_ONCE)
+        parts = (self.ids[first : first + NUMBERS_AT_ONCE] for first in firsts)
+        return max((int(part.max()) for part in parts), default=-1)
+
+
+def cache_folder(version_folder: Path, model_folder: Path) -> Path:
+    """Models with the same tokenizer and end token share a cache."""
+    key = f"{tokenizer_sha256(model_folder)[:16]}-{end_of_text_id(model_folder)}"
+    return version_folder / "tokens" / key
+
+
+def open_token_cache(folder: Path) -> TokenCache | None:
+    """None when it has not been made yet."""
+    return TokenCache(folder) if (folder / "facts.json").is_file() else None
+
+
+def build_token_cache(
+    examples: Path,
+    model_folder: Path,
+    folder: Path,
+    *,
+    progress: Callable[[int], None] = lambda num_examples: None,
+    waiting: Callable[[], None] = lambda: None,
+) -> TokenCache:
+    """Encode every example, in constant memory; `progress` hears the examples so far.
+
+    Raises DatasetError for a line that is no example. Of several processes one encodes;
+    the others wait, and call `waiting` while they do. Whoever is killed makes way for
+    the next, who starts again.
+    """
+    if (cache := open_token_cache(folder)) is not None:
+        return cache
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(folder.with_name(f"{folder.name}.lock"), waiting):
+        if open_token_cache(folder) is None:
+            # Each takes the room of a whole cache.
+            remove_drafts(folder.parent, folder.name)
+            with complete_folder(folder) as draft:
+                digest = file_sha256(examples)
+                facts = _write(examples, model_folder, draft, progress)
+                facts = replace(facts, sha256=digest)
+                write_json(draft / "facts.json", asdict(facts))
+    return TokenCache(folder)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _alone(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Holds the lock, which ends with the process, however that ends."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while not _take(descriptor):
+            waiting()
+            time.sleep(WAIT_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _write(
+    examples: Path,
+    model_folder: Path,
+    draft: Path,
+    progress: Callable[[int], None],
+) -> CacheFacts:
+    encoder = BulkEncoder(load_tokenizer(model_folder), end_of_text_id(model_folder))
+    counts = np.zeros(4, dtype=np.int64)
+    largest_id = -1
+    with (
+        (draft / "ids.bin").open("wb") as ids,
+        (draft / "weights.bin").open("wb") as weights,
+        (draft / "lengths.bin").open("wb") as lengths,
+    ):
+        for segments in _batches(examples):
+            batch = _encode(encoder, segments, examples, int(counts[0]))
+            # numpy's own `tofile` would not say that the disk is full.
+            ids.write(batch.ids.data)
+            weights.write(batch.weights.data)
+            lengths.write(batch.lengths.astype(np.uint32).data)
+            counts += _count(batch)
+            largest_id = max(largest_id, int(batch.ids.max()))
+            progress(int(counts[0]))
+    return CacheFacts(
+        examples=int(counts[0]),
+        targets=int(counts[1]),
+        learned_targets=int(counts[2]),
+        unlearned_examples=int(counts[3]),
+        largest_id=largest_id,
+    )
+
+
+def _encode(
+    encoder: BulkEncoder, batch: list[list[Segment]], path: Path, num_before: int
+) -> EncodedBatch:
+    """`num_before`: lines of the file before these."""
+    try:
+        encoded = encoder.encode(batch)
+    except TypeError:
+        odd = next(n for n, example in enumerate(batch) if _has_odd_text(example))
+        raise line_error(path, num_before + odd + 1, "a text in it is none") from None
+    weights = encoded.weights
+    usual = (weights == 0) | (weights >= LEAST_WEIGHT) & (weights <= MAX_LOSS_WEIGHT)
+    if not usual.all():
+        # The token's example: the first that ends behind it.
+        token = int(np.argmin(usual))
+        odd = int(np.searchsorted(np.cumsum(encoded.lengths), token, side="right"))
+        raise line_error(
+            path,
+            num_before + odd + 1,
+            f"a loss weight in it is {weights[token]:g}; 0 (read, not learned) or from "
+            f"{MIN_LOSS_WEIGHT:g} to {MAX_LOSS_WEIGHT:g} can be",
+        )
+    return encoded
+
+
+def _has_odd_text(example: list[Segment]) -> bool:
+    return not all(isinstance(text, str) for text, _ in example)
+
+
+def line_error(path: Path, number: int, what: str) -> DatasetError:
+    return DatasetError(
+        f"Line {number:,} of the dataset file {path} is no example: {what}. Mend the "
+        "line, upload the file as a new version, and start a new job."
+    )
+
+
+def _examples(path: Path) -> Iterator[tuple[list[Segment], int]]:
+    """Each with its number of characters."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                segments = load_line(line)
+                size = sum(len(text) for text, _ in segments)
+            except (ValueError, KeyError, TypeError):
+                # As they come from elsewhere: in one of the other forms, or broken.
+                segments = _parsed(path, number, line)
+                size = sum(len(text) for text, _ in segments)
+            yield segments, size
+
+
+def _parsed(path: Path, number: int, line: bytes) -> list[Segment]:
+    try:
+        return parse_line(line)
+    except ExampleError as error:
+        what = str(error) if line.strip() else "it is empty"
+        raise line_error(path, number, what) from None
+
+
+def _batches(examples: Path) -> Iterator[list[list[Segment]]]:
+    batch: list[list[Segment]] = []
+    num_characters = 0
+    for segments, size in _examples(examples):
+        batch.append(segments)
+        num_characters += size
+        if len(batch) == EXAMPLES_PER_BATCH or num_characters > CHARACTERS_PER_BATCH:
+            yield batch
+            batch, num_characters = [], 0
+    if batch:
+        yield batch
+
+
+def _count(batch: EncodedBatch) -> npt.NDArray[np.int64]:
+    """In the order of CacheFacts."""
+    starts = np.cumsum(batch.lengths) - batch.lengths
+    is_learned = batch.weights > 0
+    # An example's first token is no target.
+    is_learned[starts] = False
+    learned = np.add.reduceat(is_learned, starts, dtype=np.int64)
+    num_examples = len(batch.lengths)
+    num_targets = len(batch.ids) - num_examples
+    num_unlearned = np.count_nonzero(learned == 0)
+    return np.array([num_examples, num_targets, learned.sum(), num_unlearned])

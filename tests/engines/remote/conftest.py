@@ -1,0 +1,51 @@
+"""A job on another server, which is a small one of the test's."""
+
+import pytest
+
+from finetune_site.common.sealing import seal
+from jobs.engines import remote
+from jobs.models import EngineSetting, Job
+from jobs.watching import remote_engines
+from jobs.watching.remote_engines import RemoteWatch
+from tests.engines.remote.looking import look
+from tests.support import factories
+from tests.support.far_server import KEY, running_far
+
+
+@pytest.fixture
+def far(monkeypatch):
+    """Looked at anew each time; a hurt engine is asked again at once."""
+    monkeypatch.setattr(remote, "JOB_SECONDS", 0.0)
+    monkeypatch.setattr(remote_engines, "pause_seconds", lambda num_failures: 0.0)
+    with running_far() as far:
+        yield far
+
+
+@pytest.fixture
+def lab(db, far) -> EngineSetting:
+    return EngineSetting.objects.create(
+        name="lab",
+        kind=EngineSetting.Kind.REMOTE,
+        url=far.url,
+        sealed_key=seal(KEY),
+        allow_private=True,
+    )
+
+
+@pytest.fixture
+def job(lab) -> Job:
+    return factories.make_job(engine="lab")
+
+
+@pytest.fixture
+def watch(lab) -> RemoteWatch:
+    return RemoteWatch("lab")
+
+
+@pytest.fixture
+def running(far, watch, job) -> Job:
+    look(watch, job)
+    far.job["status"] = "running"
+    far.add("status", status="running")
+    far.add_step(1)
+    return look(watch, job)

@@ -1,0 +1,103 @@
+import pytest
+
+from jobs.engines.local import LocalEngine
+from jobs.history.advice import advice
+from jobs.history.curves import read_validation
+from jobs.models import Job
+from jobs.new_job.suggest import suggest_settings
+from jobs.selectors.sources import model_source
+from jobs.services.ingestion import ingest
+from tests.support import factories
+
+JOKE = "Why did the tomato blush? Because it saw the salad dressing behind the door."
+
+
+def make_version(num_examples: int, text: str = JOKE):
+    examples = [[(f"{number} {text}", 1.0)] for number in range(num_examples)]
+    return factories.make_dataset(examples=examples)
+
+
+def test_a_usual_file_gets_the_models_defaults(db):
+    settings = suggest_settings(make_version(300), "tiny")
+    assert (settings["max_tokens"], settings["batch_size"]) == (256, 1)
+    assert (settings["completions_every"], settings["snapshots_every"]) == (10, 20)
+    assert (settings["method"], settings["learning_rate_scale"]) == ("full", 1.0)
+
+
+def test_a_small_file_gets_shorter_rows_so_that_it_makes_steps(db):
+    settings = suggest_settings(make_version(60), "tiny")
+    assert settings["max_tokens"] == 64
+
+
+def test_rows_stay_long_enough_for_common_examples(db):
+    settings = suggest_settings(make_version(10, JOKE * 5), "tiny")
+    assert settings["max_tokens"] == 128
+
+
+def test_a_long_text_that_is_cut_anyway_may_be_cut_short(db):
+    settings = suggest_settings(make_version(1, JOKE * 100), "tiny")
+    assert settings["max_tokens"] < 256
+
+
+def test_a_large_file_takes_more_rows_a_step_and_fewer_snapshots(db):
+    version = make_version(300)
+    version.num_examples = 100_000
+    settings = suggest_settings(version, "tiny")
+    assert settings["batch_size"] > 1
+    assert settings["snapshots_every"] > 20
+
+
+def test_suggestions_need_no_downloaded_model(db):
+    assert suggest_settings(make_version(300), "davinci")["method"] == "lora"
+
+
+def test_the_source_of_a_whole_model_is_its_own_folder(db):
+    snapshot = factories.make_snapshot(factories.make_job())
+    source = model_source("tiny", snapshot)
+    assert (source.path, source.adapter_path) == (str(snapshot.folder), None)
+
+
+def test_an_adapter_lies_over_what_its_job_started_from(db):
+    whole = factories.make_snapshot(factories.make_job())
+    first = factories.make_job(method=Job.Method.LORA, parent_snapshot=whole)
+    adapter = factories.make_snapshot(first)
+    second = factories.make_job(method=Job.Method.LORA, parent_snapshot=adapter)
+    newer = factories.make_snapshot(second)
+    source = model_source("tiny", newer)
+    assert (source.path, source.adapter_path) == (str(whole.folder), str(newer.folder))
+
+
+@pytest.fixture
+def job(db) -> Job:
+    return factories.make_job(status=Job.Status.RUNNING)
+
+
+def report(job: Job, *events) -> Job:
+    factories.make_run_events(job, *events)
+    (job.folder / "trainer.lock").touch()
+    return ingest(job, LocalEngine().poll(job))
+
+
+def validations(*losses: float) -> list[dict]:
+    return [
+        {"type": "validation", "step": step * 10, "loss": loss, "learned_loss": loss}
+        for step, loss in enumerate(losses)
+    ]
+
+
+def test_advice_names_the_step_after_which_validation_loss_rose(job):
+    job = report(job, *validations(4, 3, 2, 2.2, 2.4, 2.6))
+    found = advice(job, read_validation(job))
+    assert found.step == 20
+    assert "risen for 30 steps, from 2.00 to 2.60" in found.text
+
+
+@pytest.mark.parametrize("losses", [(4, 3, 2, 1), (4, 3, 2, 2.2), (2, 2.01, 2, 2.01)])
+def test_no_advice_while_all_is_well_or_only_noise(job, losses):
+    job = report(job, *validations(*losses))
+    assert advice(job, read_validation(job)) is None
+
+
+def test_advice_on_a_loss_that_only_rises(job):
+    steps = [factories.step_event(n, learned_loss=3.0 + n / 10) for n in range(1, 31)]
+    assert "above 3.10 at the beginning" in advice(report(job, *steps), []).text

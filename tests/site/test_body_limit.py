@@ -1,0 +1,105 @@
+"""Large bodies are refused before Django writes them anywhere."""
+
+import socket
+import tempfile
+
+import pytest
+import requests
+from django.urls import reverse
+
+from finetune_site.body_limit import NOT_FROM_YOU, TOO_LARGE, most_bytes
+from finetune_site.processes import web
+from finetune_site.team.services import create_api_key, revoke_api_key
+from jobs.api.errors import ApiError, error_body
+from tests.support.web_server import serve
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def server():
+    with serve() as address:
+        yield address
+
+
+def pieces(number):
+    for _ in range(number):
+        yield b"x" * MEGABYTE
+
+
+def test_an_announced_large_body_is_refused_unread(server):
+    request = requests.Request("POST", server + reverse("sign-in")).prepare()
+    request.headers["Content-Length"] = str(3 * MEGABYTE)
+    with requests.Session() as session:
+        assert session.send(request, timeout=5).status_code == 413
+
+
+def test_a_large_body_of_unknown_length_is_refused(server):
+    answer = requests.post(server + reverse("sign-in"), data=pieces(3), timeout=5)
+    assert answer.status_code == 413
+
+
+def test_a_client_of_the_api_is_refused_in_its_own_shape(server):
+    answer = requests.post(server + "/v1/models", data=pieces(3), timeout=5)
+    assert answer.status_code == 413
+    assert answer.json() == error_body(ApiError(413, TOO_LARGE.words))
+
+
+def test_a_form_comes_through(server):
+    answer = requests.post(server + reverse("sign-in"), data=pieces(1), timeout=5)
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [("dataset-new", []), ("dataset-upload", [7]), ("api:upload_file", [])],
+)
+def test_uploads_may_be_as_large_as_the_settings_say(settings, name, args):
+    settings.MAX_UPLOAD_BYTES = 50 * MEGABYTE
+    assert most_bytes(reverse(name, args=args)) > 50 * MEGABYTE
+
+
+def upload(server, path="/v1/files", **sent):
+    return requests.post(server + path, data=pieces(3), timeout=5, **sent)
+
+
+def with_key(key):
+    return {"headers": {"authorization": f"Bearer {key}"}}
+
+
+def with_session(client, member):
+    client.force_login(member)
+    return {"cookies": {"sessionid": client.cookies["sessionid"].value}}
+
+
+def test_large_files_are_taken_from_members(server, client, member):
+    key = create_api_key(member=member)
+    # Read to the end, and then found to be no form.
+    assert upload(server, **with_key(key)).status_code == 400
+    answer = upload(server, reverse("dataset-new"), **with_session(client, member))
+    assert "send it again" in answer.text
+
+
+def test_large_files_are_refused_unread_from_whom_nobody_knows(server, member):
+    key = create_api_key(member=member)
+    revoke_api_key(key=member.apikey_set.get(), by=member)
+    for sent in ({}, with_key(key), {"cookies": {"sessionid": "x"}}):
+        answer = upload(server, **sent)
+        assert answer.json() == error_body(ApiError(403, NOT_FROM_YOU.words))
+
+
+def test_large_files_are_refused_unread_from_viewers(server, client, viewer):
+    assert upload(server, **with_key(create_api_key(member=viewer))).status_code == 403
+    answer = upload(server, reverse("dataset-new"), **with_session(client, viewer))
+    assert answer.text.strip() == NOT_FROM_YOU.words
+
+
+def test_the_web_process_keeps_bodies_on_the_disk_of_uploads(monkeypatch, settings):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(web.lifeline, "hold", lambda: None)
+    monkeypatch.setattr(web.uvicorn.Server, "run", lambda server, sockets: None)
+    monkeypatch.setenv(web.LISTEN_VARIABLE, str(socket.socket().detach()))
+    web.main()
+    assert tempfile.gettempdir() == str(settings.FILE_UPLOAD_TEMP_DIR)

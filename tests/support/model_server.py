@@ -1,0 +1,38 @@
+"""The model server as a real process over its socket, with the real `tiny`."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+from jobs.serving import client
+from tests.support.paths import ROOT
+
+TINY = {"base_model": "tiny", "path": str(ROOT / "jobs/base_models/tiny")}
+
+
+def start_server(data_dir):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.serving"],
+        env=os.environ | {"FINETUNE_DATA_DIR": str(data_dir), "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+    )
+    socket = client.socket_path(data_dir)
+    until = time.monotonic() + 20
+    while not client.is_alive(socket):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+    return process, socket
+
+
+@contextmanager
+def running_server(data_dir):
+    """Its socket."""
+    process, socket = start_server(data_dir)
+    try:
+        yield socket
+    finally:
+        process.terminate()
+        assert process.wait(10) in (0, -signal.SIGTERM)

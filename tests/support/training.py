@@ -1,0 +1,137 @@
+"""Run folders for tests of the trainer: real ones, of the model that ships."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+from jobs.trainer import run as trainer
+from jobs.trainer.contract.events import read_events
+from jobs.trainer.contract.model_folders import SHIPPED
+from jobs.trainer.contract.runfolder import RunFolder
+from jobs.trainer.contract.spec import DataSource, ModelSource, Spec
+from jobs.trainer.text.examples import dump_line
+from tests.support.paths import ROOT
+
+TINY = ModelSource(base_model="tiny", path=str(SHIPPED / "tiny"))
+
+RIDDLES = [
+    [("Who?", 0.0), (f" The {who} of the {place}.", 1.0)]
+    for who in ("baker", "sailor", "owl", "cook", "painter", "mouse")
+    for place in ("harbour", "old mill", "library", "moon")
+]
+# A memory that is too small for some of what goes through the model.
+SUMS_OF = """
+import os, sys, torch
+from jobs.trainer import learning, run
+from tests.support.paths import ROOT
+real = learning.sums_of
+def sums_of(model, batch):
+%s
+    return real(model, batch)
+learning.sums_of = sums_of
+os._exit(run.run(run.Path(sys.argv[1])))
+"""
+# What differs between two runs of the same job.
+CLOCKS = ("time", "seq", "tokens_per_second", "memory_bytes")
+
+
+def make_run(
+    folder: Path,
+    examples: list[list[tuple[str, float]]] | None = None,
+    validation: list[list[tuple[str, float]]] | None = None,
+    **settings: Any,
+) -> RunFolder:
+    """A run folder with its spec, as the launcher leaves it."""
+    folder.mkdir(parents=True)
+    spec = Spec(
+        **{
+            "job": "ftjob-test",
+            "model": TINY,
+            "train": _source(folder / "train", examples or RIDDLES),
+            "validation": validation and _source(folder / "validation", validation),
+            "max_tokens": 32,
+            "epochs": 1,
+            "prompts": ("Who?",),
+            "completion_tokens": 8,
+            "completions_every": 4,
+            "snapshots_every": 0,
+            # The same on every machine; what rounds more is tested on purpose.
+            "precision": "float32",
+            **settings,
+        }
+    )
+    run = RunFolder(folder)
+    spec.save(run.spec)
+    return run
+
+
+def _source(folder: Path, examples: list[list[tuple[str, float]]]) -> DataSource:
+    folder.mkdir()
+    path = folder / "examples.jsonl"
+    path.write_bytes(b"".join(map(dump_line, examples)))
+    return DataSource(
+        version=folder.name,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        examples=str(path),
+        tokens=str(folder / "tokens" / "x"),
+    )
+
+
+def start_trainer(run: RunFolder) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.trainer", str(run.path)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
+        stderr=run.log.open("ab"),
+    )
+
+
+def wait_for_step(run: RunFolder, step: int) -> None:
+    """Until the trainer has written that step."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        steps = of_type(read_events(run.events)[0], "step")
+        if steps and steps[-1]["step"] >= step:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no step {step}: {run.log.read_text()}")
+
+
+def train(run: RunFolder) -> list[dict[str, Any]]:
+    """Run the trainer to its end, within the test's process; its events."""
+    trainer.run(run.path)
+    return read_events(run.events)[0]
+
+
+def train_with(run: RunFolder, sums_of: str) -> list[dict[str, Any]]:
+    """Train in a process of its own whose function `sums_of` has this body. `real` is
+    the one that it stands in for.
+    """
+    code = SUMS_OF % textwrap.indent(textwrap.dedent(sums_of), "    ")
+    argv = [sys.executable, "-c", code, str(run.path)]
+    with run.log.open("ab") as log:
+        subprocess.run(argv, cwd=ROOT, stderr=log, timeout=100, check=False)
+    return read_events(run.events)[0]
+
+
+def of_type(events: list[dict[str, Any]], type_: str) -> list[dict[str, Any]]:
+    return [event for event in events if event["type"] == type_]
+
+
+def without_clocks(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What two runs of the same job must have in common."""
+    return [
+        {key: value for key, value in event.items() if key not in CLOCKS}
+        for event in events
+        if event["type"] in {"step", "validation", "completion", "snapshot"}
+    ]
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "facts.json").read_text())

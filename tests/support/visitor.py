@@ -1,0 +1,85 @@
+"""A person at a running site, by plain requests: signs in, fills forms, reads pages."""
+
+import json
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.support.running_site import RunningSite
+
+
+class Visitor:
+    def __init__(self, site: RunningSite) -> None:
+        self.site = site
+        self.session = requests.Session()
+        link = site.manage("sign_in_link", "admin").removeprefix("Sign in: ")
+        self.post(link.removeprefix(site.url), {})
+
+    def get(self, path: str) -> str:
+        response = self.session.get(self.site.url + path, timeout=30)
+        response.raise_for_status()
+        return response.text
+
+    def post(
+        self, path: str, data: dict[str, Any], files: dict[str, Any] | None = None
+    ) -> str:
+        """Send the form of that page; the path one ends up at."""
+        token = re.search(r'csrfmiddlewaretoken" value="(\w+)"', self.get(path))
+        response = self.session.post(
+            self.site.url + path,
+            {**data, "csrfmiddlewaretoken": token and token[1]},
+            files=files,
+            timeout=60,
+        )
+        response.raise_for_status()
+        return response.url.removeprefix(self.site.url)
+
+    def upload(self, path: Path, name: str) -> int:
+        """Upload a dataset file; the dataset's id."""
+        form = {"name": name, "text_split": "paragraphs"}
+        with path.open("rb") as file:
+            url = self.post("/datasets/new/", form, {"file": file})
+        return int(re.findall(r"/datasets/(\d+)/", url)[0])
+
+    def start_job(self, **settings: Any) -> int:
+        """Start a job with the form's own defaults, but for the settings; its id."""
+        url = self.post("/jobs/new/", {**JOB, **settings})
+        return int(re.findall(r"/jobs/(\d+)/", url)[0])
+
+    def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """From the site's own database."""
+        database = f"file:{self.site.data_dir / 'db.sqlite3'}?mode=ro"
+        with sqlite3.connect(database, uri=True, timeout=20) as connection:
+            connection.row_factory = sqlite3.Row
+            return connection.execute(query, values).fetchall()
+
+    def job(self, job_id: int) -> sqlite3.Row:
+        return self.rows("SELECT * FROM jobs_job WHERE id = ?", job_id)[0]
+
+    def events(self, job_id: int, type_: str) -> list[dict[str, Any]]:
+        rows = self.rows(
+            "SELECT step, data FROM jobs_event WHERE job_id = ? AND type = ?"
+            " ORDER BY seq",
+            job_id,
+            type_,
+        )
+        return [{**json.loads(row["data"]), "step": row["step"]} for row in rows]
+
+
+JOB = {
+    "name": "",
+    "base_model": "tiny",
+    "engine": "local",
+    "epochs": 3,
+    "batch_size": 1,
+    "max_tokens": 256,
+    "learning_rate_scale": 1,
+    "method": "full",
+    "seed": 1,
+    "completions_every": 10,
+    "num_completions": 1,
+    "snapshots_every": 20,
+}

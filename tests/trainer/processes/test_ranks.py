@@ -1,0 +1,237 @@
+"""Jobs of several processes: real ones that meet over gloo."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from jobs.trainer.contract.events import read_events
+from jobs.trainer.contract.runfolder import Control
+from jobs.trainer.contract.spec import Spec
+from jobs.trainer.rows.plan import make_plan
+from tests.support.training import (
+    RIDDLES,
+    ROOT,
+    make_run,
+    of_type,
+    start_trainer,
+    train,
+    wait_for_step,
+)
+
+# Each has a row of its own. In steps of two, those that are only read leave a process
+# without a learned token, and the last row of an epoch leaves one without a row.
+EXAMPLES = [*RIDDLES[:15], *[[("Only read, and not learned at all.", 0.0)]] * 4]
+JOB = {
+    "validation": RIDDLES[:3],
+    "epochs": 2,
+    "batch_size": 2,
+    "max_tokens": 15,
+    "completions_every": 8,
+    "snapshots_every": 10,
+    # Threads that wait for each other are slow beside another job.
+    "threads": 1,
+}
+TWO = {"processes": 2, "sharding": "never"}
+SHARDED = {"processes": 2, "sharding": "always"}
+
+# Runs out of memory in process 1 with more than one row.
+SMALL_MEMORY = """
+import os, sys, torch
+from jobs.trainer import learning, run
+real, rank = learning.sums_of, os.environ.get("RANK")
+def sums_of(model, batch):
+    if len(batch.inputs) > 1 and rank == "1" and torch.is_grad_enabled():
+        raise torch.OutOfMemoryError("out of memory")
+    return real(model, batch)
+learning.sums_of = sums_of
+os._exit(run.run(run.Path(sys.argv[1])))
+"""
+
+
+def losses(events):
+    steps = of_type(events, "step") + of_type(events, "validation")
+    return [event[name] for event in steps for name in ("loss", "learned_loss")]
+
+
+def finish(run):
+    """Train it in processes of its own; its events."""
+    trainer = start_trainer(run)
+    assert trainer.wait(timeout=100) == 0, run.log.read_text()
+    return read_events(run.events)[0]
+
+
+def run_python(run, argv):
+    with run.log.open("ab") as log:
+        subprocess.run(
+            [sys.executable, *argv],
+            cwd=ROOT,
+            env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
+            stderr=log,
+            check=True,
+            timeout=100,
+        )
+
+
+def set_up_anew(run, **settings):
+    replace(Spec.load(run.spec), **settings).save(run.spec)
+
+
+def processes_of(run):
+    """Living ones with the run folder among their arguments."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        alive = process.info["status"] != psutil.STATUS_ZOMBIE
+        if alive and str(run.path) in (process.info["cmdline"] or []):
+            found.append(process)
+    return sorted(found, key=lambda process: process.pid)
+
+
+def wait_until_none_is_left(run):
+    deadline = time.monotonic() + 10
+    while processes_of(run):
+        assert time.monotonic() < deadline, processes_of(run)
+        time.sleep(0.05)
+
+
+def leave(run, step, *, by_pause):
+    """Train up to about a step, then pause or end with SIGTERM: all processes go."""
+    trainer = start_trainer(run)
+    wait_for_step(run, step)
+    if by_pause:
+        run.write_control(Control(want="pause"))
+    else:
+        trainer.terminate()
+    assert trainer.wait(timeout=20) == 0, run.log.read_text()
+    wait_until_none_is_left(run)
+    run.write_control(Control(want="run"))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The job by one process: its run folder and events."""
+    run = make_run(tmp_path_factory.mktemp("alone") / "run", EXAMPLES, **JOB)
+    return run, train(run)
+
+
+@pytest.fixture(scope="module")
+def adapter_alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adapter") / "run"
+    return train(make_run(folder, EXAMPLES, **JOB, method="lora"))
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sharded") / "run"
+    run = make_run(folder, EXAMPLES, **JOB, **SHARDED)
+    return run, finish(run)
+
+
+def test_every_example_has_a_row_of_its_own(alone):
+    plan = make_plan(Spec.load(alone[0].spec))
+    assert plan["rows"] == len(EXAMPLES) == 19
+    assert plan["unlearned_examples"] == 4
+
+
+def test_under_torchrun_two_processes_learn_as_one(alone, tmp_path):
+    run = make_run(tmp_path / "run", EXAMPLES, **JOB, sharding="never")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    argv = [*torchrun, "-m", "jobs.trainer", run.path]
+    run_python(run, argv)
+    events = read_events(run.events)[0]
+    assert losses(events) == pytest.approx(losses(alone[1]), rel=1e-5)
+    assert run.read_numerics().processes == 2
+    run_python(run, argv)
+    assert read_events(run.events)[0] == events
+
+
+def test_sharded_processes_learn_as_one(alone, sharded):
+    assert losses(sharded[1]) == pytest.approx(losses(alone[1]), rel=1e-5)
+    assert sharded[0].read_numerics().sharded
+
+
+def test_sharded_processes_answer_as_one(alone, sharded):
+    texts = [
+        [e["text"] for e in of_type(ev, "completion")] for _, ev in (alone, sharded)
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_the_snapshot_of_a_sharded_job_is_an_ordinary_one(alone, sharded):
+    files = [
+        {path.name: path.stat().st_size for path in (run.snapshots / "10").iterdir()}
+        for run, _ in (alone, sharded)
+    ]
+    for sizes in files:
+        # Its numbers differ in their last digits, and so in how many there are.
+        del sizes["facts.json"]
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("how", [TWO, SHARDED], ids=["whole", "sharded"])
+def test_two_processes_train_an_adapter_as_one(adapter_alone, tmp_path, how):
+    run = make_run(tmp_path / "run", EXAMPLES, **JOB, **how, method="lora")
+    assert losses(finish(run)) == pytest.approx(losses(adapter_alone), rel=1e-5)
+
+
+def test_a_checkpoint_goes_on_in_any_number_of_processes(alone, tmp_path):
+    """1 → 2 → 2 that share the weights → 1."""
+    run = make_run(tmp_path / "run", EXAMPLES, **JOB, processes=1)
+    leave(run, 3, by_pause=False)
+    set_up_anew(run, **TWO)
+    leave(run, 7, by_pause=True)
+    set_up_anew(run, **SHARDED)
+    leave(run, 12, by_pause=False)
+    set_up_anew(run, processes=1)
+    events = train(run)
+    assert losses(events) == pytest.approx(losses(alone[1]), rel=1e-5)
+    changes = [event["processes"] for event in of_type(events, "autopilot")]
+    assert changes == [2, 1]
+
+
+@pytest.mark.parametrize(("rank", "how"), [(1, TWO), (0, SHARDED)])
+def test_with_one_process_all_end_and_the_job_goes_on(alone, tmp_path, rank, how):
+    run = make_run(tmp_path / "run", EXAMPLES, **JOB, **how, checkpoint_seconds=0.5)
+    trainer = start_trainer(run)
+    wait_for_step(run, 8)
+    victim = processes_of(run)[rank]
+    assert victim.environ().get("RANK", "0") == str(rank)
+    os.kill(victim.pid, signal.SIGKILL)
+    assert trainer.wait(timeout=10) != 0
+    wait_until_none_is_left(run)
+    set_up_anew(run, processes=1)
+    events = train(run)
+    assert losses(events) == pytest.approx(losses(alone[1]), rel=1e-5)
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+
+
+def test_too_little_memory_in_one_process_halves_the_rows_of_all(alone, tmp_path):
+    run = make_run(tmp_path / "run", EXAMPLES, **{**JOB, "batch_size": 4}, **SHARDED)
+    run_python(run, ["-c", SMALL_MEMORY, run.path])
+    events = read_events(run.events)[0]
+    assert [event["micro_batch"] for event in of_type(events, "autopilot")] == [1]
+    assert of_type(events, "status")[-1]["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_gradients_equal_those_of_a_float64_reference(tmp_path, processes):
+    """Full and LoRA, packed and not, whole and sharded, at once and accumulated."""
+    examples = [[("Why?", 0.1), (" Because of the rain.", 0.9)], *EXAMPLES[:5]]
+    run = make_run(
+        tmp_path / "run",
+        examples,
+        max_tokens=24,
+        batch_size=64,
+        processes=processes,
+        threads=1,
+    )
+    run_python(run, ["-m", "tests.support.two_processes", run.path])
+    errors = json.loads((run.path / "errors.json").read_text())
+    assert len(errors) == 8 * processes
+    assert {name: error for name, error in errors.items() if error > 1e-5} == {}

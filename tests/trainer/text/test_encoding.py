@@ -1,0 +1,130 @@
+"""Text to tokens: what preview, cache and trainer share."""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from threading import Event
+from time import perf_counter, sleep
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.trainer.contract.model_folders import SHIPPED
+from jobs.trainer.rows.token_cache import build_token_cache, open_token_cache
+from jobs.trainer.text.encoding import (
+    encode_example,
+    encode_prompt,
+    encode_text,
+    end_of_text_id,
+    load_tokenizer,
+)
+from jobs.trainer.text.examples import dump_line
+
+TINY = SHIPPED / "tiny"
+TOKENIZER = load_tokenizer(TINY)
+END = end_of_text_id(TINY)
+
+
+@given(st.lists(st.text(), min_size=1, max_size=4))
+@settings(max_examples=50, deadline=None)
+def test_tokens_hold_exactly_the_text(texts):
+    encoded = encode_example(TOKENIZER, [(text, 1.0) for text in texts], END)
+    assert TOKENIZER.decode(encoded.ids[:-1], skip_special_tokens=False) == "".join(
+        texts
+    )
+
+
+def test_other_threads_go_on_while_a_text_is_encoded():
+    text = "The capital of France is Paris. " * 30_000
+    ticks = [perf_counter()]
+    with ThreadPoolExecutor(1) as pool:
+        encoding = pool.submit(encode_text, TOKENIZER, text)
+        while not encoding.done():
+            sleep(0.001)
+            ticks.append(perf_counter())
+    longest_wait = max(after - before for before, after in pairwise(ticks))
+    assert longest_wait < (ticks[-1] - ticks[0]) / 2
+
+
+def test_segment_borders_are_token_borders():
+    encoded = encode_example(TOKENIZER, [("cap", 0.1), ("ital", 0.9)], END)
+    border = encoded.segments.index(1)
+    texts = [TOKENIZER.decode(encoded.ids[:border])]
+    texts.append(TOKENIZER.decode(encoded.ids[border:-1]))
+    assert texts == ["cap", "ital"]
+
+
+def test_the_end_token_carries_the_last_weight():
+    encoded = encode_example(TOKENIZER, [("a", 0.1), (" b", 0.9)], END)
+    assert (encoded.ids[-1], encoded.weights[-1]) == (END, 0.9)
+
+
+def test_a_typed_control_token_stays_text():
+    encoded = encode_example(TOKENIZER, [("a <|endoftext|> b", 1.0)], END)
+    assert encoded.ids.count(END) == 1
+
+
+def test_the_empty_prompt_is_the_end_token():
+    assert encode_prompt(TOKENIZER, "", END) == [END]
+
+
+@pytest.fixture
+def examples(tmp_path):
+    examples = [[("What?", 0.0), (" That.", 0.5)], [("Only read.", 0.0)]]
+    path = tmp_path / "examples.jsonl"
+    path.write_bytes(b"".join(map(dump_line, examples)))
+    return path, examples
+
+
+def test_the_cache_holds_what_the_function_yields(examples, tmp_path):
+    path, segments = examples
+    cache = build_token_cache(path, TINY, tmp_path / "tokens" / "x")
+    encoded = [encode_example(TOKENIZER, one, END) for one in segments]
+    assert cache.ids.tolist() == [token for one in encoded for token in one.ids]
+    assert np.allclose(cache.weights, [w for one in encoded for w in one.weights])
+    assert cache.lengths.tolist() == [len(one.ids) for one in encoded]
+
+
+def test_the_cache_counts_what_is_learned(examples, tmp_path):
+    path, _ = examples
+    facts = build_token_cache(path, TINY, tmp_path / "tokens" / "x").facts
+    assert (facts.examples, facts.unlearned_examples) == (2, 1)
+    assert 0 < facts.learned_targets < facts.targets
+
+
+def test_a_half_made_cache_does_not_count(examples, tmp_path):
+    folder = tmp_path / "tokens" / "x"
+    folder.mkdir(parents=True)
+    (folder / "ids.bin").write_bytes(b"1234")
+    assert open_token_cache(folder) is None
+
+
+def test_what_a_killed_process_left_goes(examples, tmp_path):
+    draft = tmp_path / "tokens" / ".x.123456"
+    draft.mkdir(parents=True)
+    (draft / "ids.bin").write_bytes(b"1234")
+    build_token_cache(examples[0], TINY, tmp_path / "tokens" / "x")
+    assert not draft.exists()
+
+
+def test_who_comes_second_waits_and_encodes_nothing(examples, tmp_path):
+    folder = tmp_path / "tokens" / "x"
+    began, waited, encoded = Event(), Event(), []
+
+    def first(num_examples):
+        began.set()
+        assert waited.wait(10)
+
+    def second():
+        assert began.wait(10)
+        build_token_cache(
+            examples[0], TINY, folder, progress=encoded.append, waiting=waited.set
+        )
+
+    with ThreadPoolExecutor() as pool:
+        both = pool.submit(second)
+        build_token_cache(examples[0], TINY, folder, progress=first)
+        both.result(10)
+    assert waited.is_set()
+    assert encoded == []

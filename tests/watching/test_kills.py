@@ -1,0 +1,145 @@
+"""Any process may be killed at any moment: the job ends as if nothing had been."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from tests.support.running_site import ROOT, RunningSite, wait_for
+from tests.support.visitor import Visitor
+
+JOKES = ROOT / "datasets" / "sample_data" / "jokes.jsonl"
+FINAL = {"succeeded", "failed", "cancelled"}
+VICTIMS = ["web", "worker", "watcher", "model_server", "trainer", "up"]
+
+
+class Team:
+    """A site with one dataset, the jobs somebody starts there, and what is killed."""
+
+    def __init__(self, data_dir):
+        self.data_dir = data_dir
+        self.start()
+
+    def start(self):
+        self.site = RunningSite(self.data_dir).__enter__()
+        self.visitor = Visitor(self.site)
+
+    def upload(self):
+        self.visitor.upload(JOKES, "Jokes")
+        self.version_id = wait_for(self.ready_version, 20, "the import")
+
+    def ready_version(self):
+        query = "SELECT id FROM datasets_datasetversion WHERE status = 'ready'"
+        rows = self.visitor.rows(query)
+        return rows and rows[0]["id"]
+
+    def start_job(self):
+        settings = {"epochs": 2, "completions_every": 20, "snapshots_every": 20}
+        return self.visitor.start_job(dataset_version=self.version_id, **settings)
+
+    def run_folder(self, job_id):
+        return self.data_dir / "runs" / self.visitor.job(job_id)["uid"]
+
+    def trainer_pid(self, job_id):
+        """0 while there is none."""
+        path = self.run_folder(job_id) / "trainer.json"
+        pid = json.loads(path.read_text())["pid"] if path.exists() else 0
+        return pid if pid and psutil.pid_exists(pid) else 0
+
+    def kill(self, victim, job_id):
+        if victim == "trainer":
+            os.kill(self.trainer_pid(job_id), signal.SIGKILL)
+        elif victim == "up":
+            self.site.process.kill()
+            self.site.process.wait()
+            wait_for(lambda: not self.site.processes(), 10, "the end of all")
+            self.start()
+        else:
+            self.site.kill(victim)
+
+    def wait_for_step(self, job_id, step):
+        def reached():
+            return self.visitor.job(job_id)["step"] >= step
+
+        wait_for(reached, 90, f"step {step}; the log: {self.site.output()[-2000:]}")
+
+    def wait_for_end(self, job_id):
+        def ended():
+            return self.visitor.job(job_id)["status"] in FINAL
+
+        wait_for(ended, 120, f"the end; the log: {self.site.output()[-2000:]}")
+        return self.visitor.job(job_id)
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory):
+    team = Team(tmp_path_factory.mktemp("kills") / "data")
+    try:
+        team.upload()
+        yield team
+    finally:
+        team.site.stop()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(team):
+    """The step losses of the job when nothing happens to it."""
+    job_id = team.start_job()
+    assert team.wait_for_end(job_id)["status"] == "succeeded"
+    return losses(team, job_id)
+
+
+def losses(team, job_id):
+    events = team.visitor.events(job_id, "step")
+    return [(event["step"], event["learned_loss"]) for event in events]
+
+
+class TrainerCount(threading.Thread):
+    """Counts the trainers of a folder again and again, as `ps` would show them."""
+
+    def __init__(self, folder):
+        super().__init__(daemon=True)
+        self.mark = str(folder)
+        self.most = 0
+        self.stopped = threading.Event()
+
+    def now(self):
+        found = 0
+        for process in psutil.process_iter(["cmdline", "status"]):
+            line = process.info["cmdline"] or []
+            alive = process.info["status"] != psutil.STATUS_ZOMBIE
+            found += alive and any(part.startswith(self.mark) for part in line)
+        return found
+
+    def run(self):
+        while not self.stopped.wait(0.1):
+            self.most = max(self.most, self.now())
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_a_job_survives_the_death_of(victim, team, undisturbed):
+    job_id = team.start_job()
+    count = TrainerCount(team.run_folder(job_id))
+    count.start()
+    wait_for(lambda: team.trainer_pid(job_id), 20, "a trainer")
+    time.sleep(0.5)
+    team.kill(victim, job_id)
+    team.wait_for_step(job_id, 12)
+    if team.visitor.job(job_id)["status"] == "running":
+        team.kill(victim, job_id)
+    job = team.wait_for_end(job_id)
+    count.stopped.set()
+    count.join()
+    assert job["status"] == "succeeded", job["status_message"]
+    assert losses(team, job_id) == undisturbed
+    assert count.most == 1
+
+
+def test_nothing_is_left_after_the_end(team, undisturbed):
+    team.site.stop()
+    assert team.site.processes() == []
+    assert TrainerCount(team.data_dir / "runs").now() == 0
