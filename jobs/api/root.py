@@ -15,10 +15,7 @@ from ninja import NinjaAPI
 from ninja.operation import Operation
 
 from jobs.api import (
-    chat,
     checkpoints,
-    completions,
-    engines,
     errors,
     events,
     files,
@@ -29,6 +26,7 @@ from jobs.api import (
     snapshot_requests,
     snapshots,
 )
+from jobs.api.answering import chat, completions, engines
 from jobs.api.errors import NOTHING_HERE, ApiError, error_response
 from jobs.api.keys import reader
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from finetune_site.common.errors import BusyError, UserError
-from jobs.api.asking import MOST_OPEN
+from jobs.api.answering.asking import MOST_OPEN
 from jobs.engines import far_completion
 from jobs.engines.base import EngineTroubleError
 from jobs.engines.far_api import FarApi

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from finetune_site.common.errors import UserError
-from jobs.api.completion_fields import Content
-from jobs.api.completion_request import MaxTokens, SamplingFields
+from jobs.api.answering.completion_fields import Content
+from jobs.api.answering.completion_request import MaxTokens, SamplingFields
 from jobs.api.fields import Between, RequestObject, Text
 from jobs.chat.questions import ChatQuestion
 from jobs.serving.request import MAX_LOGPROBS, MAX_PROMPT_CHARACTERS

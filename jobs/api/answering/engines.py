@@ -9,9 +9,9 @@ from ninja import Router, Schema
 
 from finetune_site.common.errors import UserError
 from finetune_site.team.access import current_member
-from jobs.api.asking import find_engine
-from jobs.api.completion_request import EngineCompletionRequest
-from jobs.api.completions import CompletionShape, complete
+from jobs.api.answering.asking import find_engine
+from jobs.api.answering.completion_request import EngineCompletionRequest
+from jobs.api.answering.completions import CompletionShape, complete
 from jobs.api.errors import ApiError, answers, not_found
 from jobs.api.sse import MAY_STREAM
 from jobs.engines.base import Engine

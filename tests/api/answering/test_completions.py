@@ -13,8 +13,8 @@ from asgiref.sync import sync_to_async
 from finetune_site.common.errors import BusyError, LaterError
 from finetune_site.common.sealing import seal
 from finetune_site.team.services import create_api_key
-from jobs.api import asking
-from jobs.api.completions import CompletionShape
+from jobs.api.answering import asking
+from jobs.api.answering.completions import CompletionShape
 from jobs.engines.local import LocalEngine
 from jobs.models import EngineSetting
 from jobs.selectors.model_names import find_model

@@ -10,9 +10,9 @@ from ninja import Router, Schema
 
 from finetune_site.common.errors import UserError
 from finetune_site.team.access import current_member
-from jobs.api.asking import ask, find_engine
-from jobs.api.chat_request import ChatRequest
-from jobs.api.completions import Usage, new_head, usage_of, written
+from jobs.api.answering.asking import ask, find_engine
+from jobs.api.answering.chat_request import ChatRequest
+from jobs.api.answering.completions import Usage, new_head, usage_of, written
 from jobs.api.errors import answers
 from jobs.api.sse import MAY_STREAM, streamed
 from jobs.chat.questions import ChatQuestion, chat_question

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from finetune_site.common.errors import UserError
-from jobs.api.completion_fields import Biases, Prompts, Stops
+from jobs.api.answering.completion_fields import Biases, Prompts, Stops
 from jobs.api.fields import Between, RequestObject, Text
 from jobs.serving.request import (
     MAX_LOGPROBS,

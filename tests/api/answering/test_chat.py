@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from finetune_site.team.services import create_api_key
-from jobs.api.chat import ChatShape
+from jobs.api.answering.chat import ChatShape
 from jobs.engines.local import LocalEngine
 from jobs.serving import client
 from jobs.trainer.compute.model import load_model

@@ -14,8 +14,11 @@ from ninja import Router, Schema
 from finetune_site.common.ids import random_id
 from finetune_site.team.access import current_member
 from finetune_site.team.models import Member
-from jobs.api.asking import ask, find_engine
-from jobs.api.completion_request import CompletionRequest, EngineCompletionRequest
+from jobs.api.answering.asking import ask, find_engine
+from jobs.api.answering.completion_request import (
+    CompletionRequest,
+    EngineCompletionRequest,
+)
 from jobs.api.errors import answers
 from jobs.api.sse import MAY_STREAM, streamed
 from jobs.engines.base import Engine
