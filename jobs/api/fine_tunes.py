@@ -28,7 +28,7 @@ from jobs.api.fields import Between, Text
 from jobs.api.files import FileShape, show_file, show_result
 from jobs.api.fine_tuning import ask_engine
 from jobs.api.first_answer import first_answer_after
-from jobs.api.job_request import JobRequest, client_names, job_arguments
+from jobs.api.job_request import JobRequest, asked_for, client_names
 from jobs.api.job_shape import (
     ORGANIZATION,
     UsedHyperparameters,
@@ -42,7 +42,7 @@ from jobs.api.paging import Limit, Page, page_of
 from jobs.api.sse import CONTENT_TYPE, MAY_STREAM
 from jobs.history.log_lines import sentence
 from jobs.models import Event, Job
-from jobs.new_job.creation import create_job
+from jobs.new_job.creation import checked_job, save_job
 from jobs.new_job.defaults import DEFAULT_MODEL
 from jobs.services.jobs import stop_job
 
@@ -127,19 +127,19 @@ def create_fine_tune(request: HttpRequest, body: FineTuneRequest) -> Any:
     """Train a model on a file."""
     member = current_member(request)
     with client_names():
-        arguments = job_arguments(body)
+        job = checked_job(asked_for(body), may_import=True)
         if body.prompt_loss_weight is not None:
-            reweight(arguments, member, body.prompt_loss_weight)
-        job = create_job(member=member, may_import=True, engine_asked=True, **arguments)
+            reweight(job, member, body.prompt_loss_weight)
+        save_job(job, member=member)
     return show_fine_tune(find_fine_tune(job.uid))
 
 
-def reweight(arguments: dict[str, Any], member: Member, weight: float) -> None:
-    for field in ("dataset_version", "validation_version"):
-        if version := arguments.get(field):
-            arguments[field] = reweighted(
-                member=member, version=version, prompt_weight=weight
-            )
+def reweight(job: Job, member: Member, weight: float) -> None:
+    """Let a drafted job learn from versions with that loss weight for all prompts."""
+    for name in ("dataset_version", "validation_version"):
+        if version := getattr(job, name):
+            new = reweighted(member=member, version=version, prompt_weight=weight)
+            setattr(job, name, new)
 
 
 @router.get("/fine-tunes", response=answers(Page[ListedFineTune]))

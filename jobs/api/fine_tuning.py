@@ -10,14 +10,13 @@ from ninja import Router
 from finetune_site.team.access import current_member
 from jobs.api.errors import ApiError, answers
 from jobs.api.first_answer import first_answer_after
-from jobs.api.job_request import JobRequest, client_names, job_arguments
+from jobs.api.job_request import JobRequest, asked_for, client_names
 from jobs.api.job_shape import JobShape, find_job, show_job, shown_jobs
 from jobs.api.keys import worker
 from jobs.api.metadata_filter import PARAMETER, with_metadata
 from jobs.api.paging import Limit, Order, Page, page_of
-from jobs.engines.registry import get_engine
 from jobs.models import Job
-from jobs.new_job.creation import create_job, draft_job
+from jobs.new_job.creation import checked_job, draft_job, save_job
 from jobs.services.jobs import pause_job, resume_job, stop_job
 
 router = Router(tags=["Fine-tuning"])
@@ -26,8 +25,7 @@ router = Router(tags=["Fine-tuning"])
 def ask_engine(request: HttpRequest, body: JobRequest) -> None:
     """It may be elsewhere, and slow. UserError: it cannot run the job."""
     with client_names():
-        job = draft_job(may_import=True, **job_arguments(body))
-        get_engine(job.engine).check_job(job)
+        draft_job(asked_for(body), may_import=True)
 
 
 @router.post("/fine_tuning/jobs", response=answers(JobShape), auth=worker)
@@ -35,12 +33,8 @@ def ask_engine(request: HttpRequest, body: JobRequest) -> None:
 def create_fine_tuning_job(request: HttpRequest, body: JobRequest) -> Any:
     """Train a model on a file. The job starts by itself when there is room."""
     with client_names():
-        job = create_job(
-            member=current_member(request),
-            may_import=True,
-            engine_asked=True,
-            **job_arguments(body),
-        )
+        job = checked_job(asked_for(body), may_import=True)
+        save_job(job, member=current_member(request))
     return show_job(find_job(job.uid))
 
 

@@ -1,4 +1,4 @@
-"""The body that asks for a job, and what it means to `create_job`."""
+"""The body that asks for a job, and the `NewJob` that it means."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,17 +9,14 @@ from pydantic import BeforeValidator, Field
 from datasets.models import DatasetVersion
 from datasets.selectors import find_file
 from finetune_site.common.errors import UserError
-from jobs.api.fields import AUTO, Between, RequestObject, Text
-from jobs.engines.registry import engine_to_go_on
+from jobs.api.fields import AUTO, RequestObject, Text
+from jobs.api.setting_fields import with_settings
+from jobs.engines.registry import LOCAL, engine_to_go_on
 from jobs.models import Job, Snapshot
-from jobs.new_job.suggest import CHOSEN
+from jobs.new_job.creation import NewJob
+from jobs.new_job.suggest import next_seed
 from jobs.selectors.model_names import find_model
-
-Number = int | float | Literal["auto"] | None
-Epochs = Annotated[Number, Between(1, 1000, auto=True)]
-BatchSize = Annotated[Number, Between(1, 4096, auto=True)]
-LearningRate = Annotated[Number, Between(0.001, 100, whole=False, auto=True)]
-Steps = Annotated[int | None, Between(0, 1_000_000)]
+from jobs.trainer.contract.settings import SETTINGS, SUGGESTED, JobSettings
 
 # What clients call our fields.
 CLIENT_NAMES = {
@@ -27,22 +24,15 @@ CLIENT_NAMES = {
     "parent_snapshot": "model",
     "dataset_version": "training_file",
     "validation_version": "validation_file",
-    "epochs": "n_epochs",
-    "learning_rate_scale": "learning_rate_multiplier",
+    **{name: one.api_name for name, one in SETTINGS.items()},
 }
-OWN_SETTINGS = (
-    "max_tokens",
-    "seed",
-    "completions_every",
-    "num_completions",
-    "snapshots_every",
-)
+# The method has a shape of its own in OpenAI's API.
+NUMBERS = [one for one in SETTINGS.values() if not one.choices]
 
 
+@with_settings(one for one in NUMBERS if one.api_place == "hyperparameters")
 class Hyperparameters(RequestObject):
-    n_epochs: Epochs = None
-    batch_size: BatchSize = Field(None, description="Rows of max_tokens a step.")
-    learning_rate_multiplier: LearningRate = None
+    pass
 
 
 class Supervised(RequestObject):
@@ -73,6 +63,7 @@ def read_method(value: Any) -> Any:
     return value
 
 
+@with_settings(one for one in NUMBERS if one.api_place != "hyperparameters")
 class JobRequest(Hyperparameters):
     """Of OpenAI's fields, and our own. What it does not know it ignores."""
 
@@ -86,7 +77,6 @@ class JobRequest(Hyperparameters):
     suffix: Text | None = Field(
         None, description="Part of the name of the model that is made."
     )
-    seed: Annotated[int | None, Between(0, 2**31 - 1)] = None
     metadata: dict[Text, Text] | None = None
     hyperparameters: Hyperparameters | None = None
     method: Annotated[
@@ -99,86 +89,61 @@ class JobRequest(Hyperparameters):
     when_engine_away: Literal["wait", "fail"] | None = Field(
         None, description="What the job does while its engine does not answer."
     )
-    max_tokens: Annotated[Number, Between(8, 131_072, auto=True)] = Field(
-        None, description="Tokens a row. Longer examples are cut into pieces."
-    )
     prompts: list[Text] | None = Field(
         None, description="Answered while it learns; if left out, the site picks some."
     )
-    completions_every: Steps = Field(
-        None,
-        description="Steps from one answer to the prompts to the next; 0 is never.",
-    )
-    num_completions: Annotated[int | None, Between(1, 16)] = Field(
-        None, description="Answers to each prompt."
-    )
-    snapshots_every: Steps = Field(
-        None, description="Steps from one snapshot to the next; 0 is at the end only."
-    )
-    early_stop: Annotated[int | None, Between(0, 100)] = Field(
-        None,
-        description=(
-            "End after so many snapshots without a better validation loss; 0 is never."
-        ),
-    )
 
-    def hyperparameter(self, name: str) -> Any:
-        """From the first place that has it: `method`, `hyperparameters`, the body."""
+    def setting(self, name: str) -> Any:
+        """Returns what the client gave for a setting, by its name in the API.
+
+        It is looked for in `method`, in `hyperparameters`, then in the body itself.
+        """
         supervised = self.method.supervised if self.method else None
         places = (
             supervised.hyperparameters if supervised else None,
             self.hyperparameters,
             self,
         )
-        found = (getattr(place, name) for place in places if place)
+        found = (getattr(place, name, None) for place in places if place)
         return next((value for value in found if value is not None), None)
 
 
-def job_arguments(body: JobRequest) -> dict[str, Any]:
-    """UserError names the field at fault, by our name for it."""
+def asked_for(body: JobRequest) -> NewJob:
+    """Returns the job that a body asks for.
+
+    Raises UserError, which names the field at fault by our name for it.
+    """
     model = find_model(body.model)
     parent = model.snapshot
-    settings = given_settings(body, parent)
-    arguments = {
-        "dataset_version": find_file(body.training_file, field="training_file"),
-        "validation_version": validation_file(body),
-        "base_model": model.base_model,
-        "parent_snapshot": parent,
-        "engine": body.engine or (parent and engine_to_go_on(parent)),
-        "prompts": body.prompts or [],
-        "suffix": body.suffix or "",
-        "metadata": body.metadata or {},
-        "when_engine_away": body.when_engine_away,
-        "early_stop": body.early_stop,
-        "auto": [name for name in CHOSEN if name not in settings],
-        **settings,
-    }
-    given = {
-        name: value for name, value in arguments.items() if value not in (None, "")
-    }
-    return {"name": body.name or body.suffix or "", **given}
+    given = given_settings(body, parent)
+    at_parent = engine_to_go_on(parent) if parent else LOCAL.name
+    return NewJob(
+        name=body.name or body.suffix or "",
+        dataset_version=find_file(body.training_file, field="training_file"),
+        validation_version=validation_file(body),
+        base_model=model.base_model,
+        parent_snapshot=parent,
+        engine=body.engine or at_parent,
+        when_engine_away=body.when_engine_away or Job.WhenEngineAway.WAIT,
+        settings=JobSettings(**given),
+        auto=tuple(name for name in SUGGESTED if name not in given),
+        prompts=body.prompts or (),
+        suffix=body.suffix or "",
+        metadata=body.metadata or {},
+    )
 
 
 def given_settings(body: JobRequest, parent: Snapshot | None) -> dict[str, Any]:
-    """Fields of Job that are not left to the site."""
+    """Returns the settings that are not left to the site, by their names in a job."""
     method = body.method.type if body.method else None
-    given: dict[str, Any] = {
-        "epochs": body.hyperparameter("n_epochs"),
-        "batch_size": body.hyperparameter("batch_size"),
-        "learning_rate_scale": body.hyperparameter("learning_rate_multiplier"),
-        "method": None if method == "supervised" else method,
-        **{name: getattr(body, name) for name in OWN_SETTINGS},
-    }
+    given = {one.name: body.setting(one.api_name) for one in NUMBERS}
+    given["method"] = None if method == "supervised" else method
     chosen = {k: v for k, v in given.items() if v not in (None, AUTO)}
-    if parent:
-        # Another order of rows than the parent's, which it knows by heart.
-        further = {"method": parent.method, "seed": next_seed(parent.job)}
-        chosen = further | chosen
-    return chosen
-
-
-def next_seed(job: Job) -> int:
-    return (job.seed + 1) % 2**31
+    if parent is None:
+        return chosen
+    # Another order of rows than the parent's, which it knows by heart.
+    further = {"method": parent.method, "seed": next_seed(parent.job)}
+    return further | chosen
 
 
 def validation_file(body: JobRequest) -> DatasetVersion | None:

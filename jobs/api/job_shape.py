@@ -1,5 +1,6 @@
 """A job as clients see it: OpenAI's object, and fields of ours."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal
 
@@ -12,12 +13,17 @@ from finetune_site.common.parsing import is_text
 from finetune_site.common.wording import seconds_left
 from jobs.api.errors import not_found
 from jobs.api.fields import AUTO
-from jobs.api.job_request import CLIENT_NAMES
+from jobs.api.setting_fields import with_used_settings
 from jobs.history.results import result_file_id
 from jobs.models import Job, Snapshot
 from jobs.selectors.model_names import fine_tuned_model
+from jobs.trainer.contract.settings import SETTINGS, Setting
 
 ORGANIZATION = "finetune"
+HYPERPARAMETERS = [
+    one for one in SETTINGS.values() if one.api_place == "hyperparameters"
+]
+OWN_SETTINGS = [one for one in SETTINGS.values() if one.api_place == "settings"]
 NAMES = {"validating": "validating_files", "starting": "queued"}
 
 ApiStatus = Literal[
@@ -31,10 +37,9 @@ ApiStatus = Literal[
 ]
 
 
+@with_used_settings(HYPERPARAMETERS)
 class UsedHyperparameters(Schema):
-    n_epochs: int | Literal["auto"]
-    batch_size: int | Literal["auto"]
-    learning_rate_multiplier: float | Literal["auto"]
+    pass
 
 
 class UsedSupervised(Schema):
@@ -52,14 +57,9 @@ class JobError(Schema):
     param: str | None = None
 
 
+@with_used_settings(OWN_SETTINGS)
 class Settings(Schema):
-    max_tokens: int | Literal["auto"]
-    completions_every: int | Literal["auto"]
-    num_completions: int | Literal["auto"]
-    snapshots_every: int | Literal["auto"]
     prompts: list[str]
-    method: Literal["full", "lora", "auto"]
-    early_stop: int
     when_engine_away: Literal["wait", "fail"]
 
 
@@ -152,7 +152,7 @@ def show_job(job: Job) -> dict[str, Any]:
         "result_files": [result_file_id(job)] if job.is_final and job.step else [],
         "hyperparameters": used,
         "method": {"type": "supervised", "supervised": {"hyperparameters": used}},
-        "seed": job.seed,
+        "seed": job.settings.seed,
         "trained_tokens": trained_tokens(job),
         "metadata": job.metadata,
         "user_provided_suffix": job.suffix or None,
@@ -174,9 +174,8 @@ def own_fields(job: Job) -> dict[str, Any]:
         "validation_loss": job.validation_loss,
         "plan": job.plan or None,
         "settings": {
-            **{name: used(job, name) for name in CHOSEN_HERE},
+            **used(job, OWN_SETTINGS),
             "prompts": job.prompts,
-            "early_stop": job.early_stop,
             "when_engine_away": job.when_engine_away,
         },
         "snapshots": job.num_snapshots,  # type: ignore[attr-defined]
@@ -186,23 +185,16 @@ def own_fields(job: Job) -> dict[str, Any]:
     }
 
 
-CHOSEN_HERE = (
-    "method",
-    "max_tokens",
-    "completions_every",
-    "num_completions",
-    "snapshots_every",
-)
-
-
 def used_hyperparameters(job: Job) -> dict[str, Any]:
-    names = ("epochs", "batch_size", "learning_rate_scale")
-    return {CLIENT_NAMES.get(name, name): used(job, name) for name in names}
+    return used(job, HYPERPARAMETERS)
 
 
-def used(job: Job, name: str) -> Any:
-    """A setting, or `auto` while the site has not chosen it."""
-    return AUTO if name in job.auto else getattr(job, name)
+def used(job: Job, settings: Iterable[Setting]) -> dict[str, Any]:
+    """Returns settings by their names in the API: `auto` while none is chosen."""
+    return {
+        one.api_name: AUTO if one.name in job.auto else getattr(job, one.name)
+        for one in settings
+    }
 
 
 def api_status(job: Job) -> str:

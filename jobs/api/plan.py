@@ -12,9 +12,9 @@ from ninja import Router, Schema
 
 from datasets.models import DatasetVersion
 from jobs.api.errors import ApiError, answers
-from jobs.api.job_request import JobRequest, client_names, job_arguments
+from jobs.api.job_request import JobRequest, asked_for, client_names
 from jobs.models import Job
-from jobs.new_job.creation import draft_job
+from jobs.new_job.creation import checked_job
 from jobs.new_job.plan import plan_job
 from jobs.new_job.preparation import check_imported, default_prompts
 from jobs.services.counting import start_counting
@@ -67,7 +67,7 @@ async def plan_fine_tuning_job(request: HttpRequest, body: JobRequest) -> Any:
 
 def draft(body: JobRequest) -> Job:
     with client_names():
-        return draft_job(may_import=True, **job_arguments(body))
+        return checked_job(asked_for(body), may_import=True)
 
 
 def look(job: Job) -> dict[str, Any] | None:

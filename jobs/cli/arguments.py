@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from jobs.cli.event_lines import Verbosity
+from jobs.trainer.contract.settings import SETTINGS, Setting
 
 WIDTH = 88
 
@@ -133,17 +134,9 @@ def _add_steps(parser: Parser) -> None:
     add = parser.add_argument_group(
         "how it learns (left out: what suits the data)"
     ).add_argument
-    add("--num-epochs", type=whole(1), metavar="N", help="times it sees the data")
-    add("--batch-size", type=whole(1), metavar="N", help="rows a step")
-    add("--max-tokens", type=whole(1), metavar="N", help="tokens a row")
-    add(
-        "-s",
-        "--s",
-        dest="scale",
-        type=positive,
-        metavar="X",
-        help="learning-rate scale: 1 is the model's own rate",
-    )
+    for one in SETTINGS.values():
+        if one.flags and one.section != "watch":
+            _add_setting(add, one)
 
 
 def _add_watching(parser: Parser) -> None:
@@ -154,9 +147,19 @@ def _add_watching(parser: Parser) -> None:
         metavar="TEXT",
         help="answered while it learns; may be given several times",
     )
-    add("--completions-every", type=whole(0), metavar="N", help="steps; 0 is never")
-    add("--num-completions", type=whole(1), metavar="N", help="answers a prompt")
-    add("--snapshots-every", type=whole(0), metavar="N", help="steps; 0 is at the end")
+    for one in SETTINGS.values():
+        if one.flags and one.section == "watch":
+            _add_setting(add, one)
+
+
+def _add_setting(add: Callable[..., object], one: Setting) -> None:
+    add(
+        *one.flags,
+        dest=one.name,
+        type=whole(int(one.low)) if one.is_whole else positive,
+        metavar="N" if one.is_whole else "X",
+        help=one.flag_help,
+    )
 
 
 def _add_running(parser: Parser) -> None:

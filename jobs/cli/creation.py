@@ -7,6 +7,7 @@ from typing import Any
 
 from jobs.cli.problems import Away, Exit, Problem
 from jobs.cli.server import Answer, Server
+from jobs.trainer.contract.settings import SETTINGS
 
 # In the metadata, where a job can be looked for. The remote engine has the same.
 CLIENT_JOB_ID = "client_job_id"
@@ -19,18 +20,13 @@ def job_body(
 ) -> dict[str, Any]:
     """What is asked for, in the API's words. What was not given is left out."""
     method = "lora" if args.lora else "full" if args.full else None
+    flagged = [one for one in SETTINGS.values() if one.flags]
     body = {
         "model": args.model,
         "training_file": training_file,
         "validation_file": validation_file,
         "engine": args.engine,
-        "n_epochs": args.num_epochs,
-        "batch_size": args.batch_size,
-        "learning_rate_multiplier": args.scale,
-        "max_tokens": args.max_tokens,
-        "completions_every": args.completions_every,
-        "num_completions": args.num_completions,
-        "snapshots_every": args.snapshots_every,
+        **{one.api_name: getattr(args, one.name) for one in flagged},
         "prompts": args.prompt,
         "method": method,
     }

@@ -20,6 +20,7 @@ from jobs.cli.screen import Screen
 from jobs.cli.server import Answer, Server, from_environment
 from jobs.cli.text import indented
 from jobs.cli.uploads import find_same, upload, wait_until_read
+from jobs.trainer.contract.settings import SETTINGS
 
 FILE_ID = re.compile(r"file-[0-9A-Za-z]+")
 # What the API calls a field, and which flag it comes from.
@@ -28,13 +29,7 @@ FLAGS = {
     "training_file": "-t",
     "validation_file": "--val",
     "engine": "-e",
-    "n_epochs": "--num-epochs",
-    "batch_size": "--batch-size",
-    "learning_rate_multiplier": "-s",
-    "max_tokens": "--max-tokens",
-    "completions_every": "--completions-every",
-    "num_completions": "--num-completions",
-    "snapshots_every": "--snapshots-every",
+    **{one.api_name: one.flags[0] for one in SETTINGS.values() if one.flags},
     "prompts": "--prompt",
     "method": "--lora/--full",
 }

@@ -25,6 +25,7 @@ from jobs.engines.far_api import Answer, FarApi, FarRefusalError, KeyTroubleErro
 from jobs.engines.far_completion import complete
 from jobs.models import EngineSetting, Event, Job, Snapshot
 from jobs.trainer.contract.events import Event as Line
+from jobs.trainer.contract.settings import SETTINGS
 from jobs.trainer.contract.spec import Spec
 
 # The job itself is looked at less often than its events.
@@ -365,17 +366,8 @@ def creation(job: Job, training_file: str) -> Answer:
         "model": parent.uid if parent else job.base_model,
         "training_file": training_file,
         "name": job.name,
-        "method": job.method,
-        "n_epochs": job.epochs,
-        "batch_size": job.batch_size,
-        "max_tokens": job.max_tokens,
-        "learning_rate_multiplier": job.learning_rate_scale,
-        "seed": job.seed,
         "prompts": job.prompts,
-        "completions_every": job.completions_every,
-        "num_completions": job.num_completions,
-        "snapshots_every": job.snapshots_every,
-        "early_stop": job.early_stop,
+        **{one.api_name: getattr(job, one.name) for one in SETTINGS.values()},
         "metadata": {"client_job_id": job.uid},
     }
 

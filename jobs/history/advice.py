@@ -39,8 +39,9 @@ def _divergence_advice(job: Job) -> Advice | None:
     first, last = job.first_learned_loss, job.learned_loss
     if first is None or last is None or job.step < 20 or last < first * 1.3:
         return None
+    gentler = job.settings.learning_rate_scale / 4
     return Advice(
         f"Learned loss is {last:.2f} at step {job.step}, above {first:.2f} at the "
-        f"beginning. Try a learning-rate scale of {job.learning_rate_scale / 4:g}.",
+        f"beginning. Try a learning-rate scale of {gentler:g}.",
         job.step,
     )

@@ -103,14 +103,15 @@ def read_prompts(job: Job) -> list[str]:
 
 def next_step(job: Job) -> int | None:
     """The step whose completions come next."""
-    if job.is_final or not job.completions_every or not job.total_steps:
+    if job.is_final or not job.settings.completions_every or not job.total_steps:
         return None
     done = _completions(job).values_list("step", flat=True).last()
     if done is None:
         return 0
     if done >= job.total_steps:
         return None
-    following = (done // job.completions_every + 1) * job.completions_every
+    every = job.settings.completions_every
+    following = (done // every + 1) * every
     return min(following, job.total_steps)
 
 
@@ -136,5 +137,5 @@ def _texts(job: Job, steps: Collection[int]) -> Texts:
 
 def _cell(job: Job, row: int, step: int, texts: Texts) -> Cell:
     found = texts.get((row, step), {})
-    expected = 0 if job.is_final else job.num_completions
+    expected = 0 if job.is_final else job.settings.num_completions
     return Cell(row, step, [found[index] for index in sorted(found)], expected)

@@ -228,7 +228,7 @@ def _next_snapshot(job: Job) -> tuple[int, float | None] | None:
     """Its step, and in how many seconds it comes."""
     if job.status != Job.Status.RUNNING or job.step >= job.total_steps:
         return None
-    every = job.snapshots_every or job.total_steps
+    every = job.settings.snapshots_every or job.total_steps
     step = min((job.step // every + 1) * every, job.total_steps)
     speed = job.seconds_per_step
     return step, (step - job.step) * speed if speed else None
@@ -236,7 +236,7 @@ def _next_snapshot(job: Job) -> tuple[int, float | None] | None:
 
 def _marks(job: Job, best: Snapshot | None) -> list[dict[str, Any]]:
     """Where snapshots lie on the progress bar: at most MAX_MARKS, and the best."""
-    every = job.snapshots_every
+    every = job.settings.snapshots_every
     if not every or job.total_steps <= every:
         return []
     stride = every * -(-job.total_steps // (every * MAX_MARKS))

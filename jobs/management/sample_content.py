@@ -8,7 +8,8 @@ from datasets.models import Dataset, DatasetVersion
 from datasets.services import import_dataset_file, import_version
 from finetune_site.team.models import Member
 from jobs.models import Job
-from jobs.new_job.creation import create_job
+from jobs.new_job.creation import NewJob, create_job
+from jobs.trainer.contract.settings import JobSettings
 
 FOLDER = Path(settings.BASE_DIR) / "datasets" / "sample_data"
 # Dataset → file. Those for validation hold examples that no training file has.
@@ -48,11 +49,11 @@ def create_sample_job(member: Member) -> None:
     )
     if training is None:
         return
-    create_job(
-        member=member,
+    new = NewJob(
         name=JOB_NAME,
         dataset_version=training,
         validation_version=validation,
         base_model="tiny",
-        epochs=EPOCHS,
+        settings=JobSettings(epochs=EPOCHS),
     )
+    create_job(new, member=member)

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from django.conf import settings
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.conf import settings as site
 from django.db import models
 
 from datasets.models import DatasetVersion
 from finetune_site.common.ids import job_uid
+from jobs.models.setting_columns import CHOICE_CHARACTERS, add_setting_columns
+from jobs.trainer.contract.settings import SETTINGS, JobSettings, settings_of
 
 
 class Job(models.Model):
@@ -29,10 +30,6 @@ class Job(models.Model):
         PAUSE = "pause", "Pause"
         STOP = "stop", "Stop"
 
-    class Method(models.TextChoices):
-        FULL = "full", "The whole model"
-        LORA = "lora", "LoRA"
-
     class WhenEngineAway(models.TextChoices):
         WAIT = "wait", "Wait for it"
         FAIL = "fail", "Fail"
@@ -44,7 +41,7 @@ class Job(models.Model):
     uid = models.CharField(max_length=40, unique=True, default=job_uid)
     name = models.CharField(max_length=120)
     created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
+        site.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
     )
     created_at = models.DateTimeField(auto_now_add=True)
     # Given by clients of the API: part of the fine-tuned model's name, and a few notes
@@ -78,38 +75,12 @@ class Job(models.Model):
     # The job's id on the other side, once a remote engine has taken it.
     far_uid = models.CharField(max_length=80, blank=True)
 
-    # How.
-    method = models.CharField(max_length=10, choices=Method, default=Method.FULL)
-    epochs = models.PositiveIntegerField(
-        default=4, validators=[MinValueValidator(1), MaxValueValidator(1000)]
-    )
-    batch_size = models.PositiveIntegerField(
-        default=1, validators=[MinValueValidator(1), MaxValueValidator(4096)]
-    )
-    max_tokens = models.PositiveIntegerField(
-        default=256, validators=[MinValueValidator(8), MaxValueValidator(131072)]
-    )
-    learning_rate_scale = models.FloatField(
-        default=1, validators=[MinValueValidator(0.001), MaxValueValidator(100)]
-    )
-    seed = models.PositiveIntegerField(
-        default=1, validators=[MaxValueValidator(2**31 - 1)]
-    )
-
-    # Fields among these that the site chooses, once it knows the data.
+    # How: a column for every setting of `SETTINGS`, added below. `auto` names those
+    # that the site chooses once it knows the data.
     auto = models.JSONField(default=list, blank=True)
 
-    # What to watch. 0 steps = never (a last snapshot is always taken).
-    completions_every = models.PositiveIntegerField(default=10)
-    num_completions = models.PositiveIntegerField(
-        default=1, validators=[MaxValueValidator(16)]
-    )
+    # Watched prompts; empty: the site takes some from the data.
     prompts = models.JSONField(default=list, blank=True)
-    snapshots_every = models.PositiveIntegerField(default=20)
-    # Snapshots in a row without a better validation loss; 0 = to the last step.
-    early_stop = models.PositiveIntegerField(
-        default=0, validators=[MaxValueValidator(100)]
-    )
 
     # What people want of it now; the watcher carries it into control.json.
     want = models.CharField(max_length=5, choices=Want, default=Want.RUN)
@@ -159,8 +130,13 @@ class Job(models.Model):
         return self.name
 
     @property
+    def settings(self) -> JobSettings:
+        """How it trains, as it was asked for or as the site chose."""
+        return settings_of(self)
+
+    @property
     def folder(self) -> Path:
-        return Path(settings.DATA_DIR) / "runs" / self.uid
+        return Path(site.DATA_DIR) / "runs" / self.uid
 
     @property
     def is_final(self) -> bool:
@@ -186,6 +162,9 @@ class Job(models.Model):
         if self.status == self.Status.STARTING:
             return self.Status.QUEUED.value
         return self.status
+
+
+add_setting_columns(Job)
 
 
 class Event(models.Model):
@@ -217,7 +196,9 @@ class Snapshot(models.Model):
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="snapshots")
     step = models.PositiveIntegerField()
     base_model = models.CharField(max_length=120)
-    method = models.CharField(max_length=10, choices=Job.Method)
+    method = models.CharField(
+        max_length=CHOICE_CHARACTERS, choices=SETTINGS["method"].choices
+    )
     # Below the run folder, for example `snapshots/120`.
     relative_path = models.CharField(max_length=200)
     sha256 = models.CharField(max_length=64)

@@ -1,94 +1,120 @@
 """A new job: what was asked for, checked and saved."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass, field
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from datasets.models import DatasetVersion
 from finetune_site.common.errors import UserError
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
-from jobs.engines.registry import check_same_place, get_engine
+from jobs.engines.registry import LOCAL, check_same_place, get_engine
 from jobs.models import Job, Snapshot
 from jobs.new_job.preparation import enqueue_preparation
 from jobs.new_job.suggest import default_name
 from jobs.selectors.base_models import find_base_model, models_dir
 from jobs.services.client_notes import clean_metadata, clean_suffix
+from jobs.trainer.contract.settings import JobSettings
 
 MAX_PROMPTS = 16
 MAX_PROMPT_CHARACTERS = 8_000
 
 
-def create_job(
-    *, member: Member | None, engine_asked: bool = False, **asked: Any
-) -> Job:
-    """A new job, which starts by itself once it is checked and there is room.
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """What somebody asks for who wants a job."""
 
-    `asked`: see `draft_job`. `engine_asked`: it was asked before whether it can, which
-    may take seconds if it is elsewhere; no transaction should wait for that.
+    # Empty: it is named after its dataset and the time.
+    name: str = ""
+    dataset_version: DatasetVersion
+    validation_version: DatasetVersion | None = None
+    # What training starts from: a snapshot, else a base model.
+    base_model: str = ""
+    parent_snapshot: Snapshot | None = None
+    engine: str = LOCAL.name
+    when_engine_away: str = Job.WhenEngineAway.WAIT
+    settings: JobSettings = JobSettings()
+    # Names of settings that the site chooses once it knows the data.
+    auto: tuple[str, ...] = ()
+    # Watched prompts; none: the site takes some from the data.
+    prompts: Sequence[str] = ()
+    # Notes of an API client: part of the fine-tuned model's name, and pairs of its own.
+    suffix: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def create_job(new: NewJob, *, member: Member | None) -> Job:
+    """Returns a saved job, which starts by itself once it is checked and has room.
+
+    Raises UserError with the field at fault.
     """
-    job = draft_job(**asked)
-    if not engine_asked:
-        get_engine(job.engine).check_job(job)
-    job.created_by = member
-    with transaction.atomic():
-        job.save()
-        record(
-            member=member,
-            action="job.create",
-            subject=str(job),
-            job=job.uid,
-            dataset=str(job.dataset_version),
-            base_model=job.base_model,
-        )
-        transaction.on_commit(lambda: enqueue_preparation(job.pk))
+    return save_job(draft_job(new), member=member)
+
+
+def draft_job(new: NewJob, *, may_import: bool = False) -> Job:
+    """Returns a job that can be saved and that its engine takes.
+
+    The engine is asked, which may take seconds if it is elsewhere, so no transaction
+    should be open. With `may_import` the job waits for datasets that are still being
+    imported. Raises UserError with the field at fault.
+    """
+    job = checked_job(new, may_import=may_import)
+    get_engine(job.engine).check_job(job)
     return job
 
 
-def draft_job(
-    *,
-    name: str,
-    dataset_version: DatasetVersion,
-    base_model: str = "",
-    parent_snapshot: Snapshot | None = None,
-    validation_version: DatasetVersion | None = None,
-    engine: str = "local",
-    prompts: Sequence[str] = (),
-    suffix: str = "",
-    metadata: Mapping[str, str] | None = None,
-    may_import: bool = False,
-    **options: Any,
-) -> Job:
-    """A job that could be saved.
-
-    `options`: method, epochs, batch_size, max_tokens, learning_rate_scale, seed,
-    completions_every, num_completions, snapshots_every, early_stop, when_engine_away,
-    and `auto`, which names those of them that the site shall choose. With `may_import`
-    the job waits for datasets that are still being imported. UserError names the field.
-    """
-    if parent_snapshot:
-        base_model = parent_snapshot.base_model
-    get_engine(engine)
+def checked_job(new: NewJob, *, may_import: bool = False) -> Job:
+    """Returns what `draft_job` does, but does not ask the engine."""
+    parent = new.parent_snapshot
+    get_engine(new.engine)
     job = Job(
-        name=name.strip() or default_name(dataset_version),
-        dataset_version=dataset_version,
-        validation_version=validation_version,
-        base_model=base_model,
-        parent_snapshot=parent_snapshot,
-        engine=engine,
-        prompts=clean_prompts(prompts),
-        suffix=clean_suffix(suffix),
-        metadata=clean_metadata(metadata or {}),
-        **options,
+        name=new.name.strip() or default_name(new.dataset_version),
+        dataset_version=new.dataset_version,
+        validation_version=new.validation_version,
+        base_model=parent.base_model if parent else new.base_model,
+        parent_snapshot=parent,
+        engine=new.engine,
+        when_engine_away=new.when_engine_away,
+        auto=list(new.auto),
+        prompts=clean_prompts(new.prompts),
+        suffix=clean_suffix(new.suffix),
+        metadata=clean_metadata(new.metadata),
+        **asdict(new.settings),
     )
     check_model(job)
-    check_dataset(dataset_version, "dataset_version", may_import=may_import)
-    if validation_version:
-        check_dataset(validation_version, "validation_version", may_import=may_import)
+    for name in ("dataset_version", "validation_version"):
+        if version := getattr(job, name):
+            check_dataset(version, name, may_import=may_import)
     check_early_stop(job)
     check_fields(job)
+    return job
+
+
+def save_job(job: Job, *, member: Member | None) -> Job:
+    """Save a drafted job and let it be prepared once the transaction has committed.
+
+    Raises UserError when what it needs was deleted since it was drafted.
+    """
+    job.created_by = member
+    try:
+        with transaction.atomic():
+            job.save()
+            record(
+                member=member,
+                action="job.create",
+                subject=str(job),
+                job=job.uid,
+                dataset=str(job.dataset_version),
+                base_model=job.base_model,
+            )
+            transaction.on_commit(lambda: enqueue_preparation(job.pk))
+    except IntegrityError:
+        raise UserError(
+            "The dataset or the snapshot of this job was deleted just now. Choose "
+            "another one."
+        ) from None
     return job
 
 
@@ -124,7 +150,7 @@ def check_model(job: Job) -> None:
             f"The base model {model.name} is not on this machine; choose another one.",
             field="base_model",
         )
-    if job.max_tokens and job.max_tokens > model.context:
+    if job.settings.max_tokens > model.context:
         raise UserError(
             f"{model.name} reads at most {model.context:,} tokens at a time; set max "
             f"tokens to {model.context:,} or less.",
@@ -146,7 +172,7 @@ def check_parent(job: Job) -> None:
 
 
 def check_early_stop(job: Job) -> None:
-    if not job.early_stop:
+    if not job.settings.early_stop:
         return
     if job.validation_version is None:
         raise UserError(
@@ -154,7 +180,7 @@ def check_early_stop(job: Job) -> None:
             "dataset, or set this to 0.",
             field="early_stop",
         )
-    if not job.snapshots_every:
+    if not job.settings.snapshots_every:
         raise UserError(
             "Stopping early counts snapshots, and there would be one at the end only. "
             "Set how often they are taken, or set this to 0.",
@@ -162,26 +188,24 @@ def check_early_stop(job: Job) -> None:
         )
 
 
-def check_dataset(
-    version: DatasetVersion, field: str, *, may_import: bool = False
-) -> None:
+def check_dataset(version: DatasetVersion, name: str, *, may_import: bool) -> None:
     if version.status == DatasetVersion.Status.IMPORTING:
         if may_import:
             return
         raise UserError(
-            f"{version} is still being imported. Wait until it is ready.", field=field
+            f"{version} is still being imported. Wait until it is ready.", field=name
         )
     if version.status == DatasetVersion.Status.FAILED or not version.num_examples:
         raise UserError(
             f"{version} holds no examples that could be read. Upload it again.",
-            field=field,
+            field=name,
         )
 
 
 def check_fields(job: Job) -> None:
-    """The limits of the single fields, as the model states them."""
+    """Raise UserError for the first field beyond the limits that the model states."""
     try:
         job.full_clean(exclude=["created_by"])
     except ValidationError as error:
-        field, messages = next(iter(error.message_dict.items()))
-        raise UserError(" ".join(messages), field=field) from None
+        name, messages = next(iter(error.message_dict.items()))
+        raise UserError(" ".join(messages), field=name) from None

@@ -8,7 +8,7 @@ from django.http import QueryDict
 
 from datasets.models import DatasetVersion
 from finetune_site.common.parsing import small_int
-from finetune_site.common.wording import count
+from finetune_site.common.wording import count, counted
 from jobs.engines.registry import (
     engine_title,
     engine_titles,
@@ -17,9 +17,10 @@ from jobs.engines.registry import (
 )
 from jobs.models import Job, Snapshot
 from jobs.new_job.form import SNAPSHOT, selectable_versions
-from jobs.new_job.suggest import default_name, suggest_settings
+from jobs.new_job.suggest import default_name, next_seed, suggest_settings
 from jobs.selectors.base_models import base_learning_rate, find_base_model
 from jobs.trainer.contract.runfolder import RunFolder
+from jobs.trainer.contract.settings import SETTINGS, Setting
 from jobs.trainer.contract.spec import Spec, SpecError
 
 DEFAULT_MODEL = "tiny"
@@ -30,17 +31,8 @@ KEPT = (
     "parent_snapshot",
     "engine",
     "when_engine_away",
-    "method",
-    "epochs",
-    "batch_size",
-    "max_tokens",
-    "learning_rate_scale",
-    "seed",
+    *SETTINGS,
     "prompts",
-    "completions_every",
-    "num_completions",
-    "snapshots_every",
-    "early_stop",
 )
 
 
@@ -65,41 +57,32 @@ def from_link(query: QueryDict) -> dict[str, Any]:
         # Where it lies is where it can be trained further.
         values["engine"] = engine_to_go_on(snapshot)
         # Another order of rows than the parent's, which it knows by heart.
-        values["seed"] = snapshot.job.seed + 1
+        values["seed"] = next_seed(snapshot.job)
         values["validation_version"] = snapshot.job.validation_version
         values["prompts"] = snapshot.job.prompts
     return values
 
 
 def suggest(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings that suit a dataset and a base model, and a name for the job."""
+    """Returns settings that suit a dataset and a base model, and a name for the job."""
     version, base_model = values.get("dataset_version"), values.get("base_model")
     model = find_base_model(str(base_model))
     if not version or not model:
-        return dict(PLAIN)
-    settings = suggest_settings(version, model.name)
-    # 1, not 1.0, in a field.
-    settings["learning_rate_scale"] = f"{settings['learning_rate_scale']:g}"
+        # The form's fields want values all the same.
+        return in_fields({name: one.default for name, one in SETTINGS.items()})
     return {
-        **settings,
+        **in_fields(suggest_settings(version, model.name)),
         "name": default_name(version),
         "validation_version": _validation_of(version),
     }
 
 
-# Without a dataset: the form's fields still want values.
-PLAIN = {
-    "method": Job.Method.FULL.value,
-    "epochs": 4,
-    "batch_size": 1,
-    "max_tokens": 256,
-    "learning_rate_scale": 1,
-    "seed": 1,
-    "completions_every": 10,
-    "num_completions": 1,
-    "snapshots_every": 20,
-    "early_stop": 0,
-}
+def in_fields(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns values as fields show them: 1, not 1.0."""
+    return {
+        name: f"{value:g}" if isinstance(value, float) else value
+        for name, value in values.items()
+    }
 
 
 def resolve(initial: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,45 +96,34 @@ def resolve(initial: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(job: Job) -> list[tuple[str, str]]:
-    """All settings as facts."""
+    """Returns all settings of a job as pairs of a label and a value in words."""
     start = str(job.parent_snapshot) if job.parent_snapshot else job.base_model
-    scale = f"× {job.learning_rate_scale:g}"
-    if rate := _learning_rate(job):
-        scale += f" (rate {rate:.2g})"
-    facts = [
+    return [
         ("Dataset", str(job.dataset_version)),
         ("Validation dataset", str(job.validation_version or "none")),
         ("Start from", start),
         ("Engine", engine_title(job.engine)),
         *_absence(job),
-        ("What changes", job.get_method_display()),
-        ("Epochs", count(job.epochs)),
-        ("Batch size", f"{_units(job.batch_size, 'row')} a step"),
-        ("Max tokens", f"{count(job.max_tokens)} a row"),
-        ("Learning-rate scale", scale),
-        ("Seed", str(job.seed)),
-        ("Completions every", _every(job.completions_every)),
-        ("Number of completions", f"{job.num_completions} a prompt"),
-        ("Snapshots every", _every(job.snapshots_every)),
-        ("Stop early", _patience(job.early_stop)),
+        *((one.short_label, _setting_in_words(job, one)) for one in SETTINGS.values()),
         ("Id", job.uid),
     ]
-    left = {LABELS[name] for name in job.auto}
-    return [(label, LEFT if label in left else value) for label, value in facts]
 
 
-# Of settings that the site may be asked to choose.
-LABELS = {
-    "method": "What changes",
-    "epochs": "Epochs",
-    "batch_size": "Batch size",
-    "max_tokens": "Max tokens",
-    "learning_rate_scale": "Learning-rate scale",
-    "seed": "Seed",
-    "completions_every": "Completions every",
-    "num_completions": "Number of completions",
-    "snapshots_every": "Snapshots every",
-}
+def _setting_in_words(job: Job, one: Setting) -> str:
+    if one.name in job.auto:
+        return LEFT
+    value = getattr(job, one.name)
+    if one.choices:
+        return one.choices[value]
+    if one.zero and not value:
+        return one.zero
+    number = counted(value, one.unit_word) if one.unit_word else count(value)
+    words = one.shown.format(value=value, number=number)
+    if one.name == "learning_rate_scale" and (rate := _learning_rate(job)):
+        words += f" (rate {rate:.2g})"
+    return words
+
+
 LEFT = "chosen once the tokens are counted"
 
 
@@ -163,7 +135,8 @@ def _learning_rate(job: Job) -> float | None:
         model = find_base_model(job.base_model)
     if model is None:
         return None
-    return base_learning_rate(model, job.method) * job.learning_rate_scale
+    settings = job.settings
+    return base_learning_rate(model, settings.method) * settings.learning_rate_scale
 
 
 def _absence(job: Job) -> list[tuple[str, str]]:
@@ -172,20 +145,6 @@ def _absence(job: Job) -> list[tuple[str, str]]:
         return []
     fails = job.when_engine_away == Job.WhenEngineAway.FAIL
     return [("While it is away", "fails after two minutes" if fails else "waits")]
-
-
-def _every(steps: int) -> str:
-    return _units(steps, "step") if steps else "never"
-
-
-def _patience(snapshots: int) -> str:
-    if not snapshots:
-        return "never"
-    return f"after {_units(snapshots, 'snapshot')} without a better validation loss"
-
-
-def _units(number: int, unit: str) -> str:
-    return f"{count(number)} {unit}{'' if number == 1 else 's'}"
 
 
 def _like(job: Job) -> dict[str, Any]:

@@ -1,5 +1,7 @@
-"""The form of a new job: strings in, the arguments of `create_job` out."""
+"""The form of a new job: strings in, a `NewJob` out."""
 
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 from django import forms
@@ -7,11 +9,13 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from datasets.models import DatasetVersion
 from finetune_site.common import wording
-from finetune_site.common.errors import UserError
+from finetune_site.common.forms import ServiceForm, number_field
 from finetune_site.common.parsing import small_int
 from jobs.engines.registry import LOCAL, engine_titles, remote_names
 from jobs.models import Job, Snapshot
+from jobs.new_job.creation import NewJob
 from jobs.selectors.base_models import base_models, models_dir
+from jobs.trainer.contract.settings import SETTINGS, JobSettings, Setting
 
 # What the radio of the base models says when a snapshot is chosen instead.
 SNAPSHOT = "snapshot"
@@ -35,15 +39,26 @@ class PromptsField(forms.Field):
         return [line for line in lines if line.strip()]
 
 
-def whole(label: str, low: int, high: int, help_text: str = "") -> forms.IntegerField:
-    message = f"{label} is a whole number from {low:,} to {high:,}. Type one of these."
-    codes = ("required", "invalid", "min_value", "max_value")
-    return forms.IntegerField(
-        label=label,
-        min_value=low,
-        max_value=high,
-        help_text=help_text,
-        error_messages=dict.fromkeys(codes, message),
+def field_of(setting: Setting) -> forms.Field:
+    """Returns the field of the form that takes a setting."""
+    if setting.choices:
+        return forms.ChoiceField(
+            label=setting.label,
+            choices=list(setting.choices.items()),
+            widget=forms.RadioSelect,
+            help_text=setting.help,
+        )
+    decimal = forms.NumberInput(attrs={"step": "any", "inputmode": "decimal"})
+    return number_field(
+        setting.label,
+        setting.low,
+        setting.high,
+        setting.help,
+        field=forms.IntegerField if setting.is_whole else forms.FloatField,
+        widget=forms.NumberInput if setting.is_whole else decimal,
+        message=setting.refusal,
+        required=not setting.is_optional,
+        initial=setting.default if setting.is_optional else None,
     )
 
 
@@ -58,11 +73,21 @@ class SnapshotField(forms.ModelChoiceField):
         return f"{obj.job.name}, step {obj.step:,}{best}"
 
 
-SCALE_MESSAGE = "The scale is a number from 0.001 to 100; 1 is the model's own rate."
+@dataclass(frozen=True)
+class ShownSetting:
+    """A setting as the page draws it."""
+
+    bound: forms.BoundField
+    unit: str
+    # The topic on the page Help.
+    topic: str
 
 
-class JobForm(forms.Form):
-    """Field names are those of Job, so that a service's error finds its field."""
+class JobForm(ServiceForm):
+    """The form of a new job, with a field for every setting of `SETTINGS`.
+
+    Fields bear the names of Job's columns, so that a service's error finds its field.
+    """
 
     dataset_version = VersionField(
         label="Dataset",
@@ -115,36 +140,7 @@ class JobForm(forms.Form):
         ],
         initial=Job.WhenEngineAway.WAIT.value,
     )
-    epochs = whole("Epochs", 1, 1000, "How often the model sees each example.")
-    batch_size = whole("Batch size", 1, 4096, "More rows: fewer, calmer steps.")
-    max_tokens = whole("Max tokens", 8, 131072, "Longer examples are cut into pieces.")
-    learning_rate_scale = forms.FloatField(
-        label="Learning-rate scale",
-        min_value=0.001,
-        max_value=100,
-        help_text="1 is the model's own rate; small datasets like it gentler.",
-        error_messages=dict.fromkeys(
-            ("required", "invalid", "min_value", "max_value"), SCALE_MESSAGE
-        ),
-        widget=forms.NumberInput(attrs={"step": "any", "inputmode": "decimal"}),
-    )
-    method = forms.ChoiceField(
-        label="What changes",
-        choices=Job.Method.choices,
-        widget=forms.RadioSelect,
-        help_text="LoRA changes a small part: less memory, smaller snapshots.",
-    )
-    seed = whole("Seed", 0, 2**31 - 1, "The same seed gives the same losses.")
     prompts = PromptsField(label="Watched prompts", required=False)
-    completions_every = whole("Completions every", 0, 1_000_000, "0 is never.")
-    num_completions = whole("Number of completions", 1, 16)
-    snapshots_every = whole("Snapshots every", 0, 1_000_000, "0 is only at the end.")
-    early_stop = whole(
-        "Stop early when validation stops improving",
-        0,
-        100,
-        "After so many snapshots without a better validation loss; 0 is never.",
-    )
     name = forms.CharField(
         label="Name",
         required=False,
@@ -154,10 +150,8 @@ class JobForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Cannot be set, and so is not sent, without a validation dataset.
+        self.fields |= {one.name: field_of(one) for one in SETTINGS.values()}
         self._field("engine").choices = list(engine_titles().items())
-        self._field("early_stop").required = False
-        self._field("early_stop").initial = 0
         versions = selectable_versions(self._chosen_versions())
         for name in ("dataset_version", "validation_version"):
             self._field(name).queryset = versions
@@ -176,8 +170,10 @@ class JobForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
-        data["early_stop"] = data.get("early_stop") or 0
-        # Nor is this without an engine elsewhere.
+        for one in SETTINGS.values():
+            if one.is_optional and data.get(one.name) is None:
+                data[one.name] = one.default
+        # Browsers send it only where there is an engine elsewhere.
         if not data.get("when_engine_away"):
             data["when_engine_away"] = Job.WhenEngineAway.WAIT.value
         if data.get("base_model") != SNAPSHOT:
@@ -190,10 +186,25 @@ class JobForm(forms.Form):
             )
         return data
 
-    def add_user_error(self, error: UserError) -> None:
-        self.add_error(
-            error.field if error.field in self.fields else None, error.message
-        )
+    def asked_for(self) -> NewJob:
+        """Returns the job that a valid form asks for."""
+        values = dict(self.cleaned_data)
+        chosen = {name: values.pop(name) for name in SETTINGS}
+        return NewJob(**values, settings=JobSettings(**chosen))
+
+    @property
+    def settings(self) -> dict[str, list[ShownSetting]]:
+        """The fields of settings by the section that shows them."""
+        sections: dict[str, list[ShownSetting]] = defaultdict(list)
+        for one in SETTINGS.values():
+            shown = ShownSetting(self[one.name], one.unit, one.topic)
+            sections[one.section].append(shown)
+        return sections
+
+    @property
+    def has_hidden_errors(self) -> bool:
+        """Whether a setting is wrong that lies below "More settings"."""
+        return any(shown.bound.errors for shown in self.settings["more"])
 
     @property
     def has_datasets(self) -> bool:

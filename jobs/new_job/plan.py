@@ -20,20 +20,13 @@ from jobs.selectors.base_models import (
 )
 from jobs.services.specs import build_spec
 from jobs.trainer.contract.architecture import needs_own_rows
+from jobs.trainer.contract.settings import SETTINGS
 from jobs.trainer.rows.packing import Packing, rows_for
 from jobs.trainer.rows.plan import make_plan
 from jobs.trainer.rows.token_cache import cache_folder, open_token_cache
 
-# Of a form's values, what a plan needs; the fields of Job that carry the same names.
-SETTINGS = (
-    "epochs",
-    "batch_size",
-    "max_tokens",
-    "seed",
-    "completions_every",
-    "num_completions",
-    "snapshots_every",
-)
+# The settings that a plan needs.
+NEEDED = [name for name, one in SETTINGS.items() if one.shapes_plan]
 FEW_STEPS = 5
 
 
@@ -61,16 +54,15 @@ def read_plan(values: dict[str, Any]) -> PlanView:
     """`values` by field name, valid ones only."""
     version, base_model = values.get("dataset_version"), values.get("base_model")
     model = find_base_model(str(base_model))
-    known = all(values.get(name) is not None for name in SETTINGS)
+    known = all(values.get(name) is not None for name in NEEDED)
     if not version or not known or not model or not model.is_ready(models_dir()):
         return PlanView("incomplete", values=values)
     job = Job(
         dataset_version=version,
         base_model=model.name,
         parent_snapshot=values.get("parent_snapshot"),
-        method=values.get("method") or Job.Method.FULL,
         prompts=values.get("prompts") or [""] * NUM_DEFAULT_PROMPTS,
-        **{name: values[name] for name in SETTINGS},
+        **{name: values[name] for name in NEEDED},
     )
     plan = plan_job(job)
     if plan is None:

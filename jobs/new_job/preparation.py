@@ -15,11 +15,12 @@ from datasets.services.versions import TASK_SECONDS
 from finetune_site.common.errors import UserError
 from finetune_site.common.parsing import is_text
 from jobs.models import Job
-from jobs.new_job.suggest import CHOSEN, choose_settings
+from jobs.new_job.suggest import choose_settings
 from jobs.selectors.base_models import get_base_model
 from jobs.services.counting import NotWantedError, count_tokens
 from jobs.services.ending import end_job
 from jobs.services.specs import build_spec
+from jobs.trainer.contract.settings import SUGGESTED
 from jobs.trainer.rows.plan import make_plan
 from jobs.trainer.rows.token_cache import TokenCache
 from jobs.trainer.text.examples import iter_examples
@@ -76,7 +77,7 @@ def prepare(job_id: int) -> bool:
             plan=job.plan,
             total_steps=job.total_steps,
             auto=job.auto,
-            **{name: getattr(job, name) for name in CHOSEN},
+            **{name: getattr(job, name) for name in SUGGESTED},
         )
         == 1
     )

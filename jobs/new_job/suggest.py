@@ -12,6 +12,7 @@ from datasets.models import DatasetVersion
 from jobs.base_models.catalogue import BaseModel
 from jobs.models import Job
 from jobs.selectors.base_models import get_base_model, models_dir
+from jobs.trainer.contract.settings import FULL, LORA, SETTINGS, SUGGESTED
 from jobs.trainer.rows.token_cache import cache_folder, open_token_cache
 from jobs.trainer.text.encoding import encode_examples, end_of_text_id, load_tokenizer
 from jobs.trainer.text.examples import iter_examples
@@ -21,34 +22,26 @@ MIN_STEPS_PER_EPOCH = 20
 # From here on a step may as well learn from more rows.
 MANY_STEPS_PER_EPOCH = 500
 SMALLEST_MAX_TOKENS = 64
-SUGGESTED_EPOCHS = 4
 # Above this many parameters the optimiser of the whole model fits few machines.
 LORA_PARAMETERS = 1_000_000_000
 # Examples that stand for a dataset whose tokens have not been counted.
 SAMPLE_EXAMPLES = 300
-
-CHOSEN = (
-    "method",
-    "epochs",
-    "batch_size",
-    "max_tokens",
-    "learning_rate_scale",
-    "seed",
-    "completions_every",
-    "num_completions",
-    "snapshots_every",
-)
 
 
 def choose_settings(job: Job) -> None:
     """Set what `job.auto` names, once its dataset is there; nothing is saved."""
     if not job.auto:
         return
-    given = {name: getattr(job, name) for name in CHOSEN if name not in job.auto}
+    given = {name: getattr(job, name) for name in SUGGESTED if name not in job.auto}
     suited = suggest_settings(job.dataset_version, job.base_model, given)
     for name in job.auto:
         setattr(job, name, suited[name])
     job.auto = []
+
+
+def next_seed(job: Job) -> int:
+    """Returns a seed that gives another order of rows than the job's."""
+    return (job.settings.seed + 1) % (int(SETTINGS["seed"].high) + 1)
 
 
 def default_name(version: DatasetVersion) -> str:
@@ -58,9 +51,10 @@ def default_name(version: DatasetVersion) -> str:
 def suggest_settings(
     version: DatasetVersion, base_model: str, given: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Settings of a new job that suit this dataset and model, by field.
+    """Returns settings by name that suit this dataset and model.
 
-    Those that are `given` stay as they are, and the others suit them.
+    Settings that are `given` stay as they are, and the others suit them. Raises
+    UserError when there is no such base model.
     """
     given = given or {}
     model = get_base_model(base_model)
@@ -70,21 +64,17 @@ def suggest_settings(
     )
     steps = math.ceil(num_targets / max_tokens)
     batch_size = given.get("batch_size") or _suggest_batch_size(steps)
-    epochs = given.get("epochs", SUGGESTED_EPOCHS)
+    epochs = given.get("epochs", SETTINGS["epochs"].default)
     total_steps = math.ceil(steps / batch_size) * epochs
-    large = model.parameters > LORA_PARAMETERS
-    suggested = {
-        "method": Job.Method.LORA.value if large else Job.Method.FULL.value,
-        "epochs": epochs,
+    suited = {
+        "method": LORA if model.parameters > LORA_PARAMETERS else FULL,
         "batch_size": batch_size,
         "max_tokens": max_tokens,
-        "learning_rate_scale": 1.0,
-        "seed": 1,
         "completions_every": max(10, total_steps // 50),
-        "num_completions": 1,
         "snapshots_every": max(20, total_steps // 20),
     }
-    return suggested | dict(given)
+    defaults = {name: SETTINGS[name].default for name in SUGGESTED}
+    return {**defaults, **suited, **given}
 
 
 def _suggest_batch_size(steps: int) -> int:

@@ -7,7 +7,7 @@ from django.conf import settings
 from finetune_site.common.errors import UserError
 from jobs.base_models import registry
 from jobs.base_models.catalogue import BaseModel
-from jobs.models import Job
+from jobs.trainer.contract.settings import LORA
 
 
 def models_dir() -> Path:
@@ -37,6 +37,6 @@ def get_base_model(name: str) -> BaseModel:
 
 def base_learning_rate(model: BaseModel, method: str) -> float:
     """What learning-rate scale 1 means."""
-    if method == Job.Method.LORA:
+    if method == LORA:
         return model.lora_learning_rate
     return model.full_learning_rate

@@ -1,7 +1,8 @@
 """Where the weights lie that a job starts from or a snapshot is served from."""
 
-from jobs.models import Job, Snapshot
+from jobs.models import Snapshot
 from jobs.selectors.base_models import get_base_model, models_dir
+from jobs.trainer.contract.settings import FULL
 from jobs.trainer.contract.spec import ModelSource
 
 
@@ -14,7 +15,7 @@ def model_source(base_model: str, snapshot: Snapshot | None) -> ModelSource:
     if snapshot is None:
         folder = get_base_model(base_model).folder(models_dir())
         return ModelSource(base_model=base_model, path=str(folder))
-    if snapshot.method == Job.Method.FULL:
+    if snapshot.method == FULL:
         return ModelSource(base_model=base_model, path=str(snapshot.folder))
     below = model_source(base_model, snapshot.job.parent_snapshot)
     return ModelSource(

@@ -24,6 +24,7 @@ from jobs.services.downloads import (
     open_hub,
     pinned_fields,
 )
+from jobs.trainer.contract.settings import LORA
 
 Status = ModelDownload.Status
 
@@ -186,7 +187,7 @@ def check_unneeded(name: str) -> None:
             f"{name} stays: the job {job} needs it. Wait until it has ended, or stop "
             "it."
         )
-    adapters = Snapshot.objects.filter(base_model=name, method=Job.Method.LORA)
+    adapters = Snapshot.objects.filter(base_model=name, method=LORA)
     folder = str(models_dir() / name)
     for snapshot in adapters.select_related("job__parent_snapshot__job"):
         if model_source(name, snapshot).path == folder:

@@ -147,7 +147,7 @@ def apply_snapshot(job: Job, line: Line) -> None:
         job=job,
         step=line["step"],
         base_model=job.base_model,
-        method=job.method,
+        method=job.settings.method,
         relative_path=line["path"],
         sha256=line["sha256"],
         num_bytes=line["num_bytes"],

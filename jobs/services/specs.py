@@ -1,5 +1,6 @@
 """A job's row as the spec its trainer reads."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from datasets.models import DatasetVersion
@@ -28,19 +29,10 @@ def build_spec(job: Job) -> Spec:
         model=source,
         train=data_source(job.dataset_version, tokenizer_folder),
         validation=data_source(validation, tokenizer_folder) if validation else None,
-        method="lora" if job.method == Job.Method.LORA else "full",
         parent_snapshot=parent.uid if parent else None,
-        epochs=job.epochs,
-        batch_size=job.batch_size,
-        max_tokens=job.max_tokens,
-        base_learning_rate=base_learning_rate(base_model, job.method),
-        learning_rate_scale=job.learning_rate_scale,
-        seed=job.seed,
-        completions_every=job.completions_every,
-        num_completions=job.num_completions,
+        base_learning_rate=base_learning_rate(base_model, job.settings.method),
         prompts=tuple(job.prompts),
-        snapshots_every=job.snapshots_every,
-        early_stop=job.early_stop,
+        **asdict(job.settings),
         tokens_per_second=known_speed(job),
     )
 
@@ -48,7 +40,7 @@ def build_spec(job: Job) -> Spec:
 def known_speed(job: Job) -> float | None:
     """Tokens a second of the engine's last job of this kind."""
     alike = Job.objects.filter(
-        engine=job.engine, base_model=job.base_model, method=job.method
+        engine=job.engine, base_model=job.base_model, method=job.settings.method
     )
     measured = alike.exclude(pk=job.pk).exclude(tokens_per_second=None)
     return measured.values_list("tokens_per_second", flat=True).first()

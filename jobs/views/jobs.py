@@ -46,7 +46,7 @@ def job_new(request: HttpRequest) -> HttpResponse:
     form = JobForm(request.POST)
     if form.is_valid():
         try:
-            job = create_job(member=current_member(request), **form.cleaned_data)
+            job = create_job(form.asked_for(), member=current_member(request))
         except UserError as error:
             form.add_user_error(error)
         else:

@@ -25,15 +25,15 @@ def test_the_guides_flags_in_their_long_forms():
         *("--s", "0.5", "--v", "2"),
     )
     assert (args.train, args.val, args.engine, args.model) == ("a", "b", "local", "Ada")
-    assert (args.num_epochs, args.completions_every, args.num_completions) == (2, 5, 3)
+    assert (args.epochs, args.completions_every, args.num_completions) == (2, 5, 3)
     assert (args.snapshots_every, args.max_tokens, args.batch_size) == (10, 128, 4)
-    assert (args.scale, args.verbosity) == (0.5, 2)
+    assert (args.learning_rate_scale, args.verbosity) == (0.5, 2)
 
 
 def test_the_guides_flags_in_their_short_forms():
     args = parse("-t", "a", "-e", "local", "-m", "Ada", "-s", "2", "-v", "0")
     assert (args.train, args.engine, args.model) == ("a", "local", "Ada")
-    assert (args.scale, args.verbosity) == (2, 0)
+    assert (args.learning_rate_scale, args.verbosity) == (2, 0)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from datasets.models import DatasetVersion
 from datasets.services import import_dataset_file
 from finetune_site.common.errors import UserError
 from jobs.models import Job
-from jobs.new_job.creation import create_job
 from jobs.new_job.preparation import prepare, unimported
+from tests.support import factories
 from tests.support.watching import run_tasks
 
 GOOD = '{"data": {"text_list": ["The sky is ", "blue"], "loss_weights": [0.1, 0.9]}}\n'
@@ -25,7 +25,7 @@ def create(member, tmp_path, monkeypatch, django_capture_on_commit_callbacks):
         path.write_text(text)
         with django_capture_on_commit_callbacks(execute=True):
             version = import_dataset_file(member=member, name="Sky", upload=path)
-            return create_job(
+            return factories.create_job(
                 member=member,
                 name="Sky",
                 dataset_version=version,

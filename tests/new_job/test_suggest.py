@@ -7,6 +7,7 @@ from jobs.models import Job
 from jobs.new_job.suggest import suggest_settings
 from jobs.selectors.sources import model_source
 from jobs.services.ingestion import ingest
+from jobs.trainer.contract.settings import LORA
 from tests.support import factories
 
 JOKE = "Why did the tomato blush? Because it saw the salad dressing behind the door."
@@ -59,9 +60,9 @@ def test_the_source_of_a_whole_model_is_its_own_folder(db):
 
 def test_an_adapter_lies_over_what_its_job_started_from(db):
     whole = factories.make_snapshot(factories.make_job())
-    first = factories.make_job(method=Job.Method.LORA, parent_snapshot=whole)
+    first = factories.make_job(method=LORA, parent_snapshot=whole)
     adapter = factories.make_snapshot(first)
-    second = factories.make_job(method=Job.Method.LORA, parent_snapshot=adapter)
+    second = factories.make_job(method=LORA, parent_snapshot=adapter)
     newer = factories.make_snapshot(second)
     source = model_source("tiny", newer)
     assert (source.path, source.adapter_path) == (str(whole.folder), str(newer.folder))

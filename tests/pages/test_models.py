@@ -21,6 +21,7 @@ from jobs.services import base_models as services
 from jobs.services import download_claims, downloads
 from jobs.services.specs import build_spec
 from jobs.trainer.contract.model_folders import SHIPPED
+from jobs.trainer.contract.settings import FULL, LORA
 from jobs.trainer.contract.spec import ModelSource
 from tests.support import factories
 from tests.support.hub_server import HUB_ID, REVISION, running_hub, tiny_files
@@ -311,9 +312,9 @@ def test_model_of_an_unfinished_job_stays(ready):
 
 def test_model_under_an_adapter_stays(ready):
     fields = {"base_model": "small", "status": Job.Status.SUCCEEDED}
-    whole = factories.make_job(method=Job.Method.FULL, **fields)
+    whole = factories.make_job(method=FULL, **fields)
     factories.make_snapshot(whole)
-    job = factories.make_job(name="Poems", method=Job.Method.LORA, **fields)
+    job = factories.make_job(name="Poems", method=LORA, **fields)
     factories.make_snapshot(job)
     with pytest.raises(UserError, match="snapshots of the job Poems"):
         services.remove_model(member=None, name="small")

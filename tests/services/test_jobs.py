@@ -17,7 +17,7 @@ def create(member, django_capture_on_commit_callbacks):
         if "dataset_version" not in options:
             options["dataset_version"] = factories.make_dataset()
         with django_capture_on_commit_callbacks(execute=True):
-            return services.create_job(member=member, **options)
+            return factories.create_job(member=member, **options)
 
     return create
 

@@ -13,6 +13,8 @@ from django.utils import timezone
 from datasets.models import Dataset, DatasetVersion
 from finetune_site.team.models import Member, Role
 from jobs.models import Job, Snapshot
+from jobs.new_job.creation import NewJob, draft_job, save_job
+from jobs.trainer.contract.settings import SETTINGS, JobSettings
 
 counter = itertools.count(1)
 
@@ -81,6 +83,17 @@ def make_job(version: DatasetVersion | None = None, **fields: Any) -> Job:
         **fields,
     }
     return Job.objects.create(dataset_version=version or make_dataset(), **fields)
+
+
+def ask(**wishes: Any) -> NewJob:
+    """What somebody asks for, with settings of the job among the other wishes."""
+    chosen = {name: wishes.pop(name) for name in SETTINGS if name in wishes}
+    return NewJob(**wishes, settings=JobSettings(**chosen))
+
+
+def create_job(*, member: Member, may_import: bool = False, **wishes: Any) -> Job:
+    """A job as somebody asks for it, checked and saved as the site does it."""
+    return save_job(draft_job(ask(**wishes), may_import=may_import), member=member)
 
 
 def make_run_events(job: Job, *events: dict[str, Any]) -> Path:

@@ -10,32 +10,23 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast
 
 from jobs.trainer.contract.runfolder import is_whole, write_json
+from jobs.trainer.contract.settings import SETTINGS, JobSettings
 
 Part = TypeVar("Part")
 
 FORMAT = 1
-# Whole numbers: (the least, the largest or None, what is special about the least).
+# Whole numbers beside those of `SETTINGS`: the least, and what is special about it.
 WHOLE = {
-    "epochs": (1, None, ""),
-    "batch_size": (1, None, ""),
-    "max_tokens": (1, None, ""),
-    "num_completions": (1, 16, ""),
-    "completion_tokens": (1, None, ""),
-    # Random generators take no more bits.
-    "seed": (0, 2**63 - 1, ""),
-    "completions_every": (0, None, "0 means never"),
-    "snapshots_every": (0, None, "0 means never"),
-    "validation_every": (0, None, "0 means whenever completions are made"),
-    "early_stop": (0, None, "0 means never"),
-    "threads": (0, None, "0 means all cores"),
-    "processes": (0, None, "0 means one a device"),
-    "lora.rank": (1, None, ""),
-    "lora.alpha": (1, None, ""),
+    "completion_tokens": (1, ""),
+    "validation_every": (0, "0 means whenever completions are made"),
+    "threads": (0, "0 means all cores"),
+    "processes": (0, "0 means one a device"),
+    "lora.rank": (1, ""),
+    "lora.alpha": (1, ""),
 }
 # Other numbers: whether one is in range, and what that is in words.
 NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "base_learning_rate": (lambda x: x > 0, "above 0"),
-    "learning_rate_scale": (lambda x: 0 < x <= 100, "above 0 and at most 100"),
     "clip": (lambda x: x > 0, "above 0"),
     "checkpoint_seconds": (lambda x: x > 0, "above 0"),
     "warmup": (lambda x: 0 <= x <= 1, "a share, from 0 to 1"),
@@ -44,7 +35,6 @@ NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "lora.dropout": (lambda x: 0 <= x < 1, "a share, from 0 to below 1"),
 }
 CHOICES = {
-    "method": ("full", "lora"),
     "schedule": ("cosine", "linear", "constant"),
     "precision": ("auto", "float32", "bfloat16"),
     "sharding": ("auto", "never", "always"),
@@ -86,8 +76,11 @@ class Lora:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spec:
-    """One job's settings. Lengths are in tokens, rates per step, `every` in steps."""
+class Spec(JobSettings):
+    """All that one job's trainer needs. Lengths are in tokens, `every` is in steps.
+
+    The settings that a person may choose are fields of `JobSettings`; these follow.
+    """
 
     # The job's uid. Snapshot ids and the seeds of completions come from it.
     job: str
@@ -95,37 +88,24 @@ class Spec:
     train: DataSource
     validation: DataSource | None = None
 
-    method: Literal["full", "lora"] = "full"
     lora: Lora = Lora()
     # The snapshot this job trains further from, for its facts.
     parent_snapshot: str | None = None
 
-    epochs: int = 4
-    # Rows of `max_tokens` per step.
-    batch_size: int = 1
-    max_tokens: int = 256
-    # The base model's default rate, and the person's multiplier on it.
+    # The base model's default rate, which `learning_rate_scale` multiplies.
     base_learning_rate: float = 1e-3
-    learning_rate_scale: float = 1.0
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     # Share of all steps over which the rate rises to its full height.
     warmup: float = 0.05
     weight_decay: float = 0.01
     # Largest norm of all gradients together.
     clip: float = 1.0
-    seed: int = 1
 
-    # 0 = never. Completions and validation are made before the first step too.
-    completions_every: int = 10
-    num_completions: int = 1
     prompts: tuple[str, ...] = ()
     completion_tokens: int = 64
     completion_temperature: float = 0.7
-    snapshots_every: int = 20
-    # 0 = whenever completions are made.
+    # 0 = whenever completions are made. There is one before the first step, too.
     validation_every: int = 0
-    # End after so many snapshots in a row without a better validation loss; 0 = never.
-    early_stop: int = 0
 
     # Of products; auto: bfloat16 where the machine multiplies in it.
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -141,6 +121,9 @@ class Spec:
 
     def __post_init__(self) -> None:
         """Raises SpecError for a setting that cannot work."""
+        for one in SETTINGS.values():
+            if not one.allows(value := self._value(one.name)):
+                raise SpecError(f"{one.name} is {value!r}; it must be {one.limits}")
         for name in WHOLE:
             self._check_whole(name, *WHOLE[name])
         for name, (is_in_range, range_words) in NUMBERS.items():
@@ -164,14 +147,13 @@ class Spec:
     def _value(self, name: str) -> Any:
         return attrgetter(name)(self)
 
-    def _check_whole(self, name: str, least: int, most: int | None, note: str) -> None:
+    def _check_whole(self, name: str, least: int, note: str) -> None:
         value = self._value(name)
-        if is_whole(value) and least <= value and (most is None or value <= most):
+        if is_whole(value) and least <= value:
             return
-        range_words = f"{least} or more" if most is None else f"from {least} to {most}"
         note = f" ({note})" if note else ""
         raise SpecError(
-            f"{name} is {value!r}; it must be a whole number, {range_words}{note}"
+            f"{name} is {value!r}; it must be a whole number, {least} or more{note}"
         )
 
     @property

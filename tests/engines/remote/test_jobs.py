@@ -10,6 +10,7 @@ from jobs.services import jobs as services
 from jobs.watching.remote_engines import RemoteWatch
 from tests.engines.remote.looking import look
 from tests.support import factories
+from tests.support.factories import create_job
 from tests.support.far_server import KEY, refusal
 
 Status = Job.Status
@@ -108,7 +109,7 @@ def test_a_job_paused_while_it_is_sent_is_not_sent_on(far, watch, job, monkeypat
 def test_a_missing_base_model_is_said_before_the_job_is_made(far, lab, member):
     far.models.clear()
     with pytest.raises(UserError, match="lab has no base model tiny"):
-        services.create_job(
+        create_job(
             member=member,
             name="",
             dataset_version=factories.make_dataset(),
@@ -119,7 +120,7 @@ def test_a_missing_base_model_is_said_before_the_job_is_made(far, lab, member):
 
 def test_a_job_is_made_while_its_engine_is_away(far, lab, member):
     far.trouble = refusal(503, "Not now.")
-    job = services.create_job(
+    job = create_job(
         member=member,
         name="",
         dataset_version=factories.make_dataset(),

@@ -9,6 +9,7 @@ from jobs.models import EngineSetting, Job, Snapshot
 from jobs.services import jobs as services
 from tests.engines.remote.looking import look
 from tests.support import factories
+from tests.support.factories import create_job
 
 Status = Job.Status
 SNAPSHOT = {
@@ -61,8 +62,8 @@ def test_training_further_stays_on_its_engine(far, watch, snapshot, member):
         "parent_snapshot": snapshot,
     }
     with pytest.raises(UserError, match="so only lab can train it further"):
-        services.create_job(engine="local", **further)
-    job = services.create_job(engine="lab", **further)
+        create_job(engine="local", **further)
+    job = create_job(engine="lab", **further)
     Job.objects.filter(pk=job.pk).update(status=Status.QUEUED)
     look(watch, job)
     assert far.jobs[job.far_uid]["model"] == snapshot.uid
@@ -71,7 +72,7 @@ def test_training_further_stays_on_its_engine(far, watch, snapshot, member):
 def test_a_snapshot_of_this_machine_is_not_trained_elsewhere(lab, member):
     snapshot = factories.make_snapshot(factories.make_job())
     with pytest.raises(UserError, match="so only local can train it further"):
-        services.create_job(
+        create_job(
             member=member,
             name="",
             dataset_version=snapshot.job.dataset_version,
@@ -113,7 +114,7 @@ def kept(db) -> Snapshot:
 
 
 def further(snapshot: Snapshot, member, engine: str) -> Job:
-    return services.create_job(
+    return create_job(
         member=member,
         name="",
         dataset_version=snapshot.job.dataset_version,
