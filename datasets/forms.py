@@ -7,6 +7,7 @@ from django.conf import settings
 
 from datasets.draft import LAST
 from datasets.plain_text import TextSplit
+from finetune_site.common.forms import ServiceForm
 from finetune_site.common.wording import num_bytes
 
 SPLITS = [
@@ -22,7 +23,7 @@ RULES = [
 ]
 
 
-class UploadForm(forms.Form):
+class UploadForm(ServiceForm):
     file = forms.FileField(
         label="File",
         # The service says better what to do about an empty one.

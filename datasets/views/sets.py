@@ -147,7 +147,5 @@ def _take_in(
             note=choices["note"],
         )
     except UserError as error:
-        form.add_error(
-            error.field if error.field in form.fields else None, error.message
-        )
+        form.add_user_error(error)
         return None

@@ -5,6 +5,7 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
+from finetune_site.common.forms import ServiceForm
 from finetune_site.team import throttle
 from finetune_site.team.models import Role
 
@@ -35,7 +36,7 @@ class SignInForm(AuthenticationForm):
             raise
 
 
-class MemberForm(forms.Form):
+class MemberForm(ServiceForm):
     username = forms.CharField(max_length=150)
     role = forms.ChoiceField(
         choices=Role.choices, initial=Role.MEMBER, widget=forms.RadioSelect
@@ -46,7 +47,7 @@ class KeyForm(forms.Form):
     name = forms.CharField(max_length=80, required=False, label="What it is for")
 
 
-class PasswordForm(forms.Form):
+class PasswordForm(ServiceForm):
     password = forms.CharField(
         label="New password",
         strip=False,

@@ -2,7 +2,7 @@
 
 from django import forms
 
-from finetune_site.common.errors import UserError
+from finetune_site.common.forms import ServiceForm
 
 PLAIN = {"autocomplete": "off", "autocapitalize": "off", "spellcheck": "false"}
 
@@ -18,7 +18,7 @@ def key_field(label: str) -> forms.CharField:
     )
 
 
-class EngineForm(forms.Form):
+class EngineForm(ServiceForm):
     """Field names are those that `add_engine` names in its errors."""
 
     name = forms.CharField(
@@ -43,11 +43,6 @@ class EngineForm(forms.Form):
         required=False,
         help_text="Such as 10.0.0.5, or another port of this machine.",
     )
-
-    def add_user_error(self, error: UserError) -> None:
-        self.add_error(
-            error.field if error.field in self.fields else None, error.message
-        )
 
 
 class KeyForm(forms.Form):

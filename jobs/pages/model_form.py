@@ -2,10 +2,10 @@
 
 from django import forms
 
-from finetune_site.common.errors import UserError
+from finetune_site.common.forms import ServiceForm
 
 
-class ModelForm(forms.Form):
+class ModelForm(ServiceForm):
     """Field names are those that `add_model` names in its errors."""
 
     hub_id = forms.CharField(
@@ -30,8 +30,3 @@ class ModelForm(forms.Form):
         help_text="What the team calls it; the end of the id, if empty.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "off"}),
     )
-
-    def add_user_error(self, error: UserError) -> None:
-        self.add_error(
-            error.field if error.field in self.fields else None, error.message
-        )

@@ -3,12 +3,13 @@
 from django import forms
 from django.db.models import QuerySet
 
+from finetune_site.common.forms import ServiceForm
 from jobs.models import Delivery, Webhook
 
 NUM_DELIVERIES = 20
 
 
-class WebhookForm(forms.Form):
+class WebhookForm(ServiceForm):
     # Text, because what is wrong with an address is said by the service.
     url = forms.CharField(
         label="Address",

@@ -1,10 +1,10 @@
 """How to answer: the playground's form."""
 
-from collections.abc import Callable
 from typing import Any
 
 from django import forms
 
+from finetune_site.common.forms import number_field
 from jobs.serving.request import (
     MAX_ANSWERS,
     MAX_PROMPT_CHARACTERS,
@@ -46,21 +46,6 @@ class PromptField(forms.CharField):
         return str(super().to_python(value)).replace("\r\n", "\n")
 
 
-def _number(
-    field: Callable[..., forms.Field], label: str, low: float, high: float, **more: Any
-) -> Any:
-    whole = "whole number" if field is forms.IntegerField else "number"
-    message = f"{label} is a {whole} from {low:,} to {high:,}. Type one of these."
-    codes = ("required", "invalid", "min_value", "max_value")
-    return field(
-        label=label,
-        min_value=low,
-        max_value=high,
-        error_messages=dict.fromkeys(codes, message),
-        **more,
-    )
-
-
 def _slider(step: float) -> forms.NumberInput:
     return forms.NumberInput(attrs={"type": "range", "step": step, "class": "slider"})
 
@@ -78,12 +63,16 @@ class PlaygroundForm(forms.Form):
             "characters; the model reads its end only, so shorten the beginning."
         },
     )
-    temperature = _number(
-        forms.FloatField, "Temperature", 0, MAX_TEMPERATURE, widget=_slider(0.1)
+    temperature = number_field(
+        "Temperature",
+        0,
+        MAX_TEMPERATURE,
+        field=forms.FloatField,
+        widget=_slider(0.1),
     )
-    top_p = _number(forms.FloatField, "Top p", 0, 1, widget=_slider(0.05))
-    max_tokens = _number(forms.IntegerField, "Max tokens", 1, MAX_TOKENS)
-    n = _number(forms.IntegerField, "Answers from each", 1, MAX_ANSWERS)
+    top_p = number_field("Top p", 0, 1, field=forms.FloatField, widget=_slider(0.05))
+    max_tokens = number_field("Max tokens", 1, MAX_TOKENS)
+    n = number_field("Answers from each", 1, MAX_ANSWERS)
     stop = StopField(
         label="Stop at",
         required=False,
@@ -94,12 +83,11 @@ class PlaygroundForm(forms.Form):
         help_text=f"The answer ends before this text. Up to {MAX_STOPS}, one a line; "
         "\\n stands for a new line.",
     )
-    seed = _number(
-        forms.IntegerField,
+    seed = number_field(
         "Seed",
         0,
         2**31 - 1,
+        "The same seed gives the same text.",
         required=False,
         widget=forms.NumberInput(attrs={"placeholder": "any"}),
-        help_text="The same seed gives the same text.",
     )

@@ -45,7 +45,7 @@ def team_webhook_add(request: HttpRequest) -> HttpResponse:
             member=current_member(request), **form.cleaned_data
         )
     except UserError as error:
-        form.add_error(error.field, error.message)
+        form.add_user_error(error)
         return show_webhooks(request, status=422, form=form)
     return show_webhooks(request, new_webhook=webhook, new_secret=secret)
 

@@ -45,7 +45,7 @@ def team_member_add(request: HttpRequest) -> HttpResponse:
     try:
         member = services.create_member(**form.cleaned_data, by=current_member(request))
     except UserError as error:
-        form.add_error(error.field, error.message)
+        form.add_user_error(error)
         return show_team(request, status=422, member_form=form)
     return _show_link(request, member)
 
@@ -98,7 +98,7 @@ def team_password(request: HttpRequest) -> HttpResponse:
     try:
         services.set_password(member=member, password=form.cleaned_data["password"])
     except UserError as error:
-        form.add_error(error.field, error.message)
+        form.add_user_error(error)
         return show_team(request, status=422, password_form=form)
     update_session_auth_hash(request, member)
     messages.success(request, "Your new password is set. Other sessions have ended.")
