@@ -8,7 +8,7 @@ from finetune_site.common.errors import UserError
 from finetune_site.common.ids import JOB_PREFIX
 from finetune_site.common.parsing import is_text
 from jobs.models import Job, Snapshot
-from jobs.selectors.base_models import base_models, find_base_model
+from jobs.selectors.base_models import base_models
 
 TUNED_PREFIX = "ft:"
 LATEST = ":latest"
@@ -75,14 +75,14 @@ def chosen_snapshot(job: Job) -> Snapshot | None:
 
 
 def find_any_case(name: str) -> str | None:
-    """The base model of that name: clients write `Ada`."""
+    """Returns the base model's own name: clients write `Ada` for `ada`."""
     # Base models' names hold no colon; most others do, and need no look at the folders.
     if ":" in name:
         return None
-    if find_base_model(name):
+    names = [model.name for model in base_models()]
+    if name in names:
         return name
     wanted = name.casefold()
-    names = (model.name for model in base_models())
     return next((known for known in names if known.casefold() == wanted), None)
 
 
