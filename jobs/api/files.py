@@ -1,9 +1,11 @@
 """Files: what jobs learn from, and the tables of losses they leave."""
 
+import os
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from django.conf import settings
+from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 from ninja import File, Form, Router, Schema
@@ -19,7 +21,7 @@ from finetune_site.common.streaming import file_chunks
 from finetune_site.common.wording import num_bytes
 from finetune_site.team.access import current_member
 from jobs.api.errors import ApiError, answers, not_found
-from jobs.api.first_answer import first_answer
+from jobs.api.first_answer import answer_once
 from jobs.api.keys import worker
 from jobs.api.paging import Order, Page, page_of
 from jobs.history.results import (
@@ -74,7 +76,6 @@ class DeletedFile(Schema):
 
 
 @router.post("/files", auth=worker, response=answers(FileShape))
-@first_answer
 def upload_file(
     request: HttpRequest, file: File[UploadedFile], purpose: Form[str]
 ) -> dict[str, Any]:
@@ -83,19 +84,12 @@ def upload_file(
     Takes `.jsonl` (this site's own form, prompts with completions, or chats) and
     `.txt`. Lines that cannot be used are left out and named in `status_details`.
     """
-    if purpose != TRAINING:
-        raise ApiError(
-            400,
-            f'Files are for fine-tuning here: send the purpose "{TRAINING}", not '
-            f"{purpose[:40]!r}.",
-            param="purpose",
-        )
-    most = settings.MAX_UPLOAD_BYTES
-    if (file.size or 0) > most:
-        raise ApiError(
-            413, f"The file is too large: {num_bytes(most)} at most.", param="file"
-        )
-    return show_file(take_api_file(member=current_member(request), upload=file))
+    member = current_member(request)
+    return answer_once(
+        request,
+        prepare=lambda: checked_upload(file, purpose),
+        make=lambda upload: show_file(take_api_file(member=member, upload=upload)),
+    )
 
 
 @router.get("/files", response=answers(Page[FileShape]))
@@ -160,6 +154,32 @@ def delete_file(request: HttpRequest, file_id: str) -> dict[str, Any]:
     version = get_file(file_id)
     delete_api_file(member=current_member(request), version=version)
     return {"id": file_id}
+
+
+def checked_upload(upload: UploadedFile, purpose: str) -> UploadedFile:
+    """Returns the upload when it may become a dataset. Raises ApiError otherwise."""
+    if purpose != TRAINING:
+        raise ApiError(
+            400,
+            f'Files are for fine-tuning here: send the purpose "{TRAINING}", not '
+            f"{purpose[:40]!r}.",
+            param="purpose",
+        )
+    most = settings.MAX_UPLOAD_BYTES
+    if (upload.size or 0) > most:
+        raise ApiError(
+            413, f"The file is too large: {num_bytes(most)} at most.", param="file"
+        )
+    write_to_disk(upload)
+    return upload
+
+
+def write_to_disk(upload: UploadedFile) -> None:
+    """Flushes the upload before the transaction begins: it may take seconds, and until
+    a transaction ends, nobody else can write to the database.
+    """
+    if isinstance(upload, TemporaryUploadedFile):
+        os.fsync(upload.fileno())
 
 
 def get_file(file_id: str) -> DatasetVersion:

@@ -26,9 +26,9 @@ from jobs.api.errors import answers, not_found
 from jobs.api.events import level_of
 from jobs.api.fields import Between, Text
 from jobs.api.files import FileShape, show_file, show_result
-from jobs.api.fine_tuning import ask_engine
-from jobs.api.first_answer import first_answer_after
-from jobs.api.job_request import JobRequest, asked_for, client_names
+from jobs.api.fine_tuning import draft
+from jobs.api.first_answer import answer_once
+from jobs.api.job_request import JobRequest, client_names
 from jobs.api.job_shape import (
     ORGANIZATION,
     UsedHyperparameters,
@@ -42,7 +42,7 @@ from jobs.api.paging import Limit, Page, page_of
 from jobs.api.sse import CONTENT_TYPE, MAY_STREAM
 from jobs.history.log_lines import sentence
 from jobs.models import Event, Job
-from jobs.new_job.creation import checked_job, save_job
+from jobs.new_job.creation import save_job
 from jobs.new_job.defaults import DEFAULT_MODEL
 from jobs.services.jobs import stop_job
 
@@ -122,16 +122,18 @@ class FineTuneEvents(Schema):
 
 
 @router.post("/fine-tunes", response=answers(FineTuneShape), auth=worker)
-@first_answer_after(ask_engine)
 def create_fine_tune(request: HttpRequest, body: FineTuneRequest) -> Any:
     """Train a model on a file."""
     member = current_member(request)
-    with client_names():
-        job = checked_job(asked_for(body), may_import=True)
+
+    def make(job: Job) -> dict[str, Any]:
         if body.prompt_loss_weight is not None:
             reweight(job, member, body.prompt_loss_weight)
-        save_job(job, member=member)
-    return show_fine_tune(find_fine_tune(job.uid))
+        with client_names():
+            save_job(job, member=member)
+        return show_fine_tune(find_fine_tune(job.uid))
+
+    return answer_once(request, prepare=lambda: draft(body), make=make)
 
 
 def reweight(job: Job, member: Member, weight: float) -> None:

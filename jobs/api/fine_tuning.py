@@ -9,33 +9,40 @@ from ninja import Router
 
 from finetune_site.team.access import current_member
 from jobs.api.errors import ApiError, answers
-from jobs.api.first_answer import first_answer_after
+from jobs.api.first_answer import answer_once
 from jobs.api.job_request import JobRequest, asked_for, client_names
 from jobs.api.job_shape import JobShape, find_job, show_job, shown_jobs
 from jobs.api.keys import worker
 from jobs.api.metadata_filter import PARAMETER, with_metadata
 from jobs.api.paging import Limit, Order, Page, page_of
 from jobs.models import Job
-from jobs.new_job.creation import checked_job, draft_job, save_job
+from jobs.new_job.creation import draft_job, save_job
 from jobs.services.jobs import pause_job, resume_job, stop_job
 
 router = Router(tags=["Fine-tuning"])
 
 
-def ask_engine(request: HttpRequest, body: JobRequest) -> None:
-    """It may be elsewhere, and slow. UserError: it cannot run the job."""
+def draft(body: JobRequest) -> Job:
+    """Returns the job that is asked for, which may wait for its files.
+
+    Its engine may be elsewhere, and slow to say whether it can run the job. Raises
+    UserError with the client's name of the field at fault.
+    """
     with client_names():
-        draft_job(asked_for(body), may_import=True)
+        return draft_job(asked_for(body), may_import=True)
 
 
 @router.post("/fine_tuning/jobs", response=answers(JobShape), auth=worker)
-@first_answer_after(ask_engine)
 def create_fine_tuning_job(request: HttpRequest, body: JobRequest) -> Any:
     """Train a model on a file. The job starts by itself when there is room."""
-    with client_names():
-        job = checked_job(asked_for(body), may_import=True)
-        save_job(job, member=current_member(request))
-    return show_job(find_job(job.uid))
+    member = current_member(request)
+
+    def make(job: Job) -> dict[str, Any]:
+        with client_names():
+            save_job(job, member=member)
+        return show_job(find_job(job.uid))
+
+    return answer_once(request, prepare=lambda: draft(body), make=make)
 
 
 @router.get(
