@@ -1,4 +1,4 @@
-"""What this app does when something happens below it."""
+"""What this app does when the datasets app says that something happened."""
 
 from typing import Any
 

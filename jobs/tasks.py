@@ -24,12 +24,12 @@ def launch_job(job_id: int) -> None:
 
 
 def count_tokens(version_id: int, base_model: str) -> None:
-    """For the plan on the form of a new job."""
+    """Count the tokens of a version for the plan on the form of a new job."""
     count_version(version_id, base_model)
 
 
 def download_model() -> None:
-    """Some seconds of the download that waits longest; the next task goes on."""
+    """Work some seconds on the download that waits longest; the next task goes on."""
     if download_next():
         enqueue_download()
 

@@ -65,7 +65,7 @@ def read_method(value: Any) -> Any:
 
 @with_settings(one for one in NUMBERS if one.api_place != "hyperparameters")
 class JobRequest(Hyperparameters):
-    """Of OpenAI's fields, and our own. What it does not know it ignores."""
+    """OpenAI's fields and our own. Unknown fields are ignored."""
 
     model: Text = Field(
         description="A base model, a snapshot, a fine-tuned model, or NAME:latest."
@@ -154,7 +154,7 @@ def validation_file(body: JobRequest) -> DatasetVersion | None:
 
 @contextmanager
 def client_names() -> Iterator[None]:
-    """Errors name the field as the client knows it."""
+    """Let errors name the field as the client knows it."""
     try:
         yield
     except UserError as error:

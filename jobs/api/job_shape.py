@@ -98,14 +98,14 @@ class JobShape(Schema):
     plan: dict[str, Any] | None
     settings: Settings
     snapshots: int
-    # How many were asked for beside those that it takes by itself.
+    # So many were asked for beside those that the job takes by itself.
     snapshot_requests: int
     best_snapshot: str | None
     last_snapshot: str | None
 
 
 def shown_jobs() -> QuerySet[Job]:
-    """With all that `show_job` looks at, in one query."""
+    """Returns jobs with all that `show_job` looks at, in one query."""
     snapshots = Snapshot.objects.filter(job=OuterRef("pk")).order_by("-step")
     counted = snapshots.order_by().values("job").annotate(number=Count("pk"))
     return (
@@ -127,13 +127,13 @@ def shown_jobs() -> QuerySet[Job]:
 
 
 def find_job(uid: str) -> Job:
-    """ApiError: there is none."""
+    """Returns the job of that id. Raises ApiError when there is none."""
     job = shown_jobs().filter(uid=uid).first() if is_text(uid) else None
     return job or not_found("fine-tuning job", uid)
 
 
 def show_job(job: Job) -> dict[str, Any]:
-    """Of a job that `shown_jobs` has read."""
+    """Returns the API's object for a job that `shown_jobs` has read."""
     used = used_hyperparameters(job)
     left = seconds_left(job) if job.status == Job.Status.RUNNING else None
     return {

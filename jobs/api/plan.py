@@ -21,7 +21,7 @@ from jobs.services.counting import start_counting
 
 router = Router(tags=["Fine-tuning"])
 
-# For the import of the file, and for its tokens to be counted.
+# A request waits so long for the import of a file and for the count of its tokens.
 WAIT_SECONDS = 120.0
 LOOK_SECONDS = 0.3
 RETRY_SECONDS = 20
@@ -71,7 +71,7 @@ def draft(body: JobRequest) -> Job:
 
 
 def look(job: Job) -> dict[str, Any] | None:
-    """The plan, once it can be made."""
+    """Returns the plan, or None while it cannot be made yet."""
     if not is_imported(job):
         plan = None
     else:
@@ -80,13 +80,13 @@ def look(job: Job) -> dict[str, Any] | None:
         if plan is None:
             start_counting(job.dataset_version, job.base_model)
     if plan is None:
-        # It would idle until the next look.
+        # Else this connection would idle until the next look.
         connection.close()
     return plan
 
 
 def is_imported(job: Job) -> bool:
-    """UserError: its dataset cannot be."""
+    """Returns whether its datasets are here. Raises UserError when one never will be."""
     versions = [job.dataset_version, job.validation_version]
     for version in filter(None, versions):
         version.refresh_from_db()

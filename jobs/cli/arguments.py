@@ -256,7 +256,7 @@ def not_negative(text: str) -> float:
 
 
 def verbosity(text: str) -> int:
-    """0 to 3; `-vv` gives `v`."""
+    """Returns a level from 0 to 3. argparse gives `v` for `-vv`."""
     if set(text) == {"v"}:
         return min(Verbosity.ALL, Verbosity.MORE + len(text))
     if text not in {"0", "1", "2", "3"}:

@@ -1,4 +1,4 @@
-"""Starts a job, once, whatever happens to the connection."""
+"""Starts a job exactly once, whatever happens to the connection."""
 
 import argparse
 import time
@@ -18,7 +18,7 @@ LONGEST_PAUSE_SECONDS = 30
 def job_body(
     args: argparse.Namespace, training_file: str, validation_file: str | None
 ) -> dict[str, Any]:
-    """What is asked for, in the API's words. What was not given is left out."""
+    """Returns the body that asks for a job, without settings that were not given."""
     method = "lora" if args.lora else "full" if args.full else None
     flagged = [one for one in SETTINGS.values() if one.flags]
     body = {
@@ -34,7 +34,7 @@ def job_body(
 
 
 def create_job(server: Server, body: dict[str, Any]) -> Answer:
-    """The job. After a lost answer it is looked for before the request goes again."""
+    """Returns the job. After a lost answer it is looked for before another request."""
     key = f"openai-ft-{uuid.uuid4().hex}"
     body = {**body, "metadata": {CLIENT_JOB_ID: key}}
     for attempt in range(ATTEMPTS):

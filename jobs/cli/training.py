@@ -74,7 +74,7 @@ def find_job(server: Server, job_id: str) -> Answer:
 
 
 def check_paths(args: argparse.Namespace) -> None:
-    """Before anything is sent."""
+    """Raise Problem for files that cannot be sent, before anything is sent."""
     for flag, given in (("-t", args.train), ("--val", args.val)):
         if given is None or is_file_id(given):
             continue
@@ -98,7 +98,7 @@ def check_paths(args: argparse.Namespace) -> None:
 
 
 def is_file_id(given: str) -> bool:
-    """A file of that name comes first."""
+    """Returns whether it is an id on the site. A file here of that name comes first."""
     return bool(FILE_ID.fullmatch(given)) and not Path(given).exists()
 
 
@@ -111,7 +111,7 @@ def send_files(
 
 
 def send_file(server: Server, given: str, screen: Screen) -> str:
-    """The id of a file on the site, sent unless it is there."""
+    """Returns the id of a file on the site, which is sent unless it is there."""
     if is_file_id(given):
         return given
     path = Path(given)
@@ -138,7 +138,7 @@ def _examples(file: Answer) -> str:
 
 
 def _cut_words(path: Path, file: Answer) -> str:
-    """The site cuts plain text; whoever sent one text may be surprised."""
+    """Returns a note that the site cuts plain text, which may surprise the sender."""
     if path.suffix.lower() != ".txt" or (file.get("num_examples") or 0) < 2:
         return ""
     return (
@@ -148,7 +148,7 @@ def _cut_words(path: Path, file: Answer) -> str:
 
 
 def with_flag(server: Server, error: Refusal) -> Problem:
-    """A refusal that names the flag instead of the field."""
+    """Returns the refusal with the name of the flag instead of the field."""
     field = (error.param or "").rpartition(".")[2]
     flag = FLAGS.get(field)
     if flag is None:
@@ -177,7 +177,7 @@ def follow(server: Server, job: Answer, screen: Screen) -> Exit:
 
 
 def stays(server: Server, job: Answer, screen: Screen) -> bool:
-    """What somebody who pressed Ctrl-C wants: False to leave. A second one leaves."""
+    """Returns whether somebody who pressed Ctrl-C goes on following; twice is no."""
     if not (screen.is_live and sys.stdin.isatty()):
         return False
     question = "\nStop following: [l]eave the job running, [c]ancel it, or [g]o on? "

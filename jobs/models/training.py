@@ -131,7 +131,7 @@ class Job(models.Model):
 
     @property
     def settings(self) -> JobSettings:
-        """How it trains, as it was asked for or as the site chose."""
+        """How the job trains, as it was asked for or as the site chose."""
         return settings_of(self)
 
     @property
@@ -148,17 +148,17 @@ class Job(models.Model):
 
     @property
     def counted_share(self) -> float:
-        """Of the examples whose tokens are counted while it is validated."""
+        """The share of examples whose tokens are counted so far, from 0 to 1."""
         return self.examples_counted / max(1, self.examples_to_count)
 
     @property
     def ended_early(self) -> bool:
-        """Before its last step, because the validation loss fell no more."""
+        """Whether it ended before its last step: the validation loss fell no more."""
         return self.status == self.Status.SUCCEEDED and self.step < self.total_steps
 
     @property
     def shown_status(self) -> str:
-        """Without `starting`, which people know as queued."""
+        """The status as people see it: `starting` is shown as queued."""
         if self.status == self.Status.STARTING:
             return self.Status.QUEUED.value
         return self.status

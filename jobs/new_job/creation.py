@@ -24,21 +24,21 @@ MAX_PROMPT_CHARACTERS = 8_000
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """What somebody asks for who wants a job."""
+    """What a person or a client asks for when a job shall be made."""
 
-    # Empty: it is named after its dataset and the time.
+    # If it is empty, the job is named after its dataset and the time.
     name: str = ""
     dataset_version: DatasetVersion
     validation_version: DatasetVersion | None = None
-    # What training starts from: a snapshot, else a base model.
+    # Training starts from the snapshot if there is one, else from the base model.
     base_model: str = ""
     parent_snapshot: Snapshot | None = None
     engine: str = LOCAL.name
     when_engine_away: str = Job.WhenEngineAway.WAIT
     settings: JobSettings = JobSettings()
-    # Names of settings that the site chooses once it knows the data.
+    # The names of settings that the site chooses once it knows the data.
     auto: tuple[str, ...] = ()
-    # Watched prompts; none: the site takes some from the data.
+    # Watched prompts. If there are none, the site takes some from the data.
     prompts: Sequence[str] = ()
     # Notes of an API client: part of the fine-tuned model's name, and pairs of its own.
     suffix: str = ""

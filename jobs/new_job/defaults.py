@@ -1,4 +1,4 @@
-"""What the form of a new job begins with, and the settings of one in words."""
+"""The first values of the form of a new job, and a job's settings in words."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +37,11 @@ KEPT = (
 
 
 def from_link(query: QueryDict) -> dict[str, Any]:
-    """?like= a job, ?snapshot= to train further, ?dataset=; what is gone is ignored."""
+    """Returns the form's first values for a link to it.
+
+    `?like=` names a job to repeat, `?snapshot=` one to train further, `?dataset=` what
+    to learn from. Names of things that are gone are ignored.
+    """
     if like := _job(query.get("like", "")):
         return _like(like)
     snapshot = Snapshot.objects.filter(uid=query.get("snapshot", "")).first()
@@ -54,7 +58,7 @@ def from_link(query: QueryDict) -> dict[str, Any]:
     }
     if snapshot:
         values["method"] = snapshot.method
-        # Where it lies is where it can be trained further.
+        # A snapshot can be trained further only where its weights lie.
         values["engine"] = engine_to_go_on(snapshot)
         # Another order of rows than the parent's, which it knows by heart.
         values["seed"] = next_seed(snapshot.job)
@@ -68,7 +72,7 @@ def suggest(values: dict[str, Any]) -> dict[str, Any]:
     version, base_model = values.get("dataset_version"), values.get("base_model")
     model = find_base_model(str(base_model))
     if not version or not model:
-        # The form's fields want values all the same.
+        # The fields of the form need values all the same.
         return in_fields({name: one.default for name, one in SETTINGS.items()})
     return {
         **in_fields(suggest_settings(version, model.name)),
@@ -86,7 +90,7 @@ def in_fields(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def resolve(initial: Mapping[str, Any]) -> dict[str, Any]:
-    """A form's beginning, as its cleaned data would be."""
+    """Returns a form's first values as its cleaned data would be."""
     values = dict(initial)
     if values.get("base_model") == SNAPSHOT:
         parent = Snapshot.objects.get(uid=values["parent_snapshot"])
@@ -128,7 +132,10 @@ LEFT = "chosen once the tokens are counted"
 
 
 def _learning_rate(job: Job) -> float | None:
-    """What the trainer was given, else what it would be given now."""
+    """Returns the rate that the trainer was given, else what it would be given now.
+
+    None: there is no such base model any more.
+    """
     try:
         return Spec.load(RunFolder(job.folder).spec).learning_rate
     except SpecError:
@@ -140,7 +147,7 @@ def _learning_rate(job: Job) -> float | None:
 
 
 def _absence(job: Job) -> list[tuple[str, str]]:
-    """This machine is never away."""
+    """Returns what the job does while its engine is away: this machine never is."""
     if job.engine not in remote_names():
         return []
     fails = job.when_engine_away == Job.WhenEngineAway.FAIL

@@ -22,7 +22,7 @@ SNAPSHOT = "snapshot"
 
 
 class LinesWidget(forms.Textarea):
-    """One text box a line, all of one name."""
+    """A list of text boxes that share one name, one for each line."""
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> list[str]:
         values = data.getlist(name) if hasattr(data, "getlist") else data.get(name)
@@ -30,7 +30,7 @@ class LinesWidget(forms.Textarea):
 
 
 class PromptsField(forms.Field):
-    """A list of prompts. Empty lines are left out; white space within one counts."""
+    """A list of prompts. Empty lines are left out; white space in others is kept."""
 
     widget = LinesWidget
 
@@ -79,7 +79,7 @@ class ShownSetting:
 
     bound: forms.BoundField
     unit: str
-    # The topic on the page Help.
+    # An anchor on the page Help.
     topic: str
 
 
@@ -163,7 +163,7 @@ class JobForm(ServiceForm):
         return self.fields[name]
 
     def _chosen_versions(self) -> list[int]:
-        """Older versions than the newest can be chosen by a link, and stay so."""
+        """Returns the keys of chosen versions. A link may choose an older one."""
         chosen = [self["dataset_version"].value(), self["validation_version"].value()]
         values = [small_int(str(getattr(value, "pk", value))) for value in chosen]
         return [value for value in values if value]
@@ -203,7 +203,7 @@ class JobForm(ServiceForm):
 
     @property
     def has_hidden_errors(self) -> bool:
-        """Whether a setting is wrong that lies below "More settings"."""
+        """Whether a setting under "More settings" has an error, so that it opens."""
         return any(shown.bound.errors for shown in self.settings["more"])
 
     @property
@@ -220,7 +220,7 @@ class JobForm(ServiceForm):
 
     @property
     def models(self) -> list[dict[str, Any]]:
-        """The cards of base models: those whose files are there."""
+        """The cards of the base models whose files are on this machine."""
         chosen = self["base_model"].value()
         return [
             {"model": model, "chosen": model.name == chosen}
@@ -230,13 +230,13 @@ class JobForm(ServiceForm):
 
     @property
     def prompt_lines(self) -> list[str]:
-        """What was typed, and an empty line to type into."""
+        """The prompts that were typed, or one empty line to type into."""
         lines = self["prompts"].value() or []
         return list(lines) or [""]
 
 
 def selectable_versions(chosen: list[int]) -> QuerySet[DatasetVersion]:
-    """The newest ready version of every dataset, and those that are chosen already."""
+    """Returns the newest ready version of every dataset, and the `chosen` ones."""
     ready = DatasetVersion.objects.filter(status=DatasetVersion.Status.READY)
     newer = ready.filter(dataset=OuterRef("dataset"), number__gt=OuterRef("number"))
     wanted = ready.filter(~Exists(newer) | Q(pk__in=chosen))

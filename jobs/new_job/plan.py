@@ -32,7 +32,11 @@ FEW_STEPS = 5
 
 @dataclass(frozen=True)
 class PlanView:
-    """`state`: ready, counting (no plan yet), or incomplete (values are missing)."""
+    """What the form shows of a plan.
+
+    `state` is ready, counting (there is no plan yet) or incomplete (a value is
+    missing).
+    """
 
     state: str
     plan: dict[str, Any] = field(default_factory=dict)
@@ -51,7 +55,7 @@ class PlanView:
 
 
 def read_plan(values: dict[str, Any]) -> PlanView:
-    """`values` by field name, valid ones only."""
+    """Returns the plan for a form's valid values, which are given by field name."""
     version, base_model = values.get("dataset_version"), values.get("base_model")
     model = find_base_model(str(base_model))
     known = all(values.get(name) is not None for name in NEEDED)
@@ -82,7 +86,7 @@ def read_plan(values: dict[str, Any]) -> PlanView:
 
 
 def plan_job(job: Job) -> dict[str, Any] | None:
-    """Of a job that need not be saved; None until its tokens are counted.
+    """Returns the plan of a job, which need not be saved; None: no tokens are counted.
 
     Settings that are left to the site are chosen by the way.
     """
@@ -104,7 +108,7 @@ def plan_job(job: Job) -> dict[str, Any] | None:
 
 @lru_cache(maxsize=4)
 def _pack(folder: Path, max_tokens: int, seed: int, *, alone: bool) -> Packing:
-    """Packing a large dataset takes a second, and most fields do not change it."""
+    """Returns the rows. Packing many takes a second, so the last few are remembered."""
     tokens = open_token_cache(folder)
     assert tokens is not None  # noqa: S101  the caller has just opened it
     return rows_for(tokens.lengths, max_tokens, seed, alone=alone)

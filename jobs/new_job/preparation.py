@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 # A preparation that has shown no life for this long has died.
 CLAIM_SECONDS = 20.0
 MAX_EXAMPLES_FOR_PROMPTS = 10_000
-# Watched prompts of a job for which nobody gave any.
+# So many watched prompts has a job for which nobody gave any.
 NUM_DEFAULT_PROMPTS = 3
 
 
@@ -39,7 +39,7 @@ def enqueue_preparation(job_id: int) -> None:
 
 
 def prepare(job_id: int) -> bool:
-    """Check a new job and queue it; True when it is queued now.
+    """Check a new job and queue it. Returns whether it is queued now.
 
     Safe to be called twice, also at the same time: the second one leaves at once.
     """
@@ -56,7 +56,7 @@ def prepare(job_id: int) -> bool:
         fail_checked(job, error.message)
         return False
     except (OperationalError, InterfaceError):
-        # Passes: the watcher asks again once the claim is stale.
+        # This passes: the watcher asks again once the claim is stale.
         raise
     except Exception as error:
         logger.exception("Job %s could not be prepared", job.uid)
@@ -84,7 +84,7 @@ def prepare(job_id: int) -> bool:
 
 
 def unimported() -> Q:
-    """Jobs whose datasets are still being imported; the end of that wakes them."""
+    """Returns the condition for jobs that wait for the import of a dataset."""
     importing = DatasetVersion.Status.IMPORTING
     return Q(dataset_version__status=importing) | Q(
         validation_version__status=importing
@@ -96,7 +96,7 @@ def waits_for_import(job_id: int) -> bool:
 
 
 def waiting_for(version_id: int) -> list[int]:
-    """The jobs to be prepared that use a version."""
+    """Returns the ids of jobs that are to be prepared and use a version."""
     needs_it = Q(dataset_version=version_id) | Q(validation_version=version_id)
     jobs = Job.objects.filter(needs_it, status=Job.Status.VALIDATING)
     return list(jobs.values_list("pk", flat=True))
@@ -111,7 +111,7 @@ def claim(job_id: int) -> Job | None:
     waiting = Job.objects.filter(unclaimed(), pk=job_id, status=Job.Status.VALIDATING)
     claimed = waiting.update(
         claimed_at=timezone.now(),
-        # A count that died is not gone on with.
+        # A count that died begins anew.
         examples_counted=0,
         examples_to_count=0,
         counting_seconds_left=None,
@@ -129,7 +129,7 @@ def prepare_claimed(job: Job) -> None:
     check_imported(job)
     model = get_base_model(job.base_model)
     cache = count_tokens(job.dataset_version, model, job=job)
-    # Once all tokens are counted: so the plan that somebody asked for is this one.
+    # Only now that all tokens are counted, as for the plan that somebody saw before.
     choose_settings(job)
     if job.validation_version:
         count_tokens(job.validation_version, model, job=job)
@@ -161,7 +161,10 @@ def check_weights(job: Job, cache: TokenCache) -> None:
 
 
 def default_prompts(job: Job) -> list[str]:
-    """How the first distinct examples begin: all their segments but the last."""
+    """Returns prompts for a job without any: how its first examples begin.
+
+    They are all segments but the last of the first distinct examples that have several.
+    """
     for version in (job.validation_version, job.dataset_version):
         if version and (prompts := first_beginnings(version.examples_path)):
             return prompts
@@ -172,7 +175,7 @@ def first_beginnings(path: Path) -> list[str]:
     prompts: list[str] = []
     for segments in islice(iter_examples(path), MAX_EXAMPLES_FOR_PROMPTS):
         prompt = "".join(text for text, _ in segments[:-1])
-        # Databases keep no zeros, which a file of examples may hold.
+        # A file of examples may hold zero characters, which databases refuse.
         if prompt and is_text(prompt) and prompt not in prompts:
             prompts.append(prompt)
         if len(prompts) == NUM_DEFAULT_PROMPTS:

@@ -17,19 +17,19 @@ from jobs.trainer.rows.token_cache import cache_folder, open_token_cache
 from jobs.trainer.text.encoding import encode_examples, end_of_text_id, load_tokenizer
 from jobs.trainer.text.examples import iter_examples
 
-# Fewer steps an epoch than this teach little and show little.
+# With fewer steps an epoch a job teaches little and shows little.
 MIN_STEPS_PER_EPOCH = 20
-# From here on a step may as well learn from more rows.
+# With so many steps an epoch, each may as well learn from more rows.
 MANY_STEPS_PER_EPOCH = 500
 SMALLEST_MAX_TOKENS = 64
 # Above this many parameters the optimiser of the whole model fits few machines.
 LORA_PARAMETERS = 1_000_000_000
-# Examples that stand for a dataset whose tokens have not been counted.
+# So many examples stand for a dataset whose tokens have not been counted.
 SAMPLE_EXAMPLES = 300
 
 
 def choose_settings(job: Job) -> None:
-    """Set what `job.auto` names, once its dataset is there; nothing is saved."""
+    """Set what `job.auto` names. The dataset must be there; nothing is saved."""
     if not job.auto:
         return
     given = {name: getattr(job, name) for name in SUGGESTED if name not in job.auto}
@@ -87,7 +87,7 @@ def _suggest_batch_size(steps: int) -> int:
 def _suggest_max_tokens(
     model: BaseModel, lengths: np.ndarray[Any, Any], num_targets: int
 ) -> int:
-    """The model's default, or less, so that a small file still makes enough steps.
+    """Returns the model's default, or less, so that a small file makes enough steps.
 
     Nearly all examples keep fitting into a row; where many are cut anyway, it may
     shrink as far as it likes.
@@ -104,7 +104,7 @@ def _suggest_max_tokens(
 def _target_lengths(
     version: DatasetVersion, model: BaseModel
 ) -> tuple[np.ndarray[Any, Any], int]:
-    """Targets of each example, at least of the first ones, and of all together."""
+    """Returns the targets of each example, or of the first ones, and of all together."""
     folder = model.folder(models_dir())
     if not model.is_ready(models_dir()):
         return np.array([]), version.num_bytes // 4
