@@ -86,7 +86,7 @@ def look(job: Job) -> dict[str, Any] | None:
 
 
 def is_imported(job: Job) -> bool:
-    """Returns whether its datasets are here. Raises UserError when one never will be."""
+    """Returns whether its datasets are here. Raises UserError if one never will be."""
     versions = [job.dataset_version, job.validation_version]
     for version in filter(None, versions):
         version.refresh_from_db()

@@ -104,7 +104,7 @@ def _suggest_max_tokens(
 def _target_lengths(
     version: DatasetVersion, model: BaseModel
 ) -> tuple[np.ndarray[Any, Any], int]:
-    """Returns the targets of each example, or of the first ones, and of all together."""
+    """Returns the targets of each example, or of the first ones, and their number."""
     folder = model.folder(models_dir())
     if not model.is_ready(models_dir()):
         return np.array([]), version.num_bytes // 4
