@@ -4,7 +4,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views import defaults
 
 from jobs.api.errors import BROKEN, NOTHING_HERE, ApiError, as_api_error
-from jobs.api.root import finished_error
+from jobs.api.root import error_before_view
 
 API = "/v1"
 
@@ -12,19 +12,19 @@ API = "/v1"
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Above all a host that is not allowed, which no view gets to see."""
     if is_for_api(request):
-        return finished_error(as_api_error(exception))
+        return error_before_view(as_api_error(exception))
     return defaults.bad_request(request, exception)
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if is_for_api(request):
-        return finished_error(ApiError(404, NOTHING_HERE, code="not_found"))
+        return error_before_view(ApiError(404, NOTHING_HERE, code="not_found"))
     return defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     if is_for_api(request):
-        return finished_error(ApiError(500, BROKEN))
+        return error_before_view(ApiError(500, BROKEN))
     return defaults.server_error(request)
 
 

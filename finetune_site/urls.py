@@ -16,7 +16,7 @@ urlpatterns = [
     path("help/moving-from-openai/", views.help_moving, name="help-moving"),
     path("healthz", health.healthz, name="healthz"),
     path("", include("finetune_site.team.urls")),
-    path("v1", root.no_route),
+    path("v1", root.unknown_address_view),
     path("v1/", root.urls),
     path("datasets/", include("datasets.urls")),
     path("", include("jobs.urls")),

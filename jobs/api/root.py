@@ -1,4 +1,4 @@
-"""/v1 as a whole: its parts, and what holds for every answer."""
+"""Builds /v1 from its parts, and adds what every answer has in common."""
 
 import secrets
 from collections.abc import Callable
@@ -32,10 +32,10 @@ from jobs.api.keys import reader
 
 View = Callable[..., Any]
 
-# Ninja looks for the address of the whole under this name.
+# Ninja looks up the address of the whole API by this name.
 ROOT = "api-root"
 
-# Of OpenAI's API, what people's programs may ask for and no part of ours answers.
+# Parts of OpenAI's API that people's programs may ask for, and that we do not have.
 OTHER_PARTS = {
     "answers",
     "assistants",
@@ -65,7 +65,7 @@ NOT_OFFERED = (
 
 class Api(NinjaAPI):
     def get_openapi_operation_id(self, operation: Operation) -> str:
-        """Programs that are made from the document name their functions so."""
+        """Returns the name that generated client programs give to their function."""
         return operation.view_func.__name__
 
 
@@ -99,58 +99,74 @@ for part in (
     api.add_router("", part.router)
 
 
-def finished(response: HttpResponseBase, method: str | None) -> HttpResponseBase:
-    """An id to find the request by, and errors of the framework in our shape."""
-    if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = response.headers.get("Allow", "")
-        words = f"{method} does not work at this address; use {allowed}."
-        response = error_response(ApiError(405, words, code="method_not_allowed"))
-        response.headers["Allow"] = allowed
+def with_request_id(response: HttpResponseBase) -> HttpResponseBase:
+    """Adds a random id, by which people can find and report the request."""
     response.headers["x-request-id"] = f"req_{secrets.token_hex(12)}"
     return response
 
 
-def finish(view: View) -> View:
-    """Keys stand in for signing in here."""
+def in_our_shape(response: HttpResponseBase, method: str | None) -> HttpResponseBase:
+    """Replaces the framework's own answer to a wrong method by an error of the API."""
+    if response.status_code != HTTPStatus.METHOD_NOT_ALLOWED:
+        return response
+    allowed = response.headers.get("Allow", "")
+    words = f"{method} does not work at this address; use {allowed}."
+    error = error_response(ApiError(405, words, code="method_not_allowed"))
+    error.headers["Allow"] = allowed
+    return error
+
+
+def api_view(view: View) -> View:
+    """Returns the view as /v1 needs it: without a sign-in, since API keys take its
+    place, and with a request id and our error shape in every answer.
+    """
+
+    def complete(response: HttpResponseBase, request: HttpRequest) -> HttpResponseBase:
+        return with_request_id(in_our_shape(response, request.method))
+
     if iscoroutinefunction(view):
 
         @wraps(view)
-        async def finished_later(request: HttpRequest, **kwargs: Any) -> Any:
-            return finished(await view(request, **kwargs), request.method)
+        async def async_view(request: HttpRequest, **kwargs: Any) -> Any:
+            return complete(await view(request, **kwargs), request)
 
-        return login_not_required(finished_later)
+        return login_not_required(async_view)
 
     @wraps(view)
-    def finished_view(request: HttpRequest, **kwargs: Any) -> Any:
-        return finished(view(request, **kwargs), request.method)
+    def sync_view(request: HttpRequest, **kwargs: Any) -> Any:
+        return complete(view(request, **kwargs), request)
 
-    return login_not_required(finished_view)
+    return login_not_required(sync_view)
 
 
-def finished_error(error: ApiError) -> HttpResponse:
-    """For what goes wrong before a view is reached."""
-    return cast(HttpResponse, finished(error_response(error), None))
+def error_before_view(error: ApiError) -> HttpResponse:
+    """Returns the response to a request that fails before any view of /v1 gets it."""
+    return cast(HttpResponse, with_request_id(error_response(error)))
 
 
 @csrf_exempt
-def nothing_here(request: HttpRequest) -> HttpResponse:
+def unknown_address(request: HttpRequest) -> HttpResponse:
     part = request.path.removeprefix("/v1/").partition("/")[0]
     words = NOT_OFFERED.format(part) if part in OTHER_PARTS else NOTHING_HERE
     return error_response(ApiError(404, words, code="not_found"))
 
 
-# For /v1 without a slash too.
-no_route = finish(nothing_here)
+# The site map uses it too, for /v1 without a slash.
+unknown_address_view = api_view(unknown_address)
 
 
 def routes() -> list[URLPattern]:
-    """Of every part, and an answer for all other addresses below /v1/."""
+    """Returns the routes of every part, and one for all other addresses below /v1/."""
     found = [one for one in api.urls[0] if isinstance(one, URLPattern)]
-    # Ninja's own root answers with the site's page for 404.
+    # Ninja's own root would answer with the site's HTML page for 404.
     patterns = [one for one in found if one.name != ROOT]
     for pattern in patterns:
-        pattern.callback = finish(pattern.callback)
-    return [*patterns, path("", no_route, name=ROOT), re_path(r"", no_route)]
+        pattern.callback = api_view(pattern.callback)
+    return [
+        *patterns,
+        path("", unknown_address_view, name=ROOT),
+        re_path(r"", unknown_address_view),
+    ]
 
 
 urls = (routes(), "api", "api")
