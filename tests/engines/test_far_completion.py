@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from finetune_site.common.errors import BusyError, UserError
-from jobs.api.answering.asking import MOST_OPEN
+from jobs.api.answering.asking import MAX_OPEN_PER_MEMBER
 from jobs.engines import far_completion
 from jobs.engines.base import EngineTroubleError
 from jobs.engines.far_api import FarApi
@@ -174,4 +174,7 @@ def test_an_engine_that_hangs_leaves_room_for_others(silent):
 
 
 def test_a_member_cannot_ask_one_engine_for_all_it_may():
-    assert min(MOST_OPEN, far_completion.MAX_STREAMS) > far_completion.MAX_PER_ENGINE
+    assert (
+        min(MAX_OPEN_PER_MEMBER, far_completion.MAX_STREAMS)
+        > far_completion.MAX_PER_ENGINE
+    )

@@ -11,6 +11,7 @@ from asgiref.sync import sync_to_async
 
 from finetune_site.common.errors import BusyError, UserError
 from finetune_site.team.models import Member
+from jobs.api.answering.merging import merge
 from jobs.engines.base import Engine
 from jobs.engines.far_api import FarRefusalError
 from jobs.engines.registry import LOCAL, engine_that_has
@@ -26,13 +27,13 @@ AWAY_SECONDS = 120.0
 RETRY_SECONDS = 0.5
 # One member's clients leave half of the model server's places to others. They wait for
 # a place, and are then told to come again.
-MOST_OPEN = MAX_OPEN // 2
+MAX_OPEN_PER_MEMBER = MAX_OPEN // 2
 PLACE_SECONDS = 20.0
 LOOK_SECONDS = 0.1
 # Of the questions in one request.
-MOST_AT_ONCE = 8
+MAX_AT_ONCE = 8
 # Lines that wait for a client. While it reads none, no more are taken from the engine.
-MOST_UNREAD = 256
+MAX_UNREAD = 256
 
 # By the primary key of members. Of this process, which is the only one of its kind.
 open_questions: Counter[int] = Counter()
@@ -58,47 +59,26 @@ def _find_engine(choice: ModelChoice) -> Engine:
 async def ask(
     member: Member, engine: Engine, choice: ModelChoice, questions: Sequence[Line]
 ) -> AsyncGenerator[tuple[int, Line]]:
-    """The engine's lines as they come, each with the place of its question.
+    """Yields the engine's lines as they come, each with its question's position.
 
-    Raises UserError. Whoever stops listening ends the answers.
+    The answers end when the caller stops reading. Raises UserError.
     """
-    questions = [question | {"asker": member.pk} for question in questions]
-    async with place(member, min(len(questions), MOST_AT_ONCE)):
-        lines: asyncio.Queue[tuple[int, Line | Exception]] = asyncio.Queue(MOST_UNREAD)
-        turns = asyncio.Semaphore(MOST_AT_ONCE)
-
-        async def follow(number: int, question: Line) -> None:
-            try:
-                async with turns, aclosing(_lines(engine, choice, question)) as given:
-                    async for line in given:
-                        await lines.put((number, line))
-            except Exception as error:
-                await lines.put((number, error))
-
-        tasks = [
-            asyncio.create_task(follow(number, question))
-            for number, question in enumerate(questions)
-        ]
-        try:
-            num_open = len(tasks)
-            while num_open:
-                number, line = await lines.get()
-                if isinstance(line, Exception):
-                    raise line
-                num_open -= "done" in line
-                yield number, line
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    more = {"asker": member.pk, "base_model": choice.base_model}
+    answers = [_answer(engine, choice, question | more) for question in questions]
+    merged = merge(answers, max_at_once=MAX_AT_ONCE, max_unread=MAX_UNREAD)
+    async with place(member, min(len(questions), MAX_AT_ONCE)), aclosing(merged):
+        async for line in merged:
+            yield line
 
 
-async def _lines(
+async def _answer(
     engine: Engine, choice: ModelChoice, question: Line
 ) -> AsyncGenerator[Line]:
-    """Asks again while the model server is away, unless a part of the answer is out."""
+    """Yields the lines of one answer, the last of which has `done`.
+
+    Asks again while the model server is away, unless a part of the answer is out.
+    """
     until = time.monotonic() + AWAY_SECONDS
-    question = question | {"base_model": choice.base_model}
     begun = False
     while True:
         try:
@@ -107,6 +87,8 @@ async def _lines(
                 async for line in given:
                     begun = True
                     yield line
+                    if "done" in line:
+                        return
             return
         except AwayError:
             if begun or time.monotonic() > until:
@@ -126,11 +108,11 @@ async def _lines(
 async def place(member: Member, number: int) -> AsyncIterator[None]:
     """Room for so many questions of a member at once. BusyError: there is none."""
     until = time.monotonic() + PLACE_SECONDS
-    while open_questions[member.pk] + number > MOST_OPEN:
+    while open_questions[member.pk] + number > MAX_OPEN_PER_MEMBER:
         if time.monotonic() > until:
             raise BusyError(
-                f"{MOST_OPEN} of your questions are being answered already. Wait for "
-                "some of these answers."
+                f"{MAX_OPEN_PER_MEMBER} of your questions are being answered already. "
+                "Wait for some of these answers."
             )
         await asyncio.sleep(LOOK_SECONDS)
     open_questions[member.pk] += number

@@ -447,7 +447,7 @@ def test_error_in_the_middle_of_a_stream_is_its_last_chunk(monkeypatch, key):
 
 def test_one_member_has_half_of_the_places(monkeypatch, asked, key, viewer, member):
     monkeypatch.setattr(asking, "PLACE_SECONDS", 0.05)
-    monkeypatch.setitem(asking.open_questions, viewer.pk, asking.MOST_OPEN)
+    monkeypatch.setitem(asking.open_questions, viewer.pk, asking.MAX_OPEN_PER_MEMBER)
     assert refusal(key)[0] == 429
     assert texts(complete(create_api_key(member=member))) == ["a"]
 
@@ -475,7 +475,7 @@ def test_nothing_is_taken_from_the_engine_that_nobody_reads(monkeypatch, viewer)
             await asyncio.sleep(0.2)
 
     run(ask())
-    assert asking.MOST_UNREAD <= len(given) < asking.MOST_UNREAD + 5
+    assert asking.MAX_UNREAD <= len(given) < asking.MAX_UNREAD + 5
 
 
 def test_places_are_given_back(asked, key, viewer):
