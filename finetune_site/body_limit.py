@@ -1,46 +1,38 @@
-"""Refuses large request bodies, before anything of them reaches the disk.
+"""Refuses large request bodies before anything of them reaches the disk.
 
-Django writes a whole body to a file before it asks who sent it. So for uploads, which
-may be large, that is asked here.
+Django writes a whole body to a file before any view asks who sent it. Uploads may be
+large, so for them the sender is checked here.
 """
 
-import json
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.http import HttpResponse
+from django.urls import Resolver404, resolve
 
+from finetune_site.error_pages import is_for_api
 from finetune_site.team.sender import may_send_files
+from jobs.api.errors import ApiError, error_response
 
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Receive, Send], Awaitable[None]]
 
-UPLOAD_PATHS = re.compile(r"/datasets/(new|\d+/upload)/|/v1/files")
-API_PATH = "/v1/"
-# What a form holds beside its file.
+# The names of the routes that take files.
+UPLOAD_ROUTES = {"dataset-new", "dataset-upload", "api:upload_file"}
+# What a form holds beside its file: other fields and their headers.
 REST_OF_FORM_BYTES = 1024 * 1024
 
-
-class Refusal(NamedTuple):
-    status: HTTPStatus
-    # As jobs.api.errors has it, which comes after this.
-    kind: str
-    words: str
-
-
-TOO_LARGE = Refusal(
+TOO_LARGE = ApiError(
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    "invalid_request_error",
     "This is more than the site takes. Send less at once.",
 )
-NOT_FROM_YOU = Refusal(
+NOT_FROM_YOU = ApiError(
     HTTPStatus.FORBIDDEN,
-    "permission_error",
     "Only members of the team who are no viewers may send files. Sign in, or send the "
     "API key of one.",
 )
@@ -51,11 +43,12 @@ class _TooLargeError(Exception):
 
 
 def limit_bodies(app: App) -> App:
+    """Returns the ASGI application with limits for the bodies of its requests."""
+
     async def limited(scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await app(scope, receive, send)
-        left = await _limit_of(scope)
-        refusal = TOO_LARGE if left == most_bytes(scope["path"]) else NOT_FROM_YOU
+        left, refusal = await _limit_of(scope)
         if _announced_bytes(scope) > left:
             return await _refuse(scope["path"], refusal, send)
 
@@ -75,33 +68,41 @@ def limit_bodies(app: App) -> App:
     return limited
 
 
-def most_bytes(path: str) -> int:
-    if UPLOAD_PATHS.fullmatch(path):
-        return settings.MAX_UPLOAD_BYTES + REST_OF_FORM_BYTES
-    return settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+async def _limit_of(scope: Any) -> tuple[int, ApiError]:
+    """Returns the most bytes that the body may have, and the answer to a larger one."""
+    path = scope["path"]
+    if scope["method"] != "POST" or not takes_files(path):
+        return settings.DATA_UPLOAD_MAX_MEMORY_SIZE, TOO_LARGE
+    if await sync_to_async(may_send_files)(scope, with_key=is_for_api(path)):
+        return max_upload_bytes(), TOO_LARGE
+    return settings.DATA_UPLOAD_MAX_MEMORY_SIZE, NOT_FROM_YOU
 
 
-async def _limit_of(scope: Any) -> int:
-    most = most_bytes(scope["path"])
-    small = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    if most == small or scope["method"] != "POST":
-        return small
-    with_key = scope["path"].startswith(API_PATH)
-    is_known = await sync_to_async(may_send_files)(scope, with_key=with_key)
-    return most if is_known else small
+def takes_files(path: str) -> bool:
+    """Returns whether files are uploaded to this path."""
+    try:
+        return resolve(path).view_name in UPLOAD_ROUTES
+    except Resolver404:
+        return False
+
+
+def max_upload_bytes() -> int:
+    return settings.MAX_UPLOAD_BYTES + REST_OF_FORM_BYTES
 
 
 def _announced_bytes(scope: Any) -> int:
-    """0 for a body of unknown length: its bytes are counted as they come."""
+    """Returns 0 for a body of unknown length: its bytes are counted as they come."""
     return int(dict(scope["headers"]).get(b"content-length", 0))
 
 
-async def _refuse(path: str, refusal: Refusal, send: Send) -> None:
-    status, kind, words = refusal
-    content_type, body = b"text/plain", f"{words}\n"
-    if path.startswith(API_PATH):
-        error = {"message": words, "type": kind, "param": None, "code": None}
-        content_type, body = b"application/json", json.dumps({"error": error})
+async def _refuse(path: str, refusal: ApiError, send: Send) -> None:
+    if is_for_api(path):
+        response = error_response(refusal)
+    else:
+        text = f"{refusal.message}\n"
+        response = HttpResponse(text, "text/plain", refusal.status)
+    content_type = response["Content-Type"].encode()
     headers = [(b"content-type", content_type), (b"connection", b"close")]
+    status = response.status_code
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body.encode()})
+    await send({"type": "http.response.body", "body": response.content})

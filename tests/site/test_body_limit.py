@@ -7,10 +7,15 @@ import pytest
 import requests
 from django.urls import reverse
 
-from finetune_site.body_limit import NOT_FROM_YOU, TOO_LARGE, most_bytes
+from finetune_site.body_limit import (
+    NOT_FROM_YOU,
+    TOO_LARGE,
+    max_upload_bytes,
+    takes_files,
+)
 from finetune_site.processes import web
 from finetune_site.team.services import create_api_key, revoke_api_key
-from jobs.api.errors import ApiError, error_body
+from jobs.api.errors import error_body
 from tests.support.web_server import serve
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,7 +49,7 @@ def test_a_large_body_of_unknown_length_is_refused(server):
 def test_a_client_of_the_api_is_refused_in_its_own_shape(server):
     answer = requests.post(server + "/v1/models", data=pieces(3), timeout=5)
     assert answer.status_code == 413
-    assert answer.json() == error_body(ApiError(413, TOO_LARGE.words))
+    assert answer.json() == error_body(TOO_LARGE)
 
 
 def test_a_form_comes_through(server):
@@ -58,7 +63,13 @@ def test_a_form_comes_through(server):
 )
 def test_uploads_may_be_as_large_as_the_settings_say(settings, name, args):
     settings.MAX_UPLOAD_BYTES = 50 * MEGABYTE
-    assert most_bytes(reverse(name, args=args)) > 50 * MEGABYTE
+    assert takes_files(reverse(name, args=args))
+    assert max_upload_bytes() > 50 * MEGABYTE
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/datasets/", "/nothing", "/v1/files/"])
+def test_other_addresses_take_no_files(path):
+    assert not takes_files(path)
 
 
 def upload(server, path="/v1/files", **sent):
@@ -87,13 +98,13 @@ def test_large_files_are_refused_unread_from_whom_nobody_knows(server, member):
     revoke_api_key(key=member.apikey_set.get(), by=member)
     for sent in ({}, with_key(key), {"cookies": {"sessionid": "x"}}):
         answer = upload(server, **sent)
-        assert answer.json() == error_body(ApiError(403, NOT_FROM_YOU.words))
+        assert answer.json() == error_body(NOT_FROM_YOU)
 
 
 def test_large_files_are_refused_unread_from_viewers(server, client, viewer):
     assert upload(server, **with_key(create_api_key(member=viewer))).status_code == 403
     answer = upload(server, reverse("dataset-new"), **with_session(client, viewer))
-    assert answer.text.strip() == NOT_FROM_YOU.words
+    assert answer.text.strip() == NOT_FROM_YOU.message
 
 
 def test_the_web_process_keeps_bodies_on_the_disk_of_uploads(monkeypatch, settings):
