@@ -73,8 +73,8 @@ def test_a_database_that_is_away_is_no_crash(client, all_alive, monkeypatch):
     def fail(*_, **__):
         raise DatabaseError
 
-    monkeypatch.setattr(health.Heartbeat.objects, "values_list", fail)
-    monkeypatch.setattr(health.Job.objects, "filter", fail)
+    monkeypatch.setattr(Heartbeat.objects, "values_list", fail)
+    monkeypatch.setattr(Job.objects, "filter", fail)
     assert client.get("/healthz").status_code == 503
 
 
