@@ -1,6 +1,5 @@
 """Settings. Everything comes from the environment; with nothing set the site starts."""
 
-import sys
 from pathlib import Path
 
 from csp.constants import NONE, SELF
@@ -129,7 +128,7 @@ STORAGES = {
         "BACKEND": "servestatic.storage.CompressedManifestStaticFilesStorage"
     },
 }
-if DEBUG or "pytest" in sys.modules:
+if DEBUG:
     # No manifest to build first.
     STORAGES["staticfiles"]["BACKEND"] = (
         "django.contrib.staticfiles.storage.StaticFilesStorage"

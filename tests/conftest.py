@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.db import connections
+from django.test import override_settings
 
 from finetune_site.team.models import Member, Role
 from jobs.engines import processes
@@ -23,6 +25,15 @@ def django_db_modify_db_settings(tmp_path_factory) -> None:
     database = connections["default"].settings_dict
     if database["ENGINE"] == "django.db.backends.sqlite3":
         database["TEST"]["NAME"] = str(tmp_path_factory.mktemp("db") / "test.sqlite3")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def static_files_without_manifest() -> Iterator[None]:
+    """A manifest would have to be built first."""
+    backend = "django.contrib.staticfiles.storage.StaticFilesStorage"
+    storages = {**settings.STORAGES, "staticfiles": {"BACKEND": backend}}
+    with override_settings(STORAGES=storages):
+        yield
 
 
 @pytest.fixture(autouse=True)
