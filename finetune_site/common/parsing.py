@@ -1,6 +1,6 @@
 """Reads what stands in addresses, headers and hidden fields."""
 
-MOST_DIGITS = 15
+MAX_DIGITS = 15
 
 
 def small_int(text: str) -> int | None:
@@ -8,7 +8,7 @@ def small_int(text: str) -> int | None:
 
     Python refuses to read thousands of digits, and databases to look for twenty.
     """
-    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else None
+    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else None
 
 
 def is_text(value: str) -> bool:

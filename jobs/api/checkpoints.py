@@ -22,7 +22,7 @@ from jobs.services.permissions import forbid_project, permit_projects
 router = Router(tags=["Fine-tuning"])
 
 CHECKPOINT_ID = re.compile(r"ftckpt-([0-9A-Za-z]{1,40})-([0-9]{1,9})")
-MOST_PROJECTS = 100
+MAX_PROJECTS = 100
 
 
 class Metrics(Schema):
@@ -50,7 +50,7 @@ class CheckpointShape(Schema):
 class PermissionRequest(Schema):
     project_ids: Annotated[
         list[Annotated[Text, Field(min_length=1, max_length=120)]],
-        Field(min_length=1, max_length=MOST_PROJECTS),
+        Field(min_length=1, max_length=MAX_PROJECTS),
     ]
 
 

@@ -43,7 +43,7 @@ STATUS = {
 }
 TRAINING, RESULTS = "fine-tune", "fine-tune-results"
 # At once: the size of each may have to be counted first.
-MOST_RESULTS = 100
+MAX_RESULTS = 100
 TEXT = {"schema": {"type": "string"}}
 CONTENT_KINDS = {
     "responses": {200: {"content": {"application/jsonl": TEXT, "text/csv": TEXT}}}
@@ -105,7 +105,7 @@ def list_files(
     """
     if purpose == RESULTS:
         after = _uid_of(after)
-        limit = min(limit, MOST_RESULTS)
+        limit = min(limit, MAX_RESULTS)
         return page_of(
             finished_jobs(), show_result, limit=limit, after=after, order=order
         )

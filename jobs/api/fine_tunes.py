@@ -59,15 +59,15 @@ NAMES: dict[str, str] = {
 # Of those that stand in the object itself; steps have an address of their own.
 EVENTS_IN_OBJECT = 100
 NOT_IN_OBJECT = ("step", "validation", "completion")
-MOST_EVENTS = 1000
+MAX_EVENTS = 1000
 # A stream looks for news so often, and ever less often while none comes.
 LOOK_SECONDS = 0.5
-LONGEST_LOOK_SECONDS = 3.0
+MAX_LOOK_SECONDS = 3.0
 SIGN_OF_LIFE_SECONDS = 15.0
 # So long the stream of a paused job stays open.
 PAUSED_SECONDS = 600.0
 # Of one member at a time.
-MOST_STREAMS = 20
+MAX_STREAMS = 20
 
 # By the primary key of members. Of this process, which is the only one of its kind.
 open_streams: Counter[int] = Counter()
@@ -181,9 +181,9 @@ def list_fine_tune_events(
     job = find_fine_tune(job_id)
     if stream:
         member_id = current_member(request).pk
-        if open_streams[member_id] >= MOST_STREAMS:
+        if open_streams[member_id] >= MAX_STREAMS:
             raise BusyError(
-                f"You follow {MOST_STREAMS} fine-tunes already. End one of these "
+                f"You follow {MAX_STREAMS} fine-tunes already. End one of these "
                 "streams, or ask for the events without `stream`."
             )
         return StreamingHttpResponse(
@@ -191,7 +191,7 @@ def list_fine_tune_events(
             content_type=CONTENT_TYPE,
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
-    return {"data": told_events(job, job.events.all(), MOST_EVENTS)}
+    return {"data": told_events(job, job.events.all(), MAX_EVENTS)}
 
 
 def shown_fine_tunes() -> QuerySet[Job]:
@@ -321,7 +321,7 @@ async def event_stream(pk: int) -> AsyncGenerator[bytes]:
             said = now
             yield b": still here\n\n"
         await asyncio.sleep(wait)
-        wait = min(wait * 1.5, LONGEST_LOOK_SECONDS)
+        wait = min(wait * 1.5, MAX_LOOK_SECONDS)
     yield b"data: [DONE]\n\n"
 
 
@@ -333,9 +333,9 @@ def read_on(pk: int, after: int | None) -> News:
             return News([], 0, ended=True)
         found = events_after(job, after or 0)
         told = [beginning(job)] if after is None else []
-        told += [tell(event) for event in found[:MOST_EVENTS]]
-        ended = job.is_final and len(found) <= MOST_EVENTS
-        seq = found[:MOST_EVENTS][-1].seq if found else after or 0
+        told += [tell(event) for event in found[:MAX_EVENTS]]
+        ended = job.is_final and len(found) <= MAX_EVENTS
+        seq = found[:MAX_EVENTS][-1].seq if found else after or 0
         if ended:
             told += ending(job, job.events.order_by("-seq").first())
         return News(told, seq, ended, paused=job.status == Status.PAUSED)
@@ -348,4 +348,4 @@ def events_after(job: Job, seq: int) -> list[Event]:
     """One more than is told at once, if there are as many."""
     if job.last_seq <= seq:
         return []
-    return list(job.events.filter(seq__gt=seq).order_by("seq")[: MOST_EVENTS + 1])
+    return list(job.events.filter(seq__gt=seq).order_by("seq")[: MAX_EVENTS + 1])

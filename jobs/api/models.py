@@ -26,7 +26,7 @@ router = Router(tags=["Models"])
 
 OWNER = "finetune"
 # Of fine-tuned models, the newest. Clients do not page through this list.
-MOST_LISTED = 1000
+MAX_LISTED = 1000
 
 
 class ModelShape(Schema):
@@ -60,7 +60,7 @@ def list_models(request: HttpRequest) -> dict[str, Any]:
     ready = [model for model in base_models() if model.is_ready(models_dir())]
     snapshots = Snapshot.objects.filter(job=OuterRef("pk"))
     succeeded = Job.objects.filter(Exists(snapshots), status=Job.Status.SUCCEEDED)
-    jobs = succeeded.select_related("parent_snapshot")[:MOST_LISTED]
+    jobs = succeeded.select_related("parent_snapshot")[:MAX_LISTED]
     return {"data": [*map(show_base_model, ready), *map(show_fine_tuned, jobs)]}
 
 

@@ -1,4 +1,4 @@
-"""Lists as clients page through them: the id of the last item asks for the next."""
+"""Pages of lists. A client asks for the next page with the id of the last item."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -11,15 +11,15 @@ from jobs.api.errors import not_found
 
 Item = TypeVar("Item")
 
-MOST = 1000
-Limit = Annotated[int, Field(ge=1, le=MOST)]
+MAX_LIMIT = 1000
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
 Order = Literal["asc", "desc"]
 
 
 class Page(Schema, Generic[Item]):
     object: Literal["list"] = "list"
     data: list[Item]
-    # Always sent: clients page on for ever without it.
+    # Always sent: without it clients would ask for further pages for ever.
     has_more: bool
     first_id: str | None = None
     last_id: str | None = None
@@ -32,22 +32,21 @@ def page_of(
     limit: int,
     after: str | None = None,
     order: Order = "desc",
-    cursor: str = "uid",
 ) -> dict[str, Any]:
-    """Rows by their primary key, newest first unless `order` says otherwise.
+    """Returns one page of rows, the newest first unless `order` says otherwise.
 
-    `cursor` is the field that clients know as `id`. ApiError: `after` is unknown.
+    `after` is the uid of the row before the page. Raises ApiError when it is unknown.
     """
     if after is not None:
-        last = find_cursor(rows, cursor, after)
+        last = find_by_uid(rows, after)
         rows = rows.filter(**{"pk__lt" if order == "desc" else "pk__gt": last.pk})
     rows = rows.order_by("-pk" if order == "desc" else "pk")
     found = list(rows[: limit + 1])
     return as_page([show(row) for row in found[:limit]], has_more=len(found) > limit)
 
 
-def find_cursor(rows: QuerySet[Any], cursor: str, after: str) -> Model:
-    row = None if "\0" in after else rows.filter(**{cursor: after}).first()
+def find_by_uid(rows: QuerySet[Any], after: str) -> Model:
+    row = None if "\0" in after else rows.filter(uid=after).first()
     return row or not_found("item", after, param="after")
 
 

@@ -6,13 +6,15 @@ from django import forms
 
 from finetune_site.common.forms import number_field
 from jobs.serving.request import (
-    MAX_ANSWERS,
     MAX_PROMPT_CHARACTERS,
     MAX_STOP_CHARACTERS,
-    MAX_STOPS,
     MAX_TEMPERATURE,
-    MAX_TOKENS,
 )
+
+# Lower than the model server's own limits, which hold for clients of the API.
+PLAYGROUND_MAX_TOKENS = 2048
+PLAYGROUND_MAX_ANSWERS = 8
+PLAYGROUND_MAX_STOPS = 4
 
 DEFAULTS = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 64, "n": 1}
 
@@ -25,9 +27,10 @@ class StopField(forms.CharField):
     def clean(self, value: Any) -> list[str]:
         text = super().clean(value).replace("\r\n", "\n")
         stops = [line.replace("\\n", "\n") for line in text.split("\n") if line]
-        if len(stops) > MAX_STOPS:
+        if len(stops) > PLAYGROUND_MAX_STOPS:
             raise forms.ValidationError(
-                f"These are {len(stops)} texts; give {MAX_STOPS} at most, one a line."
+                f"These are {len(stops)} texts; give {PLAYGROUND_MAX_STOPS} at most, "
+                "one a line."
             )
         if any(len(stop) > MAX_STOP_CHARACTERS for stop in stops):
             raise forms.ValidationError(
@@ -71,8 +74,8 @@ class PlaygroundForm(forms.Form):
         widget=_slider(0.1),
     )
     top_p = number_field("Top p", 0, 1, field=forms.FloatField, widget=_slider(0.05))
-    max_tokens = number_field("Max tokens", 1, MAX_TOKENS)
-    n = number_field("Answers from each", 1, MAX_ANSWERS)
+    max_tokens = number_field("Max tokens", 1, PLAYGROUND_MAX_TOKENS)
+    n = number_field("Answers from each", 1, PLAYGROUND_MAX_ANSWERS)
     stop = StopField(
         label="Stop at",
         required=False,
@@ -80,8 +83,8 @@ class PlaygroundForm(forms.Form):
         widget=forms.Textarea(
             attrs={"rows": 1, "placeholder": "a text, such as a full stop"}
         ),
-        help_text=f"The answer ends before this text. Up to {MAX_STOPS}, one a line; "
-        "\\n stands for a new line.",
+        help_text="The answer ends before this text. "
+        f"Up to {PLAYGROUND_MAX_STOPS}, one a line; \\n stands for a new line.",
     )
     seed = number_field(
         "Seed",

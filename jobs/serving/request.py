@@ -7,14 +7,10 @@ from typing import Any
 from jobs.trainer.contract.spec import ModelSource
 
 MAX_PROMPT_CHARACTERS = 100_000
-# Of the playground; clients of the API may have more.
-MAX_TOKENS = 2048
-MAX_ANSWERS = 8
-MOST_TOKENS = 32_768
+MAX_TOKENS = 32_768
 MAX_ROWS = 32
-MAX_STOPS = 4
-# A chat's template has some of its own.
-MOST_STOPS = 8
+# More than people need, because a chat's template adds some of its own.
+MAX_STOPS = 8
 MAX_STOP_CHARACTERS = 200
 MAX_TEMPERATURE = 2.0
 MAX_PENALTY = 2.0
@@ -107,7 +103,7 @@ def _check(request: CompletionRequest) -> None:
     _check_prompt(request.prompt)
     _check_number("temperature", request.temperature, 0, MAX_TEMPERATURE)
     _check_number("top_p", request.top_p, 0, 1)
-    _check_number("max_tokens", request.max_tokens, 0, MOST_TOKENS, int)
+    _check_number("max_tokens", request.max_tokens, 0, MAX_TOKENS, int)
     _check_number("n", request.n, 1, MAX_ROWS, int)
     for name in ("presence_penalty", "frequency_penalty"):
         _check_number(name, getattr(request, name), -MAX_PENALTY, MAX_PENALTY)
@@ -119,8 +115,8 @@ def _check(request: CompletionRequest) -> None:
         _check_number("seed", request.seed, 0, 2**63 - 1, int)
     if request.asker is not None:
         _check_number("asker", request.asker, 0, 2**63 - 1, int)
-    if len(request.stop) > MOST_STOPS:
-        raise _wrong("stop", f"has {len(request.stop)} texts; at most {MOST_STOPS}")
+    if len(request.stop) > MAX_STOPS:
+        raise _wrong("stop", f"has {len(request.stop)} texts; at most {MAX_STOPS}")
     for text in request.stop:
         _check_text("stop", text, MAX_STOP_CHARACTERS)
     _check_tokens("stop_tokens", request.stop_tokens)

@@ -285,7 +285,7 @@ def test_result_files_are_listed_by_their_purpose(api):
 
 
 def test_few_result_files_are_counted_at_once(api, monkeypatch):
-    monkeypatch.setattr("jobs.api.files.MOST_RESULTS", 2)
+    monkeypatch.setattr("jobs.api.files.MAX_RESULTS", 2)
     for _ in range(3):
         finished_job()
     page = api.get("/files", purpose="fine-tune-results").json()

@@ -158,7 +158,7 @@ def test_the_stream_of_a_job_that_stays_paused_ends(follow, monkeypatch):
 
 
 def test_a_member_follows_so_many_at_a_time(follow, monkeypatch):
-    monkeypatch.setattr("jobs.api.fine_tunes.MOST_STREAMS", 1)
+    monkeypatch.setattr("jobs.api.fine_tunes.MAX_STREAMS", 1)
     job = factories.make_job()
     with follow(job) as first:
         lines = first.iter_lines(chunk_size=1)

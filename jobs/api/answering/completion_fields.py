@@ -13,8 +13,8 @@ from jobs.serving.request import (
     MAX_BIASES,
     MAX_PROMPT_CHARACTERS,
     MAX_STOP_CHARACTERS,
+    MAX_STOPS,
     MAX_TOKEN_ID,
-    MOST_STOPS,
 )
 
 MAX_PROMPTS = 256
@@ -36,7 +36,7 @@ BIAS_WORDS = (
     f"{-MAX_BIAS:g} to {MAX_BIAS:g}"
 )
 STOP_WORDS = (
-    f"give a text or a list of {MOST_STOPS} texts at most, each of "
+    f"give a text or a list of {MAX_STOPS} texts at most, each of "
     f"{MAX_STOP_CHARACTERS} characters at most"
 )
 
@@ -83,7 +83,7 @@ def read_prompts(value: Any) -> list[str | list[int]] | None:
 def read_stops(value: Any) -> list[str] | None:
     """Without empty ones, at which no text could ever go on."""
     stops = [value] if isinstance(value, str) else value
-    if not isinstance(stops, list) or len(stops) > MOST_STOPS:
+    if not isinstance(stops, list) or len(stops) > MAX_STOPS:
         return None
     if not all(_is_text(stop, MAX_STOP_CHARACTERS) for stop in stops):
         return None
@@ -152,7 +152,7 @@ Prompts = Annotated[
 ]
 Stops = Annotated[
     list[str] | None,
-    Written(read_stops, STOP_WORDS, [STOP, _listed(STOP, 0, MOST_STOPS)]),
+    Written(read_stops, STOP_WORDS, [STOP, _listed(STOP, 0, MAX_STOPS)]),
 ]
 PART = {
     "type": "object",

@@ -11,24 +11,24 @@ from jobs.serving.request import (
     MAX_LOGPROBS,
     MAX_PENALTY,
     MAX_ROWS,
-    MAX_STOPS,
     MAX_TEMPERATURE,
     MAX_TOKEN_ID,
-    MOST_TOKENS,
+    MAX_TOKENS,
 )
 
 DEFAULT_MAX_TOKENS = 16
 # Of a whole answer: tokens, and as many more as are told of each. While a longer one is
 # written, the web process has time for nobody else.
-MOST_TOLD = 600_000
+MAX_TOLD = 600_000
 CHARACTERS_PER_TOKEN = 4
+MAX_STOP_TOKENS = 4
 # Engines know no more of them, and none below 0.
 SEEDS = 2**63
 
 Token = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
 Penalty = Annotated[float | None, Between(-MAX_PENALTY, MAX_PENALTY, whole=False)]
 Rows = Annotated[int | None, Between(1, MAX_ROWS)]
-MaxTokens = Annotated[int | None, Between(0, MOST_TOKENS)]
+MaxTokens = Annotated[int | None, Between(0, MAX_TOKENS)]
 
 
 class StreamOptions(RequestObject):
@@ -73,11 +73,11 @@ class SamplingFields(RequestObject):
 
     def check_size(self, num_tokens: int, num_told: int, field: str) -> None:
         """UserError: the whole answer may be too long. Streams have no such limit."""
-        if not self.stream and num_tokens * num_told > MOST_TOLD:
+        if not self.stream and num_tokens * num_told > MAX_TOLD:
             raise UserError(
                 "Prompts, answers, their tokens and the logprobs of each come to "
                 f"{num_tokens * num_told:,} together; a whole answer may have "
-                f"{MOST_TOLD:,}. Ask for less of one, send fewer prompts at once, or "
+                f"{MAX_TOLD:,}. Ask for less of one, send fewer prompts at once, or "
                 "set stream.",
                 field=field,
             )
@@ -96,7 +96,7 @@ class EngineCompletionRequest(SamplingFields):
     echo: bool | None = None
     suffix: str | None = Field(None, description="Not supported.")
     # Ours: tokens with which an answer ends, as with the end token.
-    stop_tokens: Annotated[list[Token], Field(max_length=MAX_STOPS)] | None = None
+    stop_tokens: Annotated[list[Token], Field(max_length=MAX_STOP_TOKENS)] | None = None
 
     def questions(self) -> list[dict[str, Any]]:
         """One for each prompt. UserError: this cannot be asked."""
