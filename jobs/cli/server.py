@@ -1,6 +1,5 @@
 """Calls of the API, and what they answer when something is wrong."""
 
-import json
 import os
 import sys
 import time
@@ -11,6 +10,8 @@ from urllib.parse import urlsplit
 import requests
 from requests.auth import AuthBase
 
+from finetune_site.common.event_stream import BrokenStreamError, read_events
+from finetune_site.common.no_answer import why_no_answer
 from jobs.cli.problems import Away, Exit, Problem, Refusal
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
@@ -73,13 +74,17 @@ class Server:
         return self._patiently("POST", path, json=body)
 
     def stream(self, path: str, body: Answer) -> Iterator[Answer]:
-        """The objects of an event stream, as they come."""
+        """Yield the objects of an event stream as they come. Raises Problem."""
         response = self._wait_through_later("POST", path, json=body, stream=True)
-        with response:
-            try:
-                yield from _events(response)
-            except requests.RequestException as error:
-                raise Away(f"The answer broke off ({_reason(error)}).") from None
+        try:
+            with response:
+                for event in read_events(response.iter_content(chunk_size=None)):
+                    _check_event(event)
+                    yield event
+        except BrokenStreamError:
+            raise Away("The answer broke off.") from None
+        except requests.RequestException as error:
+            raise Away(f"The answer broke off ({why_no_answer(error)}).") from None
 
     def send(self, method: str, path: str, **options: Any) -> requests.Response:
         """The answer, if it is one of success. Away or Refusal: it is not."""
@@ -92,7 +97,7 @@ class Server:
                 **options,
             )
         except requests.RequestException as error:
-            raise Away(no_answer(self.url, _reason(error))) from None
+            raise Away(no_answer(self.url, why_no_answer(error))) from None
         if self.trace:
             seconds = time.monotonic() - began
             line = f"{method} {path} {response.status_code} in {seconds:.3f} s"
@@ -156,22 +161,6 @@ def no_answer(url: str, reason: str) -> str:
     )
 
 
-def _reason(error: requests.RequestException) -> str:
-    if isinstance(error, requests.Timeout):
-        return "it takes too long"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate is not trusted"
-    text = str(error)
-    for mark, words in (
-        ("refused", "connection refused"),
-        ("resolve", "there is no such host"),
-        ("unreachable", "the network does not reach it"),
-    ):
-        if mark in text:
-            return words
-    return "the connection broke"
-
-
 def _as_problem(response: requests.Response, url: str) -> Problem:
     status, error = response.status_code, _error_of(response)
     if error is None and status < 500 and status not in LATER:
@@ -206,6 +195,12 @@ def _error_of(response: requests.Response) -> Answer | None:
     return error if isinstance(error, dict) else None
 
 
+def _check_event(event: Answer) -> None:
+    """Raise Away for an event that says that the server could not go on."""
+    if error := event.get("error"):
+        raise Away(str(error.get("message", "The server could not go on.")))
+
+
 def _retry_after(response: requests.Response) -> float:
     try:
         return max(0.1, float(response.headers.get("retry-after", "")))
@@ -225,18 +220,3 @@ def _read(response: requests.Response) -> Answer:
         "OPENAI_BASE_URL has to end in /v1.",
         status=response.status_code,
     )
-
-
-def _events(response: requests.Response) -> Iterator[Answer]:
-    # As bytes, which end their lines with \n only: text may hold other line ends.
-    for line in response.iter_lines(chunk_size=None):
-        if not line.startswith(b"data:"):
-            continue
-        data = line.removeprefix(b"data:").strip()
-        if data == b"[DONE]":
-            return
-        event = json.loads(data)
-        if error := event.get("error"):
-            raise Away(str(error.get("message", "The server could not go on.")))
-        yield event
-    raise Away("The answer broke off.")

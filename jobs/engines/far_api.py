@@ -5,8 +5,6 @@ may pass, and what was asked for may have been done or not. FarRefusalError: the
 said no.
 """
 
-import os
-from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,11 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 import requests
-import urllib3
 
 from finetune_site.common import outbound
 from finetune_site.common.errors import UserError
+from finetune_site.common.file_form import FileForm, Progress
+from finetune_site.common.no_answer import is_broken_off, why_no_answer
 from finetune_site.common.outbound import RefusedAddressError
 from jobs.engines.base import EngineTroubleError
 
@@ -111,20 +110,17 @@ class FarApi:
             query["after"] = str(page.get("last_id"))
         return None
 
-    def upload(
-        self, path: Path, name: str, *, key: str, on_sent: Callable[[float], None]
-    ) -> str:
-        """The id of the new file. `on_sent` hears which share has gone, often."""
-        with path.open("rb") as file:
-            body = Multipart(file, name, on_sent)
-            answer = self._call(
-                "POST",
-                "files",
-                data=body,
-                headers={"Content-Type": body.content_type, "Idempotency-Key": key},
-                timeout=UPLOAD_TIMEOUT,
-                seconds=UPLOAD_TIMEOUT[1],
-            )
+    def upload(self, path: Path, name: str, *, key: str, progress: Progress) -> str:
+        """Send a file, and return its id there."""
+        form = FileForm(path, name, progress)
+        answer = self._call(
+            "POST",
+            "files",
+            data=form,
+            headers={"Content-Type": form.content_type, "Idempotency-Key": key},
+            timeout=UPLOAD_TIMEOUT,
+            seconds=UPLOAD_TIMEOUT[1],
+        )
         return str(answer.get("id"))
 
     def has_model(self, name: str) -> bool:
@@ -259,7 +255,7 @@ class FarApi:
     def _no_answer(self, error: requests.RequestException) -> EngineTroubleError:
         return EngineTroubleError(
             f"The engine {self.name} does not answer at {_origin(self.url)}: "
-            f"{_reason(error)}."
+            f"{why_no_answer(error)}."
         )
 
     def odd(self, status: int = 200) -> EngineTroubleError:
@@ -267,53 +263,6 @@ class FarApi:
             f"What answers at {self.url} is not this API ({status}). Check the address "
             f"of the engine {self.name}: it is the client's base URL and ends in /v1."
         )
-
-
-class Multipart:
-    """A form with a purpose and one file, which is read while it is sent.
-
-    requests itself would read the file into memory.
-    """
-
-    def __init__(self, file: Any, name: str, on_sent: Callable[[float], None]) -> None:
-        boundary = os.urandom(16).hex()
-        self.content_type = f"multipart/form-data; boundary={boundary}"
-        quoted = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
-        head = (
-            f"--{boundary}\r\n"
-            'Content-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'
-            f"--{boundary}\r\n"
-            f'Content-Disposition: form-data; name="file"; filename="{quoted}"\r\n'
-            "Content-Type: application/jsonl\r\n\r\n"
-        ).encode()
-        tail = f"\r\n--{boundary}--\r\n".encode()
-        size = os.fstat(file.fileno()).st_size
-        self.size = len(head) + size + len(tail)
-        self.on_sent = on_sent
-        self.num_sent = 0
-        self.left = self._pieces(head, file, tail)
-        self.piece = b""
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self.left
-
-    def read(self, size: int = -1) -> bytes:
-        if not self.piece:
-            self.piece = next(self.left, b"")
-        end = len(self.piece) if size < 0 else size
-        piece, self.piece = self.piece[:end], self.piece[end:]
-        self.num_sent += len(piece)
-        self.on_sent(self.num_sent / self.size)
-        return piece
-
-    def _pieces(self, head: bytes, file: Any, tail: bytes) -> Iterator[bytes]:
-        yield head
-        while piece := file.read(outbound.PIECE_BYTES):
-            yield piece
-        yield tail
 
 
 def _as_json(content: bytes) -> Any:
@@ -333,33 +282,3 @@ def _seconds(text: str) -> float:
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _reason(error: requests.RequestException) -> str:
-    """Why there was no answer, in a few words that show nothing of the request."""
-    if isinstance(error, outbound.SlowAnswerError):
-        return str(error)
-    if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate is not one that this machine trusts"
-    if isinstance(error, requests.ConnectTimeout):
-        return "no connection came about in time"
-    if isinstance(error, requests.ReadTimeout):
-        return "it took too long"
-    cause = _cause(error)
-    if isinstance(cause, urllib3.exceptions.NameResolutionError):
-        return "there is no host of that name"
-    if isinstance(cause, urllib3.exceptions.NewConnectionError):
-        inner = cause.__cause__
-        return getattr(inner, "strerror", None) or "no connection came about"
-    return "the connection broke off"
-
-
-def is_broken_off(error: requests.ConnectionError) -> bool:
-    """After there was a connection."""
-    return isinstance(_cause(error), urllib3.exceptions.ProtocolError)
-
-
-def _cause(error: requests.RequestException) -> object:
-    """What urllib3 said; its last try where it counts them."""
-    first = error.args[0] if error.args else None
-    return getattr(first, "reason", first)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +13,7 @@ from asgiref.sync import sync_to_async
 
 from finetune_site.common import outbound
 from finetune_site.common.errors import BusyError, UserError
+from finetune_site.common.event_stream import BrokenStreamError, read_events
 from jobs.engines.base import EngineTroubleError
 from jobs.engines.far_api import Answer, FarApi
 
@@ -20,7 +21,6 @@ from jobs.engines.far_api import Answer, FarApi
 # who asks for all that a member may, leaves room for other engines.
 MAX_STREAMS = 64
 MAX_PER_ENGINE = 24
-MAX_LINE_BYTES = 10_000_000
 # Of a request, what the far API takes under the same name.
 SAME = (
     "prompt",
@@ -133,7 +133,7 @@ class Stream:
             put(None)
         except UserError as error:
             put(error)
-        except requests.RequestException:
+        except (requests.RequestException, BrokenStreamError):
             put(EngineTroubleError(CUT.format(far.name)))
         except (KeyError, TypeError, ValueError, AttributeError):
             put(far.odd())
@@ -159,8 +159,7 @@ def translate(
     """OpenAI's shape as this site's lines. KeyError: something is missing in it."""
     usage: dict[str, Any] = {}
     num_choices = 0
-    chunks = events(response) if streamed else [orjson.loads(far.read(response))]
-    for chunk in chunks:
+    for chunk in chunks_of(far, response, streamed=streamed):
         if "error" in chunk:
             # It had begun to answer: nothing is wrong with what was asked.
             raise EngineTroubleError(str(chunk["error"]["message"]))
@@ -177,6 +176,14 @@ def translate(
     }
 
 
+def chunks_of(
+    far: FarApi, response: requests.Response, *, streamed: bool
+) -> Iterable[dict[str, Any]]:
+    if streamed:
+        return read_events(outbound.pieces(response))
+    return [orjson.loads(far.read(response))]
+
+
 def line_of(choice: dict[str, Any]) -> Line:
     logprobs = choice.get("logprobs")
     text = str(choice["text"])
@@ -188,19 +195,3 @@ def line_of(choice: dict[str, Any]) -> Line:
         "tokens": len(logprobs["tokens"]) if logprobs else int(bool(text)),
     }
     return {**line, "logprobs": logprobs} if logprobs else line
-
-
-def events(response: requests.Response) -> Iterator[dict[str, Any]]:
-    """The objects of server-sent events, up to the last one."""
-    rest = b""
-    for piece in outbound.pieces(response):
-        *lines, rest = (rest + piece).split(b"\n")
-        if len(rest) > MAX_LINE_BYTES:
-            break
-        for line in lines:
-            data = line.strip().removeprefix(b"data:").strip()
-            if data == b"[DONE]":
-                return
-            if line.startswith(b"data:"):
-                yield orjson.loads(data)
-    raise requests.ConnectionError("the stream ended before its end")

@@ -194,7 +194,7 @@ class RemoteEngine:
             version.examples_path,
             f"{version.dataset.name}.jsonl",
             key=f"{job.uid}-{version.uid}",
-            on_sent=sending,
+            progress=sending,
         )
 
     # ----- what it does
@@ -350,11 +350,12 @@ class Sending:
         self.engine = engine
         self.looked_at = time.monotonic()
 
-    def __call__(self, share: float) -> None:
+    def __call__(self, num_sent: int, num_bytes: int) -> None:
         if time.monotonic() - self.looked_at < SENT_SECONDS:
             return
         self.looked_at = time.monotonic()
-        words = f"Sending the dataset to {self.engine}: {percent(share)}."
+        share = percent(num_sent / num_bytes)
+        words = f"Sending the dataset to {self.engine}: {share}."
         if not self.rows.filter(want=Job.Want.RUN).update(status_message=words):
             raise NotWantedError
 

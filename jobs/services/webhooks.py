@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from finetune_site.common.errors import UserError
 from finetune_site.common.ids import random_id
+from finetune_site.common.no_answer import why_no_answer
 from finetune_site.common.outbound import check_url, session
 from finetune_site.common.sealing import seal, unseal
 from finetune_site.team.models import Member
@@ -74,14 +75,6 @@ def post(webhook: Webhook, uid: str, body: bytes) -> None:
     except requests.Timeout:
         raise NotTakenError(f"No answer within {PATIENCE[1]} s.") from None
     except (requests.RequestException, OSError) as error:
-        raise NotTakenError(f"It cannot be reached: {_reason(error)}.") from None
+        raise NotTakenError(f"It cannot be reached: {why_no_answer(error)}.") from None
     if not 200 <= status < 300:
         raise NotTakenError(f"It answered with status {status}, not with 200.")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate is not valid"
-    if isinstance(error, requests.ConnectionError):
-        return "nothing answers there"
-    return "the connection broke"

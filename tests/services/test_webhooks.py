@@ -231,7 +231,7 @@ def test_nobody_who_answers_is_said_in_words(admin):
     webhook, _ = add_webhook(
         member=admin, url="http://127.0.0.1:9/", allow_private=True
     )
-    with pytest.raises(UserError, match="cannot be reached: nothing answers"):
+    with pytest.raises(UserError, match="cannot be reached: connection refused"):
         try_webhook(webhook)
 
 

@@ -60,7 +60,7 @@ def test_a_key_sealed_under_another_secret_is_trouble(far, watch, job):
 def test_no_answer_at_all(watch, job):
     EngineSetting.objects.update(url="http://127.0.0.1:9/v1")
     words = look(watch, job).status_message
-    assert "does not answer at http://127.0.0.1:9: Connection refused." in words
+    assert "does not answer at http://127.0.0.1:9: connection refused." in words
 
 
 def test_an_answer_that_takes_too_long(far, watch, running, monkeypatch):
