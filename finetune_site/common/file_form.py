@@ -30,8 +30,9 @@ class FileForm:
         # Names of files may hold bytes that are no text.
         name = name.encode("utf-8", "replace").decode()
         place = secrets.token_hex(16).encode()
-        fields = {"purpose": PURPOSE, "file": (name, place, "application/octet-stream")}
-        form, self.content_type = encode_multipart_formdata(fields)
+        form, self.content_type = encode_multipart_formdata(
+            {"purpose": PURPOSE, "file": (name, place, "application/octet-stream")}
+        )
         self.head, self.tail = form.split(place)
 
     def __len__(self) -> int:

@@ -12,7 +12,8 @@ from finetune_site.team.models import ApiKey, Member
 from finetune_site.team.services import hash_secret, record
 from jobs.engines.base import EngineTroubleError
 from jobs.engines.registry import LOCAL, engine_of
-from jobs.engines.remote import RemoteEngine, unheard
+from jobs.engines.remote import RemoteEngine
+from jobs.engines.strays import unheard
 from jobs.models import EngineSetting, Job, Snapshot
 from jobs.selectors.base_models import find_base_model
 

@@ -11,7 +11,7 @@ from django_q.tasks import async_task
 from finetune_site.common.errors import UserError
 from finetune_site.team.models import Member
 from finetune_site.team.services import record
-from jobs.engines.remote import unheard
+from jobs.engines.strays import unheard
 from jobs.models import Job
 
 Status = Job.Status

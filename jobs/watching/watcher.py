@@ -1,9 +1,9 @@
 """The watcher: one loop that compares what should be with what is.
 
 It looks at the state of rows and run folders, never at messages, and keeps nothing in
-memory that matters: it may be killed anywhere, and two of them do no harm. Engines
-elsewhere have a thread each, so that a slow one delays nobody; see remote_engines. So
-have the webhooks together; see webhooks.
+memory that matters: it may be killed anywhere, and two of them do no harm. Each remote
+engine has a thread, so that a slow one delays nobody (see remote_engines), and the
+webhooks have one together (see webhooks).
 """
 
 import logging
@@ -30,8 +30,10 @@ from jobs.services.heartbeats import beat
 from jobs.services.ingestion import ingest
 from jobs.services.launching import claim_next
 from jobs.services.recovery import recover
-from jobs.watching.remote_engines import RemoteWatches
-from jobs.watching.webhooks import WebhookWatch
+from jobs.watching.job_rows import mark_resumed
+from jobs.watching.job_words import unreadable_report
+from jobs.watching.remote_engines import EngineThreads
+from jobs.watching.webhooks import WebhookThread
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +50,13 @@ Status = Job.Status
 
 
 class Watcher:
+    """Looks at the jobs of this machine, and keeps the threads for everything else."""
+
     def __init__(self) -> None:
         self.stopped = threading.Event()
         self.complaints: set[tuple[int, str]] = set()
-        self.remotes = RemoteWatches()
-        self.webhooks = WebhookWatch()
+        self.remotes = EngineThreads()
+        self.webhooks = WebhookThread()
         self.chores = [
             Chore(BEAT_SECONDS, lambda: beat("watcher")),
             Chore(WORKER_BEAT_SECONDS, ask_for_worker_beat),
@@ -60,10 +64,11 @@ class Watcher:
         ]
 
     def stop(self) -> None:
+        """End `run` after the present look."""
         self.stopped.set()
 
     def run(self) -> None:
-        """Look again and again, also while the database is away."""
+        """Look until stopped, also while the database is away."""
         self.chores.append(Chore(THREADS_SECONDS, self.remotes.keep))
         self.chores.append(Chore(THREADS_SECONDS, self.webhooks.keep))
         try:
@@ -90,7 +95,7 @@ class Watcher:
             self.stopped.wait(LOOK_SECONDS + back_off)
 
     def look(self) -> None:
-        """One round on this machine: everything that is due now."""
+        """Do everything that is due now on this machine."""
         reset_queries()
         found = Job.objects.filter(status__in=[Status.QUEUED, *Job.LIVE])
         jobs = list(found.exclude(engine__in=remote_names()).order_by("id"))
@@ -102,7 +107,10 @@ class Watcher:
             chore.do_if_due()
 
     def attend_safely(self, job: Job) -> None:
-        """One job's trouble stays its own."""
+        """Attend to a job, and end it if it cannot go on.
+
+        Raises only what concerns all jobs: the database's trouble.
+        """
         try:
             attend(job)
         except (OperationalError, InterfaceError):
@@ -110,14 +118,14 @@ class Watcher:
         except UserError as error:
             give_up(job, error.message)
         except OSError as error:
-            # A full disk, for example: it may pass.
+            # For example a full disk: it may pass.
             self.complain_once(job, error)
         except Exception as error:
             logger.exception("Job %s cannot be watched", job.uid)
-            words = f"What the trainer reported cannot be read ({error!r})."
-            give_up(job, f"{words} Start a new job.")
+            give_up(job, unreadable_report("the trainer", error))
 
     def complain_once(self, job: Job, error: Exception) -> None:
+        """Log a job's trouble, unless the same was logged before."""
         key = (job.pk, str(error))
         if key not in self.complaints:
             self.complaints.add(key)
@@ -125,6 +133,7 @@ class Watcher:
 
 
 def complain(error: Exception) -> None:
+    """Log why a whole look failed."""
     if isinstance(error, OperationalError | InterfaceError):
         logger.warning("The database does not answer: %s", error)
     else:
@@ -140,15 +149,19 @@ class Chore:
         self.due_at = 0.0
 
     def do_if_due(self) -> None:
+        """Do it, if its time has come."""
         if time.monotonic() < self.due_at:
             return
-        # Before it is done: one that fails does not keep the others from their turn.
+        # Set before it is done: a chore that fails keeps no other from its turn.
         self.due_at = time.monotonic() + self.seconds
         self.do()
 
 
 def attend(job: Job) -> None:
-    """Read what a live job's trainer did, and see that it does what people want."""
+    """Read what a live job's trainer did, and see that it does what people want.
+
+    Raises UserError if the job cannot go on.
+    """
     engine = get_engine(job.engine)
     report = engine.poll(job)
     if report.events or report.offset != job.events_offset:
@@ -164,20 +177,17 @@ def attend(job: Job) -> None:
 
 
 def guide(engine: Engine, job: Job) -> None:
+    """Tell a living trainer what people want, and make it obey."""
     engine.control(job)
     if job.want != Job.Want.RUN:
         engine.enforce(job)
 
 
-def mark_resumed(job: Job) -> None:
-    """A trainer that goes on says nothing until it is past its job's last step."""
-    if job.status == Status.STARTING and job.started_at:
-        starting = Job.objects.filter(pk=job.pk, status=Status.STARTING)
-        starting.update(status=Status.RUNNING)
-
-
 def give_up(job: Job, message: str) -> None:
-    """The trainer ends first: nobody looks after that of a job that has failed."""
+    """End a job's trainer, then the job.
+
+    In this order, because nobody looks after the trainer of a job that has failed.
+    """
     # The engine itself may be what is missing.
     with suppress(UserError):
         get_engine(job.engine).end(job, force=True)
@@ -185,13 +195,13 @@ def give_up(job: Job, message: str) -> None:
 
 
 def claim_waiting(jobs: list[Job]) -> None:
-    """Claim for every engine that had room; the launch is a background task's."""
+    """Claim queued jobs for every engine with room; background tasks launch them."""
     for name in {job.engine for job in jobs if job.status == Status.QUEUED}:
         num_live = sum(job.engine == name and job.is_live for job in jobs)
         try:
             has_room = num_live < get_engine(name).jobs_at_once
         except UserError as error:
-            # It was removed behind the site's back.
+            # The engine's row was deleted, but not by this site's own command.
             fail_waiting(name, error.message)
             continue
         while has_room and (job_id := claim_next(name)) is not None:
@@ -199,23 +209,25 @@ def claim_waiting(jobs: list[Job]) -> None:
 
 
 def fail_waiting(engine: str, message: str) -> None:
+    """End the jobs that wait for an engine that is no more."""
     for job in Job.objects.filter(engine=engine, status=Status.QUEUED):
         end_job(job, Status.FAILED, message, was={Status.QUEUED})
 
 
 def nothing_waits() -> bool:
-    """Whether the worker has taken up all tasks: then asking again piles up nothing."""
+    """Return whether the worker has taken all tasks: asking then piles up nothing."""
     return int(get_broker().queue_size()) == 0
 
 
 def ask_for_worker_beat() -> None:
+    """Queue a task by which the worker shows that it works."""
     if nothing_waits():
         async_task("jobs.tasks.beat_worker", save=False)
 
 
 def sweep() -> None:
     """Ask again for background work that died with its worker, and end strays."""
-    # Of all queues of this machine at once.
+    # This ends the strays of all queues of this machine.
     LOCAL.end_strays()
     requeue_stale_imports()
     requeue_stale_downloads()

@@ -1,7 +1,7 @@
 """Tells webhooks in a thread of its own, for as long as the watcher runs.
 
-A receiver that does not answer takes seconds of it, again and again. So it has neither
-the watcher's loop nor a worker, and one delivery is under way at a time.
+A receiver that does not answer takes seconds of it, again and again. That would delay
+the watcher's loop, or a worker. One delivery is under way at a time.
 """
 
 import logging
@@ -10,33 +10,33 @@ import threading
 from django.db import InterfaceError, OperationalError, connections, reset_queries
 
 from jobs.services.deliveries import deliver_due, lay_deliveries
+from jobs.watching.kept_thread import KeptThread
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
-# After a failure of its own.
-PAUSE_SECONDS = 10.0
+# The pause after a failure of this site's own.
+FAILURE_SECONDS = 10.0
 
 
-class WebhookWatch:
+class WebhookThread:
+    """The thread that delivers events to webhooks."""
+
     def __init__(self) -> None:
-        self.thread: threading.Thread | None = None
+        self.thread = KeptThread("webhooks", self.run)
         self.stopped = threading.Event()
 
     def keep(self) -> None:
-        if self.thread is None or not self.thread.is_alive():
-            # A call that hangs keeps no process from its end.
-            self.thread = threading.Thread(
-                target=self.run, name="webhooks", daemon=True
-            )
-            self.thread.start()
+        """Start the thread, unless it runs."""
+        self.thread.keep()
 
     def stop(self) -> None:
+        """End the thread."""
         self.stopped.set()
-        if self.thread:
-            self.thread.join(1.0)
+        self.thread.join()
 
     def run(self) -> None:
+        """Deliver what is due until the process ends."""
         try:
             while not self.stopped.is_set():
                 self.stopped.wait(self.look_safely())
@@ -44,7 +44,7 @@ class WebhookWatch:
             connections.close_all()
 
     def look_safely(self) -> float:
-        """Seconds to the next look."""
+        """Deliver what is due now, and return the seconds to the next look."""
         reset_queries()
         try:
             lay_deliveries()
@@ -54,4 +54,4 @@ class WebhookWatch:
             connections.close_all()
         except Exception:
             logger.exception("Webhooks cannot be told")
-        return PAUSE_SECONDS
+        return FAILURE_SECONDS

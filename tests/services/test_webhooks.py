@@ -19,7 +19,7 @@ from jobs.models import Delivery, Job, Webhook
 from jobs.services.deliveries import deliver, deliver_due, lay_deliveries
 from jobs.services.jobs import stop_job
 from jobs.services.webhooks import add_webhook, try_webhook
-from jobs.watching.webhooks import WebhookWatch
+from jobs.watching.webhooks import WebhookThread
 from tests.support import factories
 
 
@@ -205,10 +205,10 @@ def test_the_watcher_tells_webhooks_beside_its_loop(added, receiver, monkeypatch
     told = threading.Event()
     monkeypatch.setattr("jobs.watching.webhooks.lay_deliveries", told.set)
     monkeypatch.setattr("jobs.watching.webhooks.deliver_due", lambda: False)
-    watch = WebhookWatch()
-    watch.keep()
+    thread = WebhookThread()
+    thread.keep()
     assert told.wait(5)
-    watch.stop()
+    thread.stop()
 
 
 def test_it_is_given_up_after_a_day(added, receiver):

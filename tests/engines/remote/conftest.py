@@ -3,10 +3,10 @@
 import pytest
 
 from finetune_site.common.sealing import seal
-from jobs.engines import remote
+from jobs.engines import far_jobs
 from jobs.models import EngineSetting, Job
-from jobs.watching import remote_engines
-from jobs.watching.remote_engines import RemoteWatch
+from jobs.watching import contact
+from jobs.watching.remote_engines import EngineLoop
 from tests.engines.remote.looking import look
 from tests.support import factories
 from tests.support.far_server import KEY, running_far
@@ -15,8 +15,8 @@ from tests.support.far_server import KEY, running_far
 @pytest.fixture
 def far(monkeypatch):
     """Looked at anew each time; a hurt engine is asked again at once."""
-    monkeypatch.setattr(remote, "JOB_SECONDS", 0.0)
-    monkeypatch.setattr(remote_engines, "pause_seconds", lambda num_failures: 0.0)
+    monkeypatch.setattr(far_jobs, "JOB_SECONDS", 0.0)
+    monkeypatch.setattr(contact, "pause_seconds", lambda num_failures: 0.0)
     with running_far() as far:
         yield far
 
@@ -38,14 +38,14 @@ def job(lab) -> Job:
 
 
 @pytest.fixture
-def watch(lab) -> RemoteWatch:
-    return RemoteWatch("lab")
+def loop(lab) -> EngineLoop:
+    return EngineLoop("lab")
 
 
 @pytest.fixture
-def running(far, watch, job) -> Job:
-    look(watch, job)
+def running(far, loop, job) -> Job:
+    look(loop, job)
     far.job["status"] = "running"
     far.add("status", status="running")
     far.add_step(1)
-    return look(watch, job)
+    return look(loop, job)

@@ -26,11 +26,11 @@ SNAPSHOT = {
 
 
 @pytest.fixture
-def snapshot(far, watch, running) -> Snapshot:
+def snapshot(far, loop, running) -> Snapshot:
     far.add("snapshot", **SNAPSHOT)
     far.job["status"] = "succeeded"
     far.add("status", status="succeeded", message="")
-    look(watch, running)
+    look(loop, running)
     return Snapshot.objects.get()
 
 
@@ -54,7 +54,7 @@ def test_the_jobs_pages_cope_with_it(client, member, snapshot):
     assert "The engine lab keeps its own copy" in settings.content.decode()
 
 
-def test_training_further_stays_on_its_engine(far, watch, snapshot, member):
+def test_training_further_stays_on_its_engine(far, loop, snapshot, member):
     far.models.add(snapshot.uid)
     further = {
         "member": member,
@@ -66,7 +66,7 @@ def test_training_further_stays_on_its_engine(far, watch, snapshot, member):
         create_job(engine="local", **further)
     job = create_job(engine="lab", **further)
     Job.objects.filter(pk=job.pk).update(status=Status.QUEUED)
-    look(watch, job)
+    look(loop, job)
     assert far.jobs[job.far_uid]["model"] == snapshot.uid
 
 
@@ -83,7 +83,7 @@ def test_a_snapshot_of_this_machine_is_not_trained_elsewhere(lab, member):
 
 
 def test_a_job_that_may_go_on_there_is_not_said_to_have_ended(
-    client, member, watch, running
+    client, member, loop, running
 ):
     Job.objects.update(status=Status.FAILED, finished_at=timezone.now())
     client.force_login(member)
