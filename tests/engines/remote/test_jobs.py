@@ -6,7 +6,6 @@ from finetune_site.common.errors import UserError
 from finetune_site.common.sealing import seal
 from jobs.engines import far_api, sending
 from jobs.models import EngineSetting, Event, Job
-from jobs.new_job.creation import create_job
 from jobs.services import jobs as services
 from jobs.watching.remote_engines import EngineLoop
 from tests.engines.remote.looking import look

@@ -6,7 +6,6 @@ from django.utils import timezone
 from finetune_site.common.errors import UserError
 from jobs.engines.registry import LOCAL, engine_that_has, get_engine
 from jobs.models import EngineSetting, Job, Snapshot
-from jobs.new_job.creation import create_job
 from jobs.services import jobs as services
 from tests.engines.remote.looking import look
 from tests.support import factories
