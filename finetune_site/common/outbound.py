@@ -105,7 +105,7 @@ def session(*, allow_private: bool) -> requests.Session:
 
 
 def read_answer(
-    response: requests.Response, *, most_bytes: int, seconds: float
+    response: requests.Response, *, max_bytes: int, seconds: float
 ) -> bytes:
     """A body that was asked for with `stream=True`. RequestException: too much, or
     too slow; time limits of a connection hold between two bytes only.
@@ -114,8 +114,8 @@ def read_answer(
     content = bytearray()
     for piece in pieces(response):
         content += piece
-        if len(content) > most_bytes:
-            raise SlowAnswerError(f"the answer has more than {most_bytes:,} bytes")
+        if len(content) > max_bytes:
+            raise SlowAnswerError(f"the answer has more than {max_bytes:,} bytes")
         if time.monotonic() > deadline:
             raise SlowAnswerError(f"the answer took longer than {seconds:g} seconds")
     return bytes(content)

@@ -19,7 +19,7 @@ QUEUE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 10.0
 EVENTS_AT_ONCE = 1000
 # Jobs among which those ahead are counted.
-MOST_JOBS = 100
+MAX_JOBS = 100
 
 
 class Follower:
@@ -140,7 +140,7 @@ def event_data(event: Answer) -> Answer:
 
 def queue_words(server: Server, job: Answer) -> str:
     """How many jobs are before this one on its engine."""
-    older = server.get("/fine_tuning/jobs", after=job["id"], limit=MOST_JOBS)["data"]
+    older = server.get("/fine_tuning/jobs", after=job["id"], limit=MAX_JOBS)["data"]
     engine = job.get("engine")
     ahead = [
         one

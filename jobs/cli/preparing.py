@@ -22,9 +22,9 @@ from jobs.trainer.text.examples import dump_line
 from jobs.trainer.text.line_forms import LineForm
 
 JOINERS = {"nothing": "", "space": " ", "newline": "\n"}
-MOST_PROBLEMS = 20
+MAX_PROBLEMS = 20
 # Examples among which repeats are noticed; more would fill the memory.
-MOST_REMEMBERED = 2_000_000
+MAX_REMEMBERED = 2_000_000
 FORM_WORDS = {
     LineForm.PROMPT: "of a prompt, which is read (loss weight 0), and a completion, "
     "which is learned (1)",
@@ -51,7 +51,7 @@ class Report:
 
     def note_problem(self, row: Row) -> None:
         self.num_problems += 1
-        if len(self.problems) < MOST_PROBLEMS:
+        if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(row)
 
 
@@ -88,7 +88,7 @@ def write_examples(
         line = example_line(row, joiner, report)
         digest = hashlib.blake2b(line, digest_size=8).digest()
         report.num_repeated += digest in seen
-        if len(seen) < MOST_REMEMBERED:
+        if len(seen) < MAX_REMEMBERED:
             seen.add(digest)
         report.num_examples += 1
         report.forms[row.form] += 1
@@ -178,8 +178,8 @@ def _problem_lines(report: Report) -> Iterator[str]:
     yield f"{counted(report.num_problems, 'line')} left out:"
     for row in report.problems:
         yield f"  line {row.line:,}: {one_line(row.problem, 300)}"
-    if report.num_problems > MOST_PROBLEMS:
-        yield f"  and {report.num_problems - MOST_PROBLEMS:,} more"
+    if report.num_problems > MAX_PROBLEMS:
+        yield f"  and {report.num_problems - MAX_PROBLEMS:,} more"
 
 
 def _notes(report: Report) -> Iterator[str]:

@@ -18,7 +18,7 @@ from jobs.cli.server import Answer, Server
 ATTEMPTS = 4
 POLL_SECONDS = 0.3
 # Newest files among which the same one is looked for.
-MOST_FILES = 1000
+MAX_FILES = 1000
 
 
 def upload(server: Server, path: Path, progress: Progress) -> Answer:
@@ -40,7 +40,7 @@ def upload(server: Server, path: Path, progress: Progress) -> Answer:
 
 def find_same(server: Server, path: Path) -> Answer | None:
     """A file on the site of this name and size which holds the same examples."""
-    files = server.get("/files", purpose=PURPOSE, limit=MOST_FILES)["data"]
+    files = server.get("/files", purpose=PURPOSE, limit=MAX_FILES)["data"]
     looks = {"filename": path.name, "bytes": path.stat().st_size}
     alike = [file for file in files if looks.items() <= file.items()]
     if not alike:

@@ -197,7 +197,7 @@ class FarApi:
     ) -> bytes:
         try:
             return outbound.read_answer(
-                response, most_bytes=MAX_ANSWER_BYTES, seconds=seconds
+                response, max_bytes=MAX_ANSWER_BYTES, seconds=seconds
             )
         except requests.RequestException as error:
             raise self._no_answer(error) from None

@@ -270,7 +270,7 @@ def _readings(job: Job) -> dict[str, Any]:
         "best_validation": best_point(validation) if validation else None,
         # Another server does not say how much it has.
         "total_memory": 0 if job.far_uid else psutil.virtual_memory().total,
-        "engine_title": job.engine,
+        "engine_name": job.engine,
         "sparks": {
             "train": spark(train),
             "validation": spark(validation),

@@ -32,7 +32,7 @@ Stamp = tuple[Any, ...]
 
 # One thread: its one connection serves all loops, and the event loop never waits.
 _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live")
-_watches: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, "Watch"]] = (
+_feeds: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, "JobFeed"]] = (
     WeakKeyDictionary()
 )
 
@@ -46,17 +46,17 @@ async def updates_of(
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + MAX_STREAM_SECONDS
-    watch = _join(pk)
+    feed = _join(pk)
     seen: Stamp | None = None
     try:
         while loop.time() < end:
-            if not await watch.wait_for_change(seen):
+            if not await feed.wait_for_change(seen):
                 yield None
                 continue
-            seen = watch.stamp
+            seen = feed.stamp
             if seen is None:
                 return
-            found = await watch.update(after, can_work)
+            found = await feed.update(after, can_work)
             if found is None:
                 return
             after = found["seq"]
@@ -65,10 +65,10 @@ async def updates_of(
                 return
             await asyncio.sleep(PACE_SECONDS)
     finally:
-        watch.leave()
+        feed.leave()
 
 
-class Watch:
+class JobFeed:
     """One job. `stamp` is what was last seen of its row; None: it is gone."""
 
     def __init__(self, pk: int) -> None:
@@ -103,7 +103,7 @@ class Watch:
             try:
                 stamp = await _in_thread(partial(_read_stamp, self.pk))
             except Exception:
-                # A database that is away for a while must not end the watch.
+                # A database that is away for a while must not end the feed.
                 log.exception("could not look at job %s", self.pk)
             else:
                 self._take(stamp)
@@ -121,22 +121,22 @@ class Watch:
         self.num_listeners -= 1
         if self.num_listeners:
             return
-        watches = _watches[asyncio.get_running_loop()]
-        if watches.get(self.pk) is self:
-            del watches[self.pk]
-        if not watches:
+        feeds = _feeds[asyncio.get_running_loop()]
+        if feeds.get(self.pk) is self:
+            del feeds[self.pk]
+        if not feeds:
             _thread.submit(connections.close_all)
 
 
-def _join(pk: int) -> Watch:
-    watches = _watches.setdefault(asyncio.get_running_loop(), {})
-    watch = watches.get(pk)
-    if watch is None:
-        watch = watches[pk] = Watch(pk)
-    watch.num_listeners += 1
-    if watch.task is None:
-        watch.task = asyncio.create_task(watch.run())
-    return watch
+def _join(pk: int) -> JobFeed:
+    feeds = _feeds.setdefault(asyncio.get_running_loop(), {})
+    feed = feeds.get(pk)
+    if feed is None:
+        feed = feeds[pk] = JobFeed(pk)
+    feed.num_listeners += 1
+    if feed.task is None:
+        feed.task = asyncio.create_task(feed.run())
+    return feed
 
 
 async def _in_thread(read: Callable[[], Result]) -> Result:

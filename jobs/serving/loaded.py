@@ -18,7 +18,7 @@ from jobs.trainer.text.encoding import end_of_text_id, load_tokenizer
 
 # Models whose files are smaller are served in full precision, which is faster on CPU.
 SMALL_MODEL_BYTES = 800_000_000
-LEAST_MEMORY_BYTES = 2_000_000_000
+MIN_MEMORY_BYTES = 2_000_000_000
 
 # Folder of the model and of the adapter.
 Key = tuple[str, str | None]
@@ -78,7 +78,7 @@ def default_max_bytes() -> int:
     """A quarter of the memory: the GPU's where there is one."""
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory) // 4
-    return max(LEAST_MEMORY_BYTES, psutil.virtual_memory().total // 4)
+    return max(MIN_MEMORY_BYTES, psutil.virtual_memory().total // 4)
 
 
 def load(source: ModelSource) -> Loaded:

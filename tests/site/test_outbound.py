@@ -177,13 +177,13 @@ def test_session_follows_no_redirect(server: str) -> None:
 def test_answer_that_never_ends_in_time(server: str) -> None:
     answer = outbound.session(allow_private=True).get(f"{server}/slow", stream=True)
     with pytest.raises(requests.RequestException, match=r"longer than 0\.2 seconds"):
-        outbound.read_answer(answer, most_bytes=1000, seconds=0.2)
+        outbound.read_answer(answer, max_bytes=1000, seconds=0.2)
 
 
 def test_answer_that_is_too_large(server: str) -> None:
     answer = outbound.session(allow_private=True).get(f"{server}/here", stream=True)
     with pytest.raises(requests.RequestException, match="more than 1,000 bytes"):
-        outbound.read_answer(answer, most_bytes=1000, seconds=5)
+        outbound.read_answer(answer, max_bytes=1000, seconds=5)
 
 
 def test_session_ignores_proxies_of_the_environment(server, monkeypatch) -> None:
