@@ -13,7 +13,7 @@ class BrokenStreamError(Exception):
 
 
 def read_events(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield the JSON object of each event, up to the event `[DONE]`.
+    """Yields the JSON object of each event, up to the event `[DONE]`.
 
     `pieces` are the bytes of the body, cut anywhere. Raises BrokenStreamError, and
     orjson.JSONDecodeError where an event holds no JSON.

@@ -39,7 +39,7 @@ class FileForm:
         return len(self.head) + self.num_bytes + len(self.tail)
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the bytes of the form. Raises UserError if the file became shorter."""
+        """Yields the bytes of the form. Raises UserError if the file became shorter."""
         yield self.head
         num_sent = 0
         with self.path.open("rb") as file:

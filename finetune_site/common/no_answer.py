@@ -7,7 +7,7 @@ from finetune_site.common.outbound import SlowAnswerError
 
 
 def why_no_answer(error: OSError) -> str:
-    """Return the reason in a few words, which show nothing of the request.
+    """Returns the reason in a few words, which show nothing of the request.
 
     `error` is what `requests` raised, or an error of the connection itself.
     """
@@ -29,11 +29,11 @@ def why_no_answer(error: OSError) -> str:
 
 
 def is_broken_off(error: OSError) -> bool:
-    """Return whether the connection came about, and ended before the answer."""
+    """Returns whether the connection came about, and ended before the answer."""
     return isinstance(_cause(error), urllib3.exceptions.ProtocolError)
 
 
 def _cause(error: OSError) -> object:
-    """Return urllib3's own error, which is the last one where it tried repeatedly."""
+    """Returns urllib3's own error, which is the last one where it tried repeatedly."""
     first = error.args[0] if error.args else None
     return getattr(first, "reason", first)

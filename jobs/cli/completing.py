@@ -9,11 +9,12 @@ from jobs.cli.problems import Exit, Problem, Refusal
 from jobs.cli.server import Answer, Server, from_environment
 from jobs.cli.text import printable
 
-# Somebody sits before it and waits: an engine that is away stays away for longer.
+# A person waits before the screen, and an engine that is away stays so for longer.
 PATIENCE_SECONDS = 20
 
 
 def complete(args: argparse.Namespace) -> Exit:
+    """Prints the answers. Raises Problem."""
     server = from_environment(patience=PATIENCE_SECONDS, on_later=say_later)
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
     body: dict[str, Any] = {
@@ -36,12 +37,13 @@ def complete(args: argparse.Namespace) -> Exit:
 
 
 def say_later(reason: str) -> None:
-    # What a model writes goes to the other stream, so a pipe holds nothing else.
+    """Says that the answer comes later."""
+    # To standard error, so that a pipe holds only what the model writes.
     print(f"{printable(reason)}\nTrying again for a moment …", file=sys.stderr)
 
 
 def with_models(server: Server, model: str, error: Refusal) -> Problem:
-    """A refusal of the model that says which ones there are."""
+    """Returns the refusal; if it is about the model, it names the models there are."""
     if error.param != "model" and error.code != "model_not_found":
         return error
     names = base_models(server)
@@ -55,6 +57,7 @@ def with_models(server: Server, model: str, error: Refusal) -> Problem:
 
 
 def stream_answer(server: Server, body: dict[str, Any]) -> None:
+    """Prints one answer while it comes."""
     for event in server.stream("/completions", {**body, "stream": True}):
         for choice in event.get("choices") or []:
             print(printable(choice.get("text") or ""), end="", flush=True)
@@ -62,6 +65,7 @@ def stream_answer(server: Server, body: dict[str, Any]) -> None:
 
 
 def print_answers(answer: Answer) -> None:
+    """Prints several answers, which have come whole."""
     for number, choice in enumerate(answer["choices"], start=1):
         print(f"--- {number}")
         print(printable(choice["text"]))

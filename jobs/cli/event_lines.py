@@ -1,4 +1,4 @@
-"""What is told of a job's events, and how much of it."""
+"""Tells a job's events in words, in as many as somebody wants."""
 
 from enum import IntEnum
 from typing import Any
@@ -13,20 +13,22 @@ Event = dict[str, Any]
 
 
 class Verbosity(IntEnum):
-    # Snapshots, and how it ended.
+    """How much is told. Each level has all of the level before it too."""
+
+    # Snapshots, and how the job ended.
     QUIET = 0
-    # And completions, warnings, the loss now and then.
+    # Completions, warnings, and the loss now and then.
     NORMAL = 1
-    # And validations and the trainer's log.
+    # Validations and the trainer's log.
     MORE = 2
-    # And every step, and the calls of the API.
+    # Every step, and the calls of the API.
     ALL = 3
 
 
 def event_text(event: Event, verbosity: int) -> str:
-    """One or several lines, or nothing: it is of too little importance.
+    """Returns one or several lines about an event of a run folder's events.jsonl.
 
-    `event` is a line of a run folder's events.jsonl.
+    The text is empty if the event matters too little for `verbosity`.
     """
     match event.get("type"):
         case "snapshot":
@@ -48,7 +50,10 @@ def event_text(event: Event, verbosity: int) -> str:
 
 
 def worth_catching_up(events: list[Event]) -> list[Event]:
-    """Of a job that has run for a while: of completions and the like only the last."""
+    """Returns the events that are told of a job that has run for a while.
+
+    They are all snapshots and settings that were changed, and the last completions.
+    """
     kept = [event for event in events if event.get("type") in {"snapshot", "autopilot"}]
     completions = [event for event in events if event.get("type") == "completion"]
     if completions:

@@ -1,4 +1,4 @@
-"""Reads files that people bring, line by line, each with what is right or wrong."""
+"""Reads files that people bring line by line, and says what is wrong with a line."""
 
 import csv
 import io
@@ -25,10 +25,10 @@ COLUMNS = ("prompt", "completion")
 
 @dataclass(frozen=True)
 class Row:
-    """An example, or why it is none."""
+    """A line that is an example, or why it is none."""
 
     line: int
-    # As it stands in a file of JSON lines.
+    # The line as it stands in a file of JSON lines; else empty.
     raw: bytes = b""
     form: LineForm = LineForm.SEGMENTS
     segments: tuple[Segment, ...] = ()
@@ -36,7 +36,10 @@ class Row:
 
 
 def read_rows(path: Path, text_split: str) -> Iterator[Row]:
-    """UserError or Problem: the file as a whole cannot be read."""
+    """Yields the rows of a file.
+
+    Raises UserError or Problem if the file as a whole cannot be read.
+    """
     suffix = path.suffix.lower()
     if suffix in WORKBOOKS:
         raise Problem(f"{path} is a spreadsheet. {SAVE_AS_CSV}")
@@ -93,13 +96,16 @@ def _sheet_rows(path: Path, separators: str) -> Iterator[Row]:
 
 
 def _separator(file: io.TextIOWrapper, separators: str) -> str:
-    """The one that cuts the head into our columns; spreadsheets differ by country."""
+    """Returns the separator that cuts the first line into our columns.
+
+    Spreadsheet programs choose it by the country.
+    """
     try:
         head = file.readline()
     except UnicodeDecodeError:
         head = ""
     file.seek(0)
-    # A seek to the beginning reads the mark of UTF-8 again.
+    # The seek to the beginning lets the mark of UTF-8 be skipped once more.
     for separator in separators:
         names = next(csv.reader([head], delimiter=separator), [])
         if set(COLUMNS) <= {name.strip().lower() for name in names}:

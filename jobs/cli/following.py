@@ -13,30 +13,36 @@ from jobs.cli.text import one_line
 FINAL = {"succeeded", "failed", "cancelled"}
 WAITING = {"validating_files", "queued"}
 POLL_SECONDS = 0.5
-# Events are new twice a second; how far it is need not be asked as often.
+# Events are asked for twice a second; how far the job is, less often.
 JOB_SECONDS = 1.0
 QUEUE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 10.0
 EVENTS_AT_ONCE = 1000
-# Jobs among which those ahead are counted.
+# How many older jobs are looked through to count those ahead.
 MAX_JOBS = 100
 
 
 class Follower:
-    """`run` can be called again after a KeyboardInterrupt: nothing is told twice."""
+    """Tells what happens to a job until it ends.
+
+    `run` can be called again after a KeyboardInterrupt: nothing is told twice.
+    """
 
     def __init__(self, server: Server, job: Answer, screen: Screen) -> None:
         self.server = server
         self.job = job
         self.screen = screen
         self.path = f"/fine_tuning/jobs/{job['id']}"
-        # The last event that was told.
+        # The id of the last event that was told.
         self.after: str | None = None
         self.is_lost = False
         self._asked_job = self._asked_queue = 0.0
 
     def run(self) -> Answer:
-        """The job once it has ended. Problem: it cannot be followed any more."""
+        """Returns the job once it has ended.
+
+        Raises Problem if it cannot be followed any more.
+        """
         self._show_job()
         pause = POLL_SECONDS
         while True:
@@ -54,7 +60,10 @@ class Follower:
             time.sleep(pause)
 
     def _has_ended(self) -> bool:
-        """One look. Events are read after a job was found ended, so none is missed."""
+        """Looks once, and returns whether the job has ended.
+
+        Its events are read once more after its end was seen, so that none is missed.
+        """
         self._read_events()
         if time.monotonic() - self._asked_job < JOB_SECONDS:
             return False
@@ -95,7 +104,7 @@ class Follower:
         elif status == "paused":
             self.screen.wait("Paused. It goes on when somebody resumes it on its page.")
         else:
-            # Such as that a remote engine does not answer.
+            # For example that a remote engine does not answer.
             self.screen.say_new(self._status_message())
             self.screen.show(self.job)
 
@@ -130,7 +139,10 @@ class Follower:
 
 
 def event_data(event: Answer) -> Answer:
-    """The line of events.jsonl; of a server without such lines, its message."""
+    """Returns the line of events.jsonl in an event of the API.
+
+    An event of a server that has no such lines becomes a log line with its message.
+    """
     data = event.get("data")
     if isinstance(data, dict) and "type" in data:
         return data
@@ -139,7 +151,7 @@ def event_data(event: Answer) -> Answer:
 
 
 def queue_words(server: Server, job: Answer) -> str:
-    """How many jobs are before this one on its engine."""
+    """Returns a sentence about the jobs before this one on its engine."""
     older = server.get("/fine_tuning/jobs", after=job["id"], limit=MAX_JOBS)["data"]
     engine = job.get("engine")
     ahead = [
@@ -155,6 +167,7 @@ def queue_words(server: Server, job: Answer) -> str:
 
 
 def goes_on(job: Answer) -> str:
+    """Returns how to follow a job that is no longer followed."""
     return (
         f"The job {job['id']} goes on. Follow it with: openai-ft --follow {job['id']}"
     )

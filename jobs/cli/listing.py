@@ -14,6 +14,7 @@ NONE_YET = "There are no jobs yet. Start one: openai-ft -t FILE"
 
 
 def list_jobs(args: argparse.Namespace) -> Exit:
+    """Prints the jobs as a table or as JSON. Raises Problem."""
     jobs = from_environment().get("/fine_tuning/jobs", limit=args.limit)["data"]
     if args.json:
         print(json.dumps(jobs, indent=2))
@@ -25,6 +26,7 @@ def list_jobs(args: argparse.Namespace) -> Exit:
 
 
 def job_row(job: Answer) -> tuple[str, ...]:
+    """Returns a job's cells in the order of HEAD."""
     step, total = job.get("step") or 0, job.get("total_steps") or 0
     created = datetime.fromtimestamp(job["created_at"])
     return (

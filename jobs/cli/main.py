@@ -1,4 +1,4 @@
-"""Where `openai-ft` begins: chooses the command, ends with words and an exit code."""
+"""Runs `openai-ft`: chooses the command, and ends with words and an exit code."""
 
 import argparse
 import os
@@ -13,21 +13,22 @@ Command = Callable[[argparse.Namespace], Exit]
 
 
 def main() -> None:
-    # A terminal that cannot write a character shows another one instead; whoever reads
-    # a pipe gets each line when it is written.
+    """Runs the command line of this process, and exits."""
+    # A terminal that cannot write a character shows another one instead, and readers of
+    # a pipe get each line when it is written.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace", line_buffering=True)  # type: ignore[union-attr]
     try:
         sys.exit(run(sys.argv[1:]))
     except Problem as problem:
-        # A server's words may quote anything.
+        # The words of a server may quote anything, also what steers a terminal.
         print(f"openai-ft: {printable(str(problem))}", file=sys.stderr)
         sys.exit(problem.exit_code)
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         sys.exit(Exit.INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read has read enough. Python would complain once more at its end.
+        # The reader of the pipe has gone. Python would complain about it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.OK)
     except OSError as error:
@@ -36,6 +37,7 @@ def main() -> None:
 
 
 def run(argv: list[str]) -> Exit:
+    """Runs a command line without the program's name. Raises Problem."""
     if not argv:
         arguments.train_parser().print_help()
         return Exit.USAGE
@@ -51,6 +53,7 @@ def run(argv: list[str]) -> Exit:
 
 
 def run_training(argv: list[str]) -> Exit:
+    """Runs a command line that names no command: it starts or follows a job."""
     parser = arguments.train_parser()
     args = parser.parse(argv)
     if not (args.train or args.follow):
@@ -65,7 +68,10 @@ def run_training(argv: list[str]) -> Exit:
 
 
 def command(name: str) -> Command:
-    """Imported here: a help page should not wait for what only the others need."""
+    """Returns the function of a command.
+
+    It is imported here, so that a help page need not wait for the imports of others.
+    """
     match name:
         case "prepare":
             from jobs.cli.preparing import prepare

@@ -1,4 +1,4 @@
-"""`--plan`: what a job would do, as a table or as JSON."""
+"""`--plan`: shows what a job would do, as a table or as JSON."""
 
 import json
 from typing import Any
@@ -19,6 +19,7 @@ from jobs.cli.text import columns
 def print_plan(
     server: Server, body: dict[str, Any], as_json: bool, screen: Screen
 ) -> Exit:
+    """Prints the plan of the job that `body` asks for. Raises Problem."""
     screen.wait("The site counts tokens")
     plan = server.ask("/fine_tuning/plan", body)
     screen.clear()
@@ -34,6 +35,7 @@ def print_plan(
 
 
 def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Returns a name, a figure and a note for each line of the table."""
     steps, total = plan["steps_per_epoch"], plan["total_steps"]
     learned = percent(plan["learned_tokens"] / max(1, plan["tokens"]))
     return [
@@ -55,6 +57,7 @@ def _unlearned(plan: dict[str, Any]) -> str:
 
 
 def rows_note(plan: dict[str, Any]) -> str:
+    """Returns how full the rows are, and how many examples are cut."""
     notes = [f"{percent(plan['padding_share'])} padding"]
     if plan["pieces_cut"]:
         cut = counted(plan["pieces_cut"], "example is", "examples are")

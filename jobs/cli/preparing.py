@@ -23,7 +23,7 @@ from jobs.trainer.text.line_forms import LineForm
 
 JOINERS = {"nothing": "", "space": " ", "newline": "\n"}
 MAX_PROBLEMS = 20
-# Examples among which repeats are noticed; more would fill the memory.
+# How many examples are remembered to notice repeats; more would fill the memory.
 MAX_REMEMBERED = 2_000_000
 FORM_WORDS = {
     LineForm.PROMPT: "of a prompt, which is read (loss weight 0), and a completion, "
@@ -34,8 +34,10 @@ FORM_WORDS = {
 
 @dataclass
 class Report:
+    """What was found in a file, counted while it is read."""
+
     num_examples: int = 0
-    # Lines that were written otherwise than they stood there.
+    # Lines that are written differently from how they stood in the file.
     num_changed: int = 0
     num_joined: int = 0
     num_unspaced: int = 0
@@ -47,15 +49,18 @@ class Report:
 
     @property
     def needs_no_change(self) -> bool:
+        """Whether the file can be used as it is."""
         return not (self.num_changed or self.num_problems)
 
     def note_problem(self, row: Row) -> None:
+        """Counts a line that is no example."""
         self.num_problems += 1
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(row)
 
 
 def prepare(args: argparse.Namespace) -> Exit:
+    """Writes the examples of a file beside it, if that is needed. Raises Problem."""
     path = Path(args.file)
     if not path.is_file():
         raise Problem(f"There is no file {path} here.")
@@ -80,6 +85,7 @@ def prepare(args: argparse.Namespace) -> Exit:
 def write_examples(
     rows: Iterable[Row], joiner: str, out: BinaryIO, report: Report
 ) -> None:
+    """Writes the rows that are examples as lines, and notes them in the report."""
     seen: set[bytes] = set()
     for row in rows:
         if row.problem:
@@ -97,7 +103,10 @@ def write_examples(
 
 
 def example_line(row: Row, joiner: str, report: Report) -> bytes:
-    """A chat stays one, so that the snapshot is asked in the same way later."""
+    """Returns a row as a line of a file to train on, without its end.
+
+    A chat stays a chat, so that the snapshot is asked in the same way later.
+    """
     if row.form == LineForm.CHAT:
         return row.raw
     segments = join_by(row.segments, joiner)
@@ -111,6 +120,7 @@ def example_line(row: Row, joiner: str, report: Report) -> bytes:
 
 
 def note_unspaced(texts: list[str], report: Report) -> None:
+    """Notes whether two of an example's texts meet without white space."""
     for before, after in zip(texts, texts[1:], strict=False):
         if meets_unspaced(before, after):
             report.num_unspaced += 1
@@ -120,7 +130,7 @@ def note_unspaced(texts: list[str], report: Report) -> None:
 
 @contextmanager
 def draft_beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """A file on the same disk, gone at the end unless it was given a name."""
+    """Yields a new file on the same disk, which is deleted unless it gets a name."""
     handle, name = tempfile.mkstemp(prefix=".openai-ft-", dir=path.parent)
     part = Path(name)
     try:
@@ -131,12 +141,12 @@ def draft_beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
 
 
 def publish(part: Path, path: Path) -> Path:
-    """Give the draft a name that no file has; nothing is overwritten."""
+    """Gives the draft a name that no file has, and returns its new path."""
     for number in count(1):
         mark = "_prepared" if number == 1 else f"_prepared_{number}"
         target = path.with_name(f"{path.stem}{mark}.jsonl")
         try:
-            # Taken first, so that two at once do not take the same.
+            # The name is taken first, so that two processes do not take the same.
             target.open("xb").close()
         except FileExistsError:
             continue
@@ -153,6 +163,7 @@ def _umask() -> int:
 
 
 def report_lines(path: Path, target: Path | None, report: Report) -> Iterator[str]:
+    """Yields what is said of a file. `target` is the new file, if there is one."""
     examples = counted(report.num_examples, "example")
     if not report.num_examples:
         yield f"{path} holds no example that can be read."

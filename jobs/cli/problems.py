@@ -1,22 +1,22 @@
-"""What goes wrong, in words, and the exit code it ends with."""
+"""The errors of the command line, with their words and exit codes."""
 
 from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Of a job, only one that succeeded is 0. `--help` lists them."""
+    """The exit codes, which `--help` lists. A job ends with 0 only if it succeeded."""
 
     OK = 0
     FAILED = 1
     USAGE = 2
     CANCELLED = 3
     SERVER = 4
-    # What shells say of a program that Ctrl-C ended; the job goes on.
+    # The code of programs that Ctrl-C ended, by the custom of shells. The job goes on.
     INTERRUPTED = 130
 
 
 class Problem(Exception):
-    """Its text says what happened, why, and what to do."""
+    """An error for people. Its text says what happened, why, and what to do."""
 
     def __init__(self, message: str, exit_code: Exit = Exit.USAGE) -> None:
         super().__init__(message)
@@ -24,7 +24,10 @@ class Problem(Exception):
 
 
 class Refusal(Problem):
-    """The server understood, and said no. Asking again would not help."""
+    """The server understood, and said no. To ask again would not help.
+
+    `param` and `code` are those of the API's error, if it has them.
+    """
 
     def __init__(
         self,
@@ -41,7 +44,10 @@ class Refusal(Problem):
 
 
 class Away(Problem):
-    """No answer, or "later". Asking again may help."""
+    """The server did not answer, or said "later". To ask again may help.
+
+    `retry_after` is in how many seconds; None: the server did not say "later".
+    """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message, Exit.SERVER)

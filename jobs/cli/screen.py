@@ -1,4 +1,4 @@
-"""Where a job is shown: a bar on a terminal, plain lines everywhere else."""
+"""Shows a job as a bar on a terminal, and as plain lines everywhere else."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from jobs.cli.text import printable
 
 Job = dict[str, Any]
 
-# Without a bar the loss is told at every tenth of the steps, and after so long.
+# Without a bar the loss is told at every tenth of the steps, and after this long.
 SHARES = 10
 QUIET_SECONDS = 30
 # What is too long for the terminal is cut, so that the bar stays one line.
@@ -34,7 +34,10 @@ LARGE_FILE_BYTES = 4_000_000
 
 
 class Screen:
-    """`is_live`: somebody sits before it, so it may draw, and ask."""
+    """The place where a job is shown.
+
+    `is_live`: it is a terminal, so a bar can be drawn and a person can be asked.
+    """
 
     def __init__(self, verbosity: int, console: Console | None = None) -> None:
         self.verbosity = verbosity
@@ -57,24 +60,27 @@ class Screen:
         self.clear()
 
     def say(self, text: str, *, verbosity: int = Verbosity.NORMAL) -> None:
-        """A line above the bar. The terminal breaks it, so that it can be copied."""
+        """Prints text above the bar.
+
+        The terminal breaks its lines, so that they can be copied whole.
+        """
         if text and self.verbosity >= verbosity:
             self.console.print(printable(text), soft_wrap=True)
 
     def say_new(self, text: str) -> None:
-        """A line that tells a state: again only when it has changed."""
+        """Prints a line about a state, unless it is the line that was printed last."""
         if text and text != self._said:
             self.say(text)
         self._said = text
 
     def wait(self, text: str) -> None:
-        """What is waited for: beside a spinner, or as a line."""
+        """Shows what is waited for, beside a spinner or as a line."""
         if not self.is_live or self.verbosity == Verbosity.QUIET:
             return self.say_new(text)
         return self._draw(text, total=None)
 
     def show(self, job: Job) -> None:
-        """How far a running job is."""
+        """Shows how far a running job is."""
         step, total = job.get("step") or 0, job.get("total_steps") or 0
         text = progress_text(job)
         if self.is_live and self.verbosity > Verbosity.QUIET:
@@ -83,14 +89,17 @@ class Screen:
             self.say(text)
 
     def clear(self) -> None:
-        """Take the bar away."""
+        """Takes the bar away."""
         if self._progress:
             self._progress.stop()
         self._progress = None
 
     @contextmanager
     def sending(self, name: str, num_bytes: int) -> Iterator[Any]:
-        """Calls of what it yields move the bar of an upload."""
+        """Shows the bar of an upload; yields a function that moves it.
+
+        The function takes the bytes that were sent, and all of them.
+        """
         if not self.is_live or num_bytes < LARGE_FILE_BYTES:
             yield lambda done, total: None
             return
@@ -131,7 +140,7 @@ class Screen:
 
 
 def progress_text(job: Job) -> str:
-    """`Step 31 of 78, train loss 2.41, validation loss 2.60, 0:12 left`."""
+    """Returns `Step 31 of 78, train loss 2.41, validation loss 2.60, 0:12 left`."""
     parts = [f"Step {count(job.get('step') or 0)} of {count(job.get('total_steps'))}"]
     for name in ("train", "validation"):
         value = job.get(f"{name}_loss")

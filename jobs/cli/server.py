@@ -1,4 +1,4 @@
-"""Calls of the API, and what they answer when something is wrong."""
+"""Calls the API, and turns what goes wrong into words."""
 
 import os
 import sys
@@ -31,7 +31,10 @@ and set it: export OPENAI_API_KEY=..."""
 
 
 class Bearer(AuthBase):
-    """As `auth` of the session; a header alone gives way to a key in ~/.netrc."""
+    """Sends the key, as the session's `auth`.
+
+    A header alone would give way to a password in ~/.netrc.
+    """
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -42,8 +45,12 @@ class Bearer(AuthBase):
 
 
 class Server:
-    """An answer that says "later" is asked for again for `patience` seconds;
-    `on_later` gets its words at once."""
+    """A server with this API, reached at `url` with a key.
+
+    Where it says "later", it is asked again for `patience` seconds, and `on_later` gets
+    its words at once. With `trace` each call is logged to standard error.
+    All methods raise Away or Refusal if there is no good answer.
+    """
 
     def __init__(
         self,
@@ -62,19 +69,26 @@ class Server:
         self.session.auth = Bearer(key)
 
     def get(self, path: str, **params: Any) -> Answer:
+        """Returns what a GET is answered with."""
         return self._patiently("GET", path, params=params)
 
     def post(self, path: str, body: Any = None, *, key: str = "") -> Answer:
-        """Once: whether to send it again is for the caller to know."""
+        """Returns what a POST is answered with.
+
+        It is sent once: only the caller knows whether it may be sent again.
+        """
         headers = {"Idempotency-Key": key} if key else {}
         return _read(self.send("POST", path, json=body, headers=headers))
 
     def ask(self, path: str, body: Any = None) -> Answer:
-        """A POST that may be sent again: twice does no more than once."""
+        """Returns what a POST is answered with that changes nothing.
+
+        It is sent again where the server says "later".
+        """
         return self._patiently("POST", path, json=body)
 
     def stream(self, path: str, body: Answer) -> Iterator[Answer]:
-        """Yield the objects of an event stream as they come. Raises Problem."""
+        """Yields the objects of an event stream as they come. Raises Problem."""
         response = self._wait_through_later("POST", path, json=body, stream=True)
         try:
             with response:
@@ -87,7 +101,7 @@ class Server:
             raise Away(f"The answer broke off ({why_no_answer(error)}).") from None
 
     def send(self, method: str, path: str, **options: Any) -> requests.Response:
-        """The answer, if it is one of success. Away or Refusal: it is not."""
+        """Sends one request, and returns the response if it is one of success."""
         began = time.monotonic()
         try:
             response = self.session.request(
@@ -112,8 +126,10 @@ class Server:
     def _wait_through_later(
         self, method: str, path: str, **options: Any
     ) -> requests.Response:
-        """Asks again when the answer is "later"; a server that is away is not waited
-        for."""
+        """Sends a request, again and again while the answer is "later".
+
+        A server that does not answer at all is not waited for.
+        """
         deadline = time.monotonic() + self.patience
         told = ""
         while True:
@@ -130,7 +146,10 @@ class Server:
 
 
 def from_environment(env: Mapping[str, str] = os.environ, **options: Any) -> Server:
-    """Problem: something is missing or wrong."""
+    """Returns the server that the environment names.
+
+    Raises Problem if something is missing or wrong.
+    """
     url = env.get("OPENAI_BASE_URL") or env.get("OPENAI_API_BASE") or DEFAULT_URL
     key = env.get("OPENAI_API_KEY", "").strip()
     if not key:
@@ -144,7 +163,10 @@ def from_environment(env: Mapping[str, str] = os.environ, **options: Any) -> Ser
 
 
 def clean_url(url: str) -> str:
-    """The base of all paths; `/v1` may be left out."""
+    """Returns the base of all paths, to which /v1 is added if there is no path.
+
+    Raises Problem if it is no address.
+    """
     parts = urlsplit(url.strip())
     if parts.scheme not in {"http", "https"} or not parts.netloc:
         raise Problem(
@@ -155,6 +177,7 @@ def clean_url(url: str) -> str:
 
 
 def no_answer(url: str, reason: str) -> str:
+    """Returns the words for a server that does not answer."""
     return (
         f"No answer from {url} ({reason}).\nIs the site running, and is this its "
         "address? OPENAI_BASE_URL says where it is."
@@ -186,7 +209,7 @@ def _as_problem(response: requests.Response, url: str) -> Problem:
 
 
 def _error_of(response: requests.Response) -> Answer | None:
-    """The error in the API's one shape, if it is that."""
+    """Returns the error of a response, if it has the one shape of this API."""
     try:
         body = response.json()
     except ValueError:
@@ -196,7 +219,7 @@ def _error_of(response: requests.Response) -> Answer | None:
 
 
 def _check_event(event: Answer) -> None:
-    """Raise Away for an event that says that the server could not go on."""
+    """Raises Away for an event that says that the server could not go on."""
     if error := event.get("error"):
         raise Away(str(error.get("message", "The server could not go on.")))
 

@@ -14,15 +14,18 @@ from jobs.cli.problems import Away, Exit, Problem
 from jobs.cli.screen import Screen
 from jobs.cli.server import Answer, Server
 
-# A file sent again after a lost answer carries the same key, so it is there once.
+# After a lost answer a file is sent again with the same key, so it is there once.
 ATTEMPTS = 4
 POLL_SECONDS = 0.3
-# Newest files among which the same one is looked for.
+# Among how many of the newest files the same one is looked for.
 MAX_FILES = 1000
 
 
 def upload(server: Server, path: Path, progress: Progress) -> Answer:
-    """The file object. Problem: it could not be sent, or the server refuses it."""
+    """Sends a file, and returns the API's file object.
+
+    Raises Problem if it cannot be sent or the server refuses it.
+    """
     form, key = FileForm(path, path.name, progress), secrets.token_hex(16)
     headers = {"Content-Type": form.content_type, "Idempotency-Key": key}
     for attempt in range(1, ATTEMPTS + 1):
@@ -39,7 +42,7 @@ def upload(server: Server, path: Path, progress: Progress) -> Answer:
 
 
 def find_same(server: Server, path: Path) -> Answer | None:
-    """A file on the site of this name and size which holds the same examples."""
+    """Returns the file on the site with this name, size and examples, if any."""
     files = server.get("/files", purpose=PURPOSE, limit=MAX_FILES)["data"]
     looks = {"filename": path.name, "bytes": path.stat().st_size}
     alike = [file for file in files if looks.items() <= file.items()]
@@ -52,7 +55,10 @@ def find_same(server: Server, path: Path) -> Answer | None:
 
 
 def examples_sha256(path: Path) -> str | None:
-    """Of the examples as the site writes them down; None: some cannot be read."""
+    """Returns the digest of the examples as the site writes them down.
+
+    None: some of them cannot be read.
+    """
     digest = hashlib.sha256()
     try:
         for batch in read_batches(path):
@@ -68,14 +74,17 @@ def examples_sha256(path: Path) -> str | None:
 def read_batches(
     path: Path, *, joiner: str = "", text_split: str = TextSplit.PARAGRAPHS
 ) -> Iterator[Batch]:
-    """The examples of a file, as an import on the site reads them."""
+    """Yields the examples of a file, as an import on the site reads them."""
     if path.suffix.lower() == ".txt":
         return read_text(path, text_split)
     return read_jsonl(path, joiner)
 
 
 def wait_until_read(server: Server, file: Answer, screen: Screen) -> Answer:
-    """The file object once the site has read the file. Problem: it holds nothing."""
+    """Returns the file object once the site has read the file.
+
+    Raises Problem if the site cannot read it.
+    """
     while file.get("status") == "uploaded":
         screen.wait(f"The site reads {file.get('filename')}")
         time.sleep(POLL_SECONDS)

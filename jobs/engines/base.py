@@ -11,15 +11,17 @@ from jobs.trainer.contract.spec import Spec
 
 
 class RunFolderError(UserError):
-    """A run folder that cannot be used any more. Its job fails with these words."""
+    """A run folder that cannot be used any more. Its job fails with the message."""
 
 
 class EngineTroubleError(LaterError):
-    """An engine that cannot be asked now. Nothing is known of its jobs; it may pass."""
+    """An engine that cannot be asked now, so nothing is known of its jobs. It may pass.
+
+    `retry_after` is for how many seconds the engine wants to be left alone; 0: unknown.
+    """
 
     def __init__(self, message: str, *, retry_after: float = 0) -> None:
         super().__init__(message)
-        # Seconds that it wants to be left alone, if it says so.
         self.retry_after = retry_after
 
 
@@ -27,7 +29,7 @@ class EngineTroubleError(LaterError):
 class Report:
     """What a look at a job found.
 
-    The events are complete when `alive` is False: liveness is looked at first.
+    The events are complete when `alive` is False, since liveness is looked at first.
     """
 
     events: list[Event]
@@ -36,56 +38,66 @@ class Report:
     alive: bool
     # Whether a trainer was started for the job's present claim.
     launched: bool
-    # Of a server elsewhere: what it says of the job beside its events. `status` is one
-    # of `Job.Status`, or empty where the events say it all.
+    # These three are what a server elsewhere says of the job beside its events. The
+    # status is one of `Job.Status`, or empty where the events say it all.
     status: str = ""
     message: str = ""
     total_steps: int = 0
 
 
 class Engine(Protocol):
-    """Every call may be repeated: it brings a state about, it sends no message."""
+    """A place where jobs run and snapshots are served.
+
+    Every call may be repeated, because it asks for a state.
+    """
 
     name: str
-    # For people.
+    # What people read instead of the name.
     title: str
     jobs_at_once: int
-    # Whether it is a server elsewhere: then it may be slow or away, and is only asked
-    # where nobody waits for a job of another engine.
+    # Whether it is a server elsewhere. Such an engine may be slow or away, so it is
+    # asked only where no job of another engine has to wait.
     is_remote: bool
 
     def check_job(self, job: Job) -> None:
-        """Before a job is made: UserError says what the engine lacks for it."""
+        """Raises UserError if the engine lacks something that a new job needs."""
 
     def start(self, job: Job, spec: Spec) -> None:
-        """Have a trainer run the job, unless one does. RunFolderError: it cannot."""
+        """Has a trainer run the job, unless one does. Raises RunFolderError."""
 
     def poll(self, job: Job) -> Report:
-        """The events since `job.last_seq`, and whether a trainer lives."""
+        """Returns the events after `job.last_seq`, and whether a trainer lives.
+
+        Raises RunFolderError if the job cannot go on.
+        """
 
     def control(self, job: Job) -> None:
-        """Tell the trainer the job's `want` and `snapshot_requests`."""
+        """Tells the trainer the job's `want` and `snapshot_requests`."""
 
     def enforce(self, job: Job) -> None:
-        """End a trainer that has ignored a pause or stop for too long."""
+        """Ends a trainer that has ignored a pause or stop for too long."""
 
     def end(self, job: Job, *, force: bool = False) -> None:
-        """End the job's trainer: with a checkpoint, or at once."""
+        """Ends the job's trainer: after a checkpoint, or at once with `force`."""
 
     def end_strays(self) -> None:
-        """End trainers of jobs that are not live, such as those of dead launchers."""
+        """Ends trainers of jobs that are not live, for example of dead launchers."""
 
     def ease(self, job: Job) -> str:
-        """Make a dead trainer's next start need less memory; says what was changed."""
+        """Lets a dead trainer's next start need less memory.
+
+        Returns a sentence about what was changed; empty if nothing was.
+        """
 
     def complete(
         self, snapshot: Snapshot | None, request: dict[str, Any]
     ) -> AsyncIterator[dict[str, Any]]:
-        """Stream a completion of a snapshot, or of `base_model` when it is None.
+        """Streams a completion of a snapshot, or of `base_model` if it is None.
 
         The request has prompt (a text or token ids), temperature, top_p, max_tokens,
-        stop, seed and n, and may have logprobs, echo, best_of, logit_bias, the two
-        penalties and asker, the number of the member who asks. Lines: {"index", "text",
-        "finish_reason", "tokens"}, with "logprobs" when asked, at last {"done",
-        "usage", ...}. Raises UserError.
+        stop, seed and n. It may have logprobs, echo, best_of, logit_bias, the two
+        penalties and asker, which is the number of the member who asks.
+        Yields lines {"index", "text", "finish_reason", "tokens"}, which have "logprobs"
+        if these were asked for, and at last a line {"done", "usage", ...}.
+        Raises UserError.
         """

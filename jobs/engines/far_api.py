@@ -1,8 +1,8 @@
-"""Another server with this API, as its client: single calls, with time limits.
+"""A client of another server with this API: single calls, with time limits.
 
-Whatever goes wrong ends in one of two errors. EngineTroubleError: no good answer, it
-may pass, and what was asked for may have been done or not. FarRefusalError: the server
-said no.
+Whatever goes wrong ends in one of two errors. EngineTroubleError: there was no good
+answer; it may pass, and what was asked for may have been done or not. FarRefusalError:
+the server said no.
 """
 
 from http import HTTPStatus
@@ -22,23 +22,24 @@ from jobs.engines.base import EngineTroubleError
 
 Answer = dict[str, Any]
 
-# To connect, and between two bytes of an answer; and for a whole answer.
+# The seconds to connect, and between two bytes of an answer.
 TIMEOUT = (4.0, 10.0)
+# The seconds for a whole answer.
 ANSWER_SECONDS = 60.0
 MAX_ANSWER_BYTES = 100_000_000
-# A far disk may make an upload wait; a snapshot is loaded before its first word.
+# A far disk may make an upload wait, and a snapshot is loaded before its first word.
 UPLOAD_TIMEOUT = (30.0, 120.0)
 COMPLETION_TIMEOUT = (4.0, 150.0)
 MAX_RETRY_AFTER_SECONDS = 60.0
 FILES_PER_PAGE = 1000
 MAX_FILE_PAGES = 5
 EVENTS_PER_PAGE = 1000
-# Of the far server's own words.
-MAX_WORDS = 300
+# How much of the far server's own words is shown.
+MAX_WORDS_CHARACTERS = 300
 
 
 class KeyTroubleError(EngineTroubleError):
-    """The key is wrong, or may not do this: passes once somebody mends it."""
+    """The key is wrong, or may not do this. It passes once somebody changes it."""
 
 
 class FarRefusalError(UserError):
@@ -50,11 +51,12 @@ class FarRefusalError(UserError):
 
     @property
     def is_unknown(self) -> bool:
+        """Whether the far server does not have what was asked for."""
         return self.status == HTTPStatus.NOT_FOUND
 
 
 class FarApi:
-    """`name` is the engine's, for the words of errors."""
+    """A client of the server at `url`. Its errors name the engine `name`."""
 
     def __init__(self, name: str, url: str, key: str, *, allow_private: bool) -> None:
         self.name = name
@@ -65,10 +67,10 @@ class FarApi:
     # ----- calls
 
     def find_job(self, client_job_id: str) -> Answer | None:
-        """The job that was made under this id, if one was."""
+        """Returns the job that was made under this id, if one was."""
         query = {"metadata[client_job_id]": client_job_id, "limit": "1"}
         found = self._items(self.get("fine_tuning/jobs", query))
-        # A server that does not know the filter lists all of its jobs.
+        # Filtered again, since an older server lists all of its jobs.
         mine = [
             job
             for job in found
@@ -77,18 +79,24 @@ class FarApi:
         return mine[0] if mine else None
 
     def job(self, uid: str) -> Answer:
+        """Returns the job with that id there."""
         return self.get(f"fine_tuning/jobs/{quote(uid)}")
 
     def create_job(self, body: Answer, *, key: str) -> Answer:
+        """Creates a job and returns it. The same key never makes a second job."""
         return self.post("fine_tuning/jobs", body, key=key)
 
     def act(self, uid: str, action: str, body: Answer | None = None) -> Answer:
-        """`action` is cancel, pause, resume or snapshots."""
+        """Changes a job, and returns it.
+
+        `action` is cancel, pause, resume or snapshots.
+        """
         return self.post(f"fine_tuning/jobs/{quote(uid)}/{action}", body or {})
 
     def events(self, uid: str, after: int) -> tuple[list[Answer], bool]:
-        """The lines of the far run folder's events.jsonl behind that seq, in order,
-        and whether there are more.
+        """Returns the job's events after that seq in order, and whether more follow.
+
+        They are the lines of the far run folder's events.jsonl.
         """
         query = {"order": "asc", "limit": str(EVENTS_PER_PAGE)}
         if after:
@@ -98,7 +106,7 @@ class FarApi:
         return [self._line(line) for line in lines], bool(page.get("has_more"))
 
     def find_file(self, sha256: str) -> str | None:
-        """The id of a file with exactly that content."""
+        """Returns the id of a file with exactly that content, if there is one."""
         query = {"purpose": "fine-tune", "limit": str(FILES_PER_PAGE)}
         for _ in range(MAX_FILE_PAGES):
             page = self.get("files", query)
@@ -111,7 +119,7 @@ class FarApi:
         return None
 
     def upload(self, path: Path, name: str, *, key: str, progress: Progress) -> str:
-        """Send a file, and return its id there."""
+        """Sends a file, and returns its id there. The same key makes no second file."""
         form = FileForm(path, name, progress)
         answer = self._call(
             "POST",
@@ -124,6 +132,7 @@ class FarApi:
         return str(answer.get("id"))
 
     def has_model(self, name: str) -> bool:
+        """Returns whether the far server has such a model. People wait for this."""
         try:
             self.get(f"models/{quote(name, safe='')}", timeout=(2.0, 4.0))
         except FarRefusalError as error:
@@ -133,7 +142,7 @@ class FarApi:
         return True
 
     def complete(self, body: Answer) -> requests.Response:
-        """The open stream of an answer, or the whole of one without `stream`."""
+        """Returns the response to a request for a completion, with its body unread."""
         return self._send(
             "POST",
             "completions",
@@ -143,7 +152,7 @@ class FarApi:
         )
 
     def paths(self) -> set[str]:
-        """What the far server can do: the paths of its OpenAPI document."""
+        """Returns the paths of the far OpenAPI document, which say what it can do."""
         paths = self.get("openapi.json").get("paths")
         if not isinstance(paths, dict):
             raise self.odd()
@@ -154,9 +163,11 @@ class FarApi:
     def get(
         self, path: str, query: dict[str, str] | None = None, **options: Any
     ) -> Answer:
+        """Returns the object that a GET is answered with."""
         return self._call("GET", path, params=query, **options)
 
     def post(self, path: str, body: Answer, *, key: str = "") -> Answer:
+        """Returns the object that a POST is answered with."""
         headers = {"Content-Type": "application/json"}
         if key:
             headers["Idempotency-Key"] = key
@@ -172,7 +183,7 @@ class FarApi:
         return answer
 
     def _send(self, method: str, path: str, **options: Any) -> requests.Response:
-        """An answer of status 200, its body unread."""
+        """Returns a response of success, with its body unread."""
         options.setdefault("timeout", TIMEOUT)
         options["stream"] = True
         url = f"{self.url}/{path}"
@@ -182,7 +193,7 @@ class FarApi:
             except requests.ConnectionError as error:
                 if method != "GET" or not is_broken_off(error):
                     raise
-                # A kept connection that was closed there just now, most likely.
+                # Most likely this was a kept connection that was closed there just now.
                 response = self.session.request(method, url, **options)
         except RefusedAddressError as error:
             raise EngineTroubleError(error.message) from None
@@ -195,6 +206,7 @@ class FarApi:
     def read(
         self, response: requests.Response, seconds: float = ANSWER_SECONDS
     ) -> bytes:
+        """Returns the body of a response, within the limits of time and size."""
         try:
             return outbound.read_answer(
                 response, max_bytes=MAX_ANSWER_BYTES, seconds=seconds
@@ -209,7 +221,7 @@ class FarApi:
         return data
 
     def _line(self, line: Any) -> Answer:
-        """As a trainer writes it: what reads lines relies on these."""
+        """Returns the event, if it has the fields that every event of a trainer has."""
         if not isinstance(line, dict):
             raise self.odd()
         counted = isinstance(line.get("seq"), int)
@@ -225,9 +237,15 @@ class FarApi:
         found = _as_json(self.read(response))
         error = found.get("error") if isinstance(found, dict) else None
         ours = isinstance(error, dict)
-        words = str(error.get("message"))[:MAX_WORDS] if isinstance(error, dict) else ""
+        words = (
+            str(error.get("message"))[:MAX_WORDS_CHARACTERS]
+            if isinstance(error, dict)
+            else ""
+        )
         if 300 <= status < 400:
-            to = response.headers.get("location", "another address")[:MAX_WORDS]
+            to = response.headers.get("location", "another address")[
+                :MAX_WORDS_CHARACTERS
+            ]
             return EngineTroubleError(
                 f"The engine {self.name} sends this site on to {to}. Add it again with "
                 "the address that answers itself."
@@ -259,6 +277,7 @@ class FarApi:
         )
 
     def odd(self, status: int = 200) -> EngineTroubleError:
+        """Returns the error of an answer that has not the shape of this API."""
         return EngineTroubleError(
             f"What answers at {self.url} is not this API ({status}). Check the address "
             f"of the engine {self.name}: it is the client's base URL and ends in /v1."

@@ -19,7 +19,7 @@ NEEDED_PATHS = (
 
 
 def check_server(far: FarApi) -> None:
-    """Raise EngineTroubleError if something keeps jobs from running there."""
+    """Raises EngineTroubleError if something keeps jobs from running there."""
     try:
         paths = {PARAMETER.sub("{}", path) for path in far.paths()}
     except FarRefusalError as error:

@@ -1,4 +1,4 @@
-"""Completions of another server, as lines of this site's engines."""
+"""Streams completions of another server as the lines that `Engine.complete` yields."""
 
 import asyncio
 import threading
@@ -17,11 +17,12 @@ from finetune_site.common.event_stream import BrokenStreamError, read_events
 from jobs.engines.base import EngineTroubleError
 from jobs.engines.far_api import Answer, FarApi
 
-# Answers at a time in one process, each a thread: an engine that hangs, or one member
-# who asks for all that a member may, leaves room for other engines.
+# How many answers one process reads at a time, each in a thread. The limit per engine
+# is lower, so that an engine that hangs, or one member who asks for all that a member
+# may, leaves room for other engines.
 MAX_STREAMS = 64
 MAX_PER_ENGINE = 24
-# Of a request, what the far API takes under the same name.
+# The fields of a request that have the same name in the far API.
 SAME = (
     "prompt",
     "temperature",
@@ -46,8 +47,9 @@ Line = dict[str, Any]
 
 
 class Places:
-    """The threads that read answers, by engine: each has one until it ends, also when
-    nobody listens any more.
+    """Counts the threads that read answers, by engine.
+
+    A thread keeps its place until it ends, also when nobody listens any more.
     """
 
     def __init__(self) -> None:
@@ -55,6 +57,7 @@ class Places:
         self.taken: Counter[str] = Counter()
 
     def take(self, engine: str) -> None:
+        """Takes a place. Raises BusyError if none is free."""
         with self.lock:
             full = self.taken.total() >= MAX_STREAMS
             if full or self.taken[engine] >= MAX_PER_ENGINE:
@@ -62,6 +65,7 @@ class Places:
             self.taken[engine] += 1
 
     def give_back(self, engine: str) -> None:
+        """Frees a place."""
         with self.lock:
             self.taken[engine] -= 1
 
@@ -72,10 +76,13 @@ places = Places()
 async def complete(
     connect: Callable[[], FarApi], model: str, request: dict[str, Any]
 ) -> AsyncIterator[Line]:
-    """The lines of an answer as they come. Raises UserError."""
+    """Yields the lines of an answer as they come. Raises UserError.
+
+    `connect` returns the engine's client, and `model` is the model's id there.
+    """
     stream = Stream(asked(model, request))
     try:
-        # Rows may be read for it, and its first word may take long.
+        # In a thread, because it may read rows of the database.
         far = await sync_to_async(connect, thread_sensitive=False)()
         async for line in stream.lines(far):
             yield line
@@ -84,9 +91,10 @@ async def complete(
 
 
 def asked(model: str, request: dict[str, Any]) -> Answer:
+    """Returns the body of a request in the words of the far API."""
     body = {name: request[name] for name in SAME if request.get(name) is not None}
     body["model"] = model
-    # The best of several are known when all are whole.
+    # Not streamed otherwise: which answers are the best is known when all are whole.
     if body.get("best_of", 1) <= body.get("n", 1):
         body.pop("best_of", None)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -94,7 +102,7 @@ def asked(model: str, request: dict[str, Any]) -> Answer:
 
 
 class Stream:
-    """Reads in a thread of its own, since requests waits for bytes."""
+    """Reads one answer in a thread of its own, since requests waits for bytes."""
 
     def __init__(self, body: Answer) -> None:
         self.body = body
@@ -103,10 +111,11 @@ class Stream:
         self.queue: asyncio.Queue[Line | Exception | None] = asyncio.Queue()
 
     async def lines(self, far: FarApi) -> AsyncIterator[Line]:
+        """Yields the lines of the answer. Raises UserError."""
         loop = asyncio.get_running_loop()
 
         def put(item: Line | Exception | None) -> None:
-            # The loop ends with the process; then nobody listens.
+            # The loop has ended with the process, so nobody listens.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self.queue.put_nowait, item)
 
@@ -124,6 +133,7 @@ class Stream:
             yield item
 
     def read(self, far: FarApi, put: Callable[[Line | Exception | None], None]) -> None:
+        """Reads the answer; `put` gets its lines, then None or an error."""
         try:
             self.response = far.complete(self.body)
             if self.closed.is_set():
@@ -143,8 +153,9 @@ class Stream:
             places.give_back(far.name)
 
     def close(self) -> None:
-        """Ends a read that waits, and with it the connection: the far side hears that
-        nobody listens any more. The loop waits for nothing here.
+        """Ends a read that waits, without waiting for it.
+
+        The connection ends with it, so that the far side stops its answer.
         """
         self.closed.set()
         if self.response is not None:
@@ -156,12 +167,16 @@ class Stream:
 def translate(
     far: FarApi, response: requests.Response, *, streamed: bool
 ) -> Iterator[Line]:
-    """OpenAI's shape as this site's lines. KeyError: something is missing in it."""
+    """Yields an answer in OpenAI's shape as lines of this site.
+
+    Raises EngineTroubleError for an error that the far side tells, and KeyError,
+    TypeError, ValueError or AttributeError for what has another shape.
+    """
     usage: dict[str, Any] = {}
     num_choices = 0
     for chunk in chunks_of(far, response, streamed=streamed):
         if "error" in chunk:
-            # It had begun to answer: nothing is wrong with what was asked.
+            # No refusal: the far side had begun to answer, so the request is right.
             raise EngineTroubleError(str(chunk["error"]["message"]))
         for choice in chunk.get("choices") or []:
             num_choices += 1
@@ -179,19 +194,21 @@ def translate(
 def chunks_of(
     far: FarApi, response: requests.Response, *, streamed: bool
 ) -> Iterable[dict[str, Any]]:
+    """Returns the parts of a streamed answer, or the one whole answer."""
     if streamed:
         return read_events(outbound.pieces(response))
     return [orjson.loads(far.read(response))]
 
 
 def line_of(choice: dict[str, Any]) -> Line:
+    """Returns a choice in OpenAI's shape as a line of this site."""
     logprobs = choice.get("logprobs")
     text = str(choice["text"])
     line = {
         "index": int(choice["index"]),
         "text": text,
         "finish_reason": choice.get("finish_reason"),
-        # Counted only where the far side lists them; a piece is about one.
+        # The far side lists tokens only with logprobs; else a piece is about one token.
         "tokens": len(logprobs["tokens"]) if logprobs else int(bool(text)),
     }
     return {**line, "logprobs": logprobs} if logprobs else line

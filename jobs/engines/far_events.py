@@ -10,7 +10,7 @@ MAX_PAGES = 10
 
 
 def read_new_events(far: FarApi, job: Job) -> tuple[list[Event], bool]:
-    """Return the events after `job.last_seq` in order, and whether these are all.
+    """Returns the events after `job.last_seq` in order, and whether these are all.
 
     Raises RunFolderError where one is missing.
     """
@@ -33,14 +33,14 @@ def read_new_events(far: FarApi, job: Job) -> tuple[list[Event], bool]:
 
 
 def is_pause(event: Event) -> bool:
-    """Return whether the event says that the job was paused."""
+    """Returns whether the event says that the job was paused."""
     return event["type"] == "status" and event.get("status") == Job.Status.PAUSED
 
 
 def as_forced_pause(event: Event, engine: str) -> Event:
-    """Return a pause that people on the far side made, which people here may end.
+    """Returns a pause, marked as one that people on the far side made.
 
-    Without that mark the job would be resumed at once, since nobody here paused it.
+    Without the mark the job would be resumed at once, since nobody here paused it.
     """
     message = event.get("message") or f"It was paused on the engine {engine}."
     return {**event, "forced": True, "message": message}

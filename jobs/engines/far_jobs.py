@@ -29,7 +29,7 @@ STATUSES = {
 
 @dataclass(frozen=True)
 class Seen:
-    """A far job, and when it was as `answer` says (in seconds of `time.monotonic`)."""
+    """A far job as the far side answered, and when (seconds of `time.monotonic`)."""
 
     answer: Answer
     at: float
@@ -44,7 +44,7 @@ class FarJobs:
         self.seen: dict[str, Seen] = {}
 
     def find(self, job: Job) -> Answer | None:
-        """Return the far job, also where the answer to its creation was lost.
+        """Returns the far job, also where the answer to its creation was lost.
 
         None: the far side has no such job.
         """
@@ -56,14 +56,14 @@ class FarJobs:
         return far_job
 
     def recent(self, job: Job) -> Answer:
-        """Return the far job as it was at most JOB_SECONDS ago."""
+        """Returns the far job as it was at most JOB_SECONDS ago."""
         seen = self.seen.get(job.uid)
         if seen and time.monotonic() - seen.at < JOB_SECONDS:
             return seen.answer
         return self.look(job)
 
     def look(self, job: Job) -> Answer:
-        """Ask for the far job now. Raises RunFolderError if it was deleted there."""
+        """Asks for the far job now. Raises RunFolderError if it was deleted there."""
         try:
             far_job = self.far.job(job.far_uid)
         except FarRefusalError as error:
@@ -77,7 +77,7 @@ class FarJobs:
         return far_job
 
     def act(self, job: Job, action: str, body: Answer | None = None) -> Answer | None:
-        """Pause, resume, cancel or snapshot the far job; return it, if it is told.
+        """Returns the far job after an action: cancel, pause, resume or snapshots.
 
         None: the far job is not in a state for it. The next look says in which it is.
         """
@@ -88,17 +88,17 @@ class FarJobs:
             return None
 
     def note(self, job: Job, far_job: Answer) -> None:
-        """Remember the far job as it is now."""
+        """Remembers the far job as it is now."""
         self.seen[job.uid] = Seen(far_job, time.monotonic())
 
     def keep_uid(self, job: Job, far_job: Answer) -> None:
-        """Save the far job's id in the job's row."""
+        """Saves the far job's id in the job's row."""
         job.far_uid = str(far_job.get("id"))[:MAX_FAR_UID_CHARACTERS]
         Job.objects.filter(pk=job.pk).update(far_uid=job.far_uid)
 
 
 def status_of(far_job: Answer) -> str:
-    """Return the far job's status as one of `Job.Status`.
+    """Returns the far job's status as one of `Job.Status`.
 
     A status that this site does not know counts as queued, so the job is waited for.
     """
@@ -106,7 +106,7 @@ def status_of(far_job: Answer) -> str:
 
 
 def message_of(far_job: Answer) -> str:
-    """Return why the far job failed, or else its status message."""
+    """Returns why the far job failed, or else its status message."""
     error = far_job.get("error")
     if isinstance(error, dict) and error.get("message"):
         return str(error["message"])[:MAX_MESSAGE_CHARACTERS]
@@ -114,12 +114,12 @@ def message_of(far_job: Answer) -> str:
 
 
 def total_steps_of(far_job: Answer) -> int:
-    """Return the number of steps that the far side has planned; 0: not known."""
+    """Returns the number of steps that the far side has planned; 0: not known."""
     return _whole_number(far_job.get("total_steps"))
 
 
 def snapshot_requests_of(far_job: Answer) -> int:
-    """Return how many snapshots were asked for there, by this site or by people."""
+    """Returns how many snapshots were asked for there, by this site or by people."""
     return _whole_number(far_job.get("snapshot_requests"))
 
 

@@ -1,4 +1,4 @@
-"""The engine `local`: jobs run on this machine, one after another."""
+"""The engine `local`, and further queues like it: jobs run on this machine."""
 
 import json
 import os
@@ -24,19 +24,19 @@ from jobs.trainer.contract.runfolder import Control, RunFolder, Want, write_json
 from jobs.trainer.contract.spec import Spec
 from jobs.trainer.rows.memory import less_memory_words, with_less_memory
 
-# A look at the lock holds it for an instant, and a trainer that was paused takes a few
-# seconds to leave: a launcher waits this long for it.
+# How long a launcher waits for the lock. A look at the lock holds it for an instant,
+# and a trainer that was paused takes a few seconds to leave.
 LOCK_SECONDS = 10.0
-# Patience with a trainer that does not obey, and then with one that does not end.
+# How long a trainer may ignore a pause or stop before it is told to end.
 OBEY_SECONDS = 30.0
-# The end may take this long: a large model's last snapshot is many gigabytes.
+# How long it may take to end: the last snapshot of a large model is many gigabytes.
 END_SECONDS = 300.0
-# A job that ended less than this ago may have a trainer that is about to leave.
+# How long after the end of a job its trainer may still be about to leave.
 LEAVE_SECONDS = 30.0
 
 
 class LocalEngine:
-    """Several of them are several queues of the same machine."""
+    """A queue of this machine. Each row of the kind local makes a further one."""
 
     is_remote = False
 
@@ -48,9 +48,10 @@ class LocalEngine:
         self.jobs_at_once = jobs_at_once
 
     def check_job(self, job: Job) -> None:
-        pass
+        """Does nothing: this machine lacks nothing that a job needs."""
 
     def start(self, job: Job, spec: Spec) -> None:
+        """Starts a trainer; see `Engine.start`."""
         folder = RunFolder(job.folder)
         if job.last_seq and not folder.spec.is_file():
             raise vanished(job)
@@ -64,7 +65,7 @@ class LocalEngine:
             os.close(lock)
 
     def _start_locked(self, job: Job, spec: Spec, folder: RunFolder, lock: int) -> None:
-        # Only who holds the lock can know that nothing has changed.
+        # Looked at again, since only the holder of the lock knows that nothing changes.
         if not Job.objects.filter(pk=job.pk, status=Job.Status.STARTING).exists():
             return
         if ended(new_events(job, folder)[0]):
@@ -85,6 +86,7 @@ class LocalEngine:
         )
 
     def poll(self, job: Job) -> Report:
+        """Reads the run folder; see `Engine.poll`."""
         folder = RunFolder(job.folder)
         try:
             alive = not folder.lock_is_free()
@@ -101,16 +103,18 @@ class LocalEngine:
         )
 
     def control(self, job: Job) -> None:
+        """Writes the run folder's control.json, if it has changed."""
         folder = RunFolder(job.folder)
         if folder.read_control() != control_of(job):
             folder.write_control(control_of(job))
 
     def enforce(self, job: Job) -> None:
+        """Ends a trainer that does not obey: first with SIGTERM, then with SIGKILL."""
         folder = RunFolder(job.folder)
         trainer = read_trainer(folder)
         told = max(folder.control.stat().st_mtime, trainer.get("started", 0))
         waited = time.time() - told
-        # A step of a large model may take long, and it looks once a step.
+        # A trainer looks once a step, and a step of a large model may take long.
         patience = max(OBEY_SECONDS, 3 * (job.seconds_per_step or 0))
         if waited < patience:
             return
@@ -121,10 +125,13 @@ class LocalEngine:
             end_trainers(folder.path, force=True)
 
     def end(self, job: Job, *, force: bool = False) -> None:
+        """Signals the job's trainer to end; see `Engine.end`."""
         end_trainers(job.folder, force=force)
 
     def end_strays(self) -> None:
-        # Before the rows are read: who is launched in between is none of these.
+        """Ends the stray trainers of all queues of this machine."""
+        # Looked for before the rows are read: a trainer that is launched in between is
+        # not among them.
         found = running_folders(Path(settings.DATA_DIR) / "runs")
         uids = {folder.name for folder in found}
         jobs = {job.uid: job for job in Job.objects.filter(uid__in=uids)}
@@ -134,6 +141,7 @@ class LocalEngine:
                 end_trainers(folder, force=job is None or ended_long_ago(job))
 
     def ease(self, job: Job) -> str:
+        """Writes numerics that need less memory; see `Engine.ease`."""
         folder = RunFolder(job.folder)
         numerics = folder.read_numerics()
         if numerics is None:
@@ -147,6 +155,7 @@ class LocalEngine:
     async def complete(
         self, snapshot: Snapshot | None, request: dict[str, Any]
     ) -> AsyncIterator[dict[str, Any]]:
+        """Asks the model server; see `Engine.complete`."""
         name = snapshot.base_model if snapshot else request["base_model"]
         source = await sync_to_async(model_source)(name, snapshot)
         asked = {key: request[key] for key in request if key != "base_model"}
@@ -158,12 +167,16 @@ class LocalEngine:
 
 
 def ended_long_ago(job: Job) -> bool:
+    """Returns whether the job's trainer had the time to leave by itself."""
     long_ago = timezone.now() - timedelta(seconds=LEAVE_SECONDS)
     return job.finished_at is not None and job.finished_at < long_ago
 
 
 def wait_for_lock(job: Job, folder: RunFolder) -> int | None:
-    """None when the trainer of this very claim, or one that does not leave, has it."""
+    """Returns the open lock. None: a trainer has it and does not leave.
+
+    Most often it is the trainer of this very claim.
+    """
     until = time.monotonic() + LOCK_SECONDS
     while (lock := folder.take_lock()) is None:
         if is_launched(job, folder) or time.monotonic() > until:
@@ -173,19 +186,22 @@ def wait_for_lock(job: Job, folder: RunFolder) -> int | None:
 
 
 def is_launched(job: Job, folder: RunFolder) -> bool:
+    """Returns whether a trainer was started for the job's present claim."""
     return bool(read_trainer(folder).get("claim") == claim_of(job))
 
 
 def control_of(job: Job) -> Control:
+    """Returns what the trainer is to do."""
     return Control(want=cast(Want, job.want), snapshot_request=job.snapshot_requests)
 
 
 def claim_of(job: Job) -> str:
+    """Returns a name for the job's present claim; empty: it is not claimed."""
     return job.claimed_at.isoformat() if job.claimed_at else ""
 
 
 def read_trainer(folder: RunFolder) -> dict[str, Any]:
-    """What is known of the last start; nothing when its launcher was killed."""
+    """Returns what is known of the last start; empty if its launcher was killed."""
     try:
         value: dict[str, Any] = json.loads((folder.path / "trainer.json").read_bytes())
     except FileNotFoundError:
@@ -194,10 +210,11 @@ def read_trainer(folder: RunFolder) -> dict[str, Any]:
 
 
 def new_events(job: Job, folder: RunFolder) -> tuple[list[Event], int]:
-    """Events after `job.last_seq`, without a gap, and where they end.
+    """Returns the events after `job.last_seq`, and where they end in the file (bytes).
 
     A machine that lost its power may have lost the file's end too. The trainer writes
-    it again, so the offset can point anywhere: then the whole file is read.
+    it again, so the offset can point anywhere. In that case the whole file is read.
+    Raises RunFolderError if an event is missing.
     """
     try:
         size = folder.events.stat().st_size
@@ -215,6 +232,7 @@ def new_events(job: Job, folder: RunFolder) -> tuple[list[Event], int]:
 
 
 def reread_events(job: Job, folder: RunFolder) -> tuple[list[Event], int]:
+    """Reads the whole file; returns and raises the same as `new_events`."""
     try:
         events, offset = read_events(folder.events)
     except orjson.JSONDecodeError as error:
@@ -232,14 +250,17 @@ def reread_events(job: Job, folder: RunFolder) -> tuple[list[Event], int]:
 
 
 def follows(events: list[Event], seq: int) -> bool:
+    """Returns whether the events are numbered seq + 1, seq + 2 and so on."""
     return all(event["seq"] == seq + n for n, event in enumerate(events, start=1))
 
 
 def ended(events: list[Event]) -> bool:
+    """Returns whether one of the events ends the job."""
     return any(e["type"] == "status" and e["status"] in Job.FINAL for e in events)
 
 
 def vanished(job: Job) -> RunFolderError:
+    """Returns the error of a job whose run folder was deleted."""
     return RunFolderError(
         f"The run folder {job.folder} is gone, and with it the job's checkpoint. "
         "Start a new job."

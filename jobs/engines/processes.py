@@ -1,4 +1,4 @@
-"""Trainer processes of this machine: start one, find one, end one."""
+"""Starts, finds and ends the trainer processes of this machine."""
 
 import os
 import signal
@@ -14,10 +14,10 @@ from django.conf import settings
 
 from jobs.trainer.contract.runfolder import LOCK_FD
 
-# Secrets are none of the trainer's business.
+# Variables that a trainer does not get, because it needs no secrets of the site.
 HIDDEN = {"SECRET_KEY", "DATABASE_URL", "FINETUNE_LIFELINE_FD"}
 ENVIRONMENT = {
-    # Waiting threads give the core back soon: the model server needs it too.
+    # Waiting threads give the core back soon, because the model server needs it too.
     "GOMP_SPINCOUNT": "2000",
     # Keeps freed tensors in the process, which saves a tenth of the time.
     "MALLOC_MMAP_MAX_": "0",
@@ -29,16 +29,18 @@ ENVIRONMENT = {
 
 
 def trainer_argv(folder: Path) -> list[str]:
+    """Returns the command line of a trainer, by which it is also found again."""
     return [sys.executable, "-m", "jobs.trainer", str(folder)]
 
 
 def spawn_trainer(folder: Path, lock: int, log: Path) -> int:
-    """Start a trainer that outlives this process; returns its process id.
+    """Starts a trainer that outlives this process, and returns its process id.
 
-    The lock goes to it open, so that it is held without a gap from before the start.
+    The trainer gets the lock open, so that it is held without a gap. Its standard error
+    is appended to `log`.
     """
     environment = {k: v for k, v in os.environ.items() if k not in HIDDEN}
-    # Compiled once, found again by the next trainer.
+    # One folder for all trainers, so that what one has compiled serves the next.
     compiled = Path(settings.DATA_DIR) / "cache" / "compiled"
     environment["TORCHINDUCTOR_CACHE_DIR"] = str(compiled)
     with log.open("ab") as stderr:
@@ -52,15 +54,16 @@ def spawn_trainer(folder: Path, lock: int, log: Path) -> int:
             stderr=stderr,
             start_new_session=True,
         )
-    # Somebody must ask how it ended, or it stays in the process table.
+    # Until this process asks how the trainer ended, it stays in the process table.
     threading.Thread(target=child.wait, daemon=True).start()
     return child.pid
 
 
 def all_trainers() -> Iterator[tuple[Path, psutil.Process]]:
-    """Living trainers and their run folders, known by what they were started with.
+    """Yields the run folder and the process of every living trainer.
 
-    A process id alone could belong to another process by now.
+    They are known by their command line, because a process id may belong to another
+    process by now.
     """
     for process in psutil.process_iter(["cmdline", "status"]):
         ended = process.info["status"] == psutil.STATUS_ZOMBIE
@@ -71,17 +74,20 @@ def all_trainers() -> Iterator[tuple[Path, psutil.Process]]:
 
 
 def find_trainers(folder: Path) -> Iterator[psutil.Process]:
-    """Living trainers of a run folder."""
+    """Yields the living trainers of a run folder."""
     return (process for found, process in all_trainers() if found == folder)
 
 
 def running_folders(runs: Path) -> set[Path]:
-    """Run folders in `runs` that have a trainer."""
+    """Returns the run folders in `runs` that have a living trainer."""
     return {folder for folder, _ in all_trainers() if folder.parent == runs}
 
 
 def end_trainers(folder: Path, *, force: bool) -> None:
-    """Signal the process group: the ranks of a job share one, so each hears it once."""
+    """Ends a run folder's trainers: with SIGTERM, or with SIGKILL if forced.
+
+    The ranks of a job share a process group, which is signalled as one.
+    """
     number = signal.SIGKILL if force else signal.SIGTERM
     for group in _process_groups(folder):
         with suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""The engines of this site, by name."""
+"""Finds the engines of this site by name, and the one that has a snapshot."""
 
 from finetune_site.common.errors import UserError
 from jobs.engines.base import Engine
@@ -6,12 +6,12 @@ from jobs.engines.local import LocalEngine
 from jobs.engines.remote import RemoteEngine
 from jobs.models import EngineSetting, Job, Snapshot
 
-# Always there, and the default.
+# The engine that is always there, and the default.
 LOCAL = LocalEngine()
 
 
 def get_engine(name: str) -> Engine:
-    """UserError: there is none of that name."""
+    """Returns the engine of that name. Raises UserError if there is none."""
     if name == LOCAL.name:
         return LOCAL
     setting = None
@@ -24,6 +24,7 @@ def get_engine(name: str) -> Engine:
 
 
 def engine_of(setting: EngineSetting) -> Engine:
+    """Returns the engine that a row describes."""
     if setting.kind == EngineSetting.Kind.LOCAL:
         title = f"This machine, queue {setting.name}"
         return LocalEngine(setting.name, title, setting.jobs_at_once)
@@ -31,28 +32,29 @@ def engine_of(setting: EngineSetting) -> Engine:
 
 
 def engine_titles() -> dict[str, str]:
-    """Names of all engines, the default first, and what people call them."""
+    """Returns the titles of all engines by their names, the default first."""
     rows = EngineSetting.objects.order_by("name")
     return {LOCAL.name: LOCAL.title} | {row.name: engine_of(row).title for row in rows}
 
 
 def engine_title(name: str) -> str:
-    """Also of an engine that was removed."""
+    """Returns what people call an engine, also one that was removed."""
     if name == LOCAL.name:
         return LOCAL.title
     return engine_titles().get(name, f"{name} (removed)")
 
 
 def remote_names() -> list[str]:
+    """Returns the names of the engines that are servers elsewhere."""
     rows = EngineSetting.objects.filter(kind=EngineSetting.Kind.REMOTE)
     return list(rows.values_list("name", flat=True))
 
 
 def engine_that_has(snapshot: Snapshot) -> Engine:
-    """Where a snapshot lies, and so is asked. UserError: its engine was removed.
+    """Returns the engine on which a snapshot lies, and which so answers for it.
 
-    What lies here stays here, whatever was done to the queue that trained it since, and
-    whatever engine has its name now.
+    A snapshot of this machine stays here, even if the queue that trained it was removed
+    or another engine has its name now. Raises UserError if its engine was removed.
     """
     if snapshot.is_here:
         return LOCAL
@@ -67,8 +69,10 @@ def engine_that_has(snapshot: Snapshot) -> Engine:
 
 
 def engine_to_go_on(parent: Snapshot) -> str:
-    """Of a job that trains a snapshot further and names no engine: the parent job's,
-    unless that was a queue of this machine which is gone.
+    """Returns the name of the engine for a job that trains a snapshot further.
+
+    It is the engine of the parent's job, or `local` if that was a queue of this machine
+    that is gone.
     """
     name = parent.job.engine
     if not parent.is_here:
@@ -78,7 +82,7 @@ def engine_to_go_on(parent: Snapshot) -> str:
 
 
 def check_same_place(job: Job) -> None:
-    """UserError: the snapshot to train further from is out of the engine's reach."""
+    """Raises UserError if the job's engine cannot reach the snapshot to go on from."""
     parent = job.parent_snapshot
     if parent is None:
         return

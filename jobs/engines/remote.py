@@ -1,4 +1,4 @@
-"""An engine elsewhere: another server with this API trains, this site shows it.
+"""A remote engine: another server with this API trains, and this site shows it.
 
 Truth lies on the far side. The rows here repeat it, as they repeat a run folder. Every
 call may be made again, and nothing is lost when the process ends.
@@ -72,11 +72,11 @@ class RemoteEngine:
         return Strays(self.jobs)
 
     def check(self) -> None:
-        """Raise EngineTroubleError if something keeps jobs from running there."""
+        """Raises EngineTroubleError if something keeps jobs from running there."""
         check_server(self.far)
 
     def check_job(self, job: Job) -> None:
-        """Raise UserError if the far side has no such base model.
+        """Raises UserError if the far side has no such base model.
 
         An engine that is away is no reason against the job, which says itself what it
         does then.
@@ -93,7 +93,7 @@ class RemoteEngine:
             )
 
     def start(self, job: Job, spec: Spec) -> None:
-        """Have the far side run the job, whatever it has of it already.
+        """Has the far side run the job, whatever it has of it already.
 
         Raises NotWantedError if somebody stops or pauses it meanwhile.
         """
@@ -106,7 +106,7 @@ class RemoteEngine:
         self.wishes.begin(job, far_job)
 
     def poll(self, job: Job) -> Report:
-        """Return what is new of the job there; see `Engine.poll`."""
+        """Returns what is new of the job there; see `Engine.poll`."""
         if not job.far_uid:
             return Report(events=[], offset=0, alive=False, launched=False)
         # Before its events: a job that has ended writes no more of them.
@@ -137,28 +137,28 @@ class RemoteEngine:
         return status == Status.PAUSED and not ours
 
     def control(self, job: Job) -> None:
-        """Tell the far side what people want of the job."""
+        """Tells the far side what people want of the job."""
         self.wishes.tell(job)
 
     def enforce(self, job: Job) -> None:
-        """Do nothing: the far side sees to its own trainers."""
+        """Does nothing: the far side sees to its own trainers."""
 
     def end(self, job: Job, *, force: bool = False) -> None:
-        """Cancel the far job, if there is one."""
+        """Cancels the far job, if there is one."""
         if job.far_uid:
             self.jobs.act(job, "cancel")
 
     def end_strays(self) -> None:
-        """Cancel far jobs of jobs that have ended here without their word."""
+        """Cancels far jobs of jobs that have ended here without their word."""
         self.strays.end()
 
     def ease(self, job: Job) -> str:
-        """Return no words: the far side eases its own trainers."""
+        """Returns no words: the far side eases its own trainers."""
         return ""
 
     def complete(
         self, snapshot: Snapshot | None, request: dict[str, Any]
     ) -> AsyncIterator[dict[str, Any]]:
-        """Stream a completion of the far side; see `Engine.complete`."""
+        """Streams a completion of the far side; see `Engine.complete`."""
         model = snapshot.uid if snapshot else request["base_model"]
         return complete(lambda: self.far, model, request)

@@ -19,7 +19,7 @@ class NotWantedError(Exception):
 
 
 def send_job(jobs: FarJobs, job: Job) -> Answer:
-    """Create the far job, and return it. Raises NotWantedError.
+    """Creates the far job, and returns it. Raises NotWantedError.
 
     However often the creation is sent, there is one far job: it bears the job's own id.
     """
@@ -32,7 +32,7 @@ def send_job(jobs: FarJobs, job: Job) -> Answer:
 
 
 def send_file(jobs: FarJobs, job: Job, version: DatasetVersion) -> str:
-    """Return the far file's id, after sending it where the far side lacks it."""
+    """Returns the far file's id, after sending it where the far side lacks it."""
     known = jobs.far.find_file(version.sha256)
     if known:
         return known
@@ -53,7 +53,7 @@ class Sending:
         self.looked_at = time.monotonic()
 
     def __call__(self, num_sent: int, num_bytes: int) -> None:
-        """Note that these bytes were sent. Raises NotWantedError."""
+        """Notes that these bytes were sent. Raises NotWantedError."""
         if time.monotonic() - self.looked_at < SENT_SECONDS:
             return
         self.looked_at = time.monotonic()
@@ -64,7 +64,7 @@ class Sending:
 
 
 def creation(job: Job, training_file: str) -> Answer:
-    """Return the body that creates the far job: all settings of this job, stated."""
+    """Returns the body of the far job's creation, which states every setting."""
     parent = job.parent_snapshot
     return {
         "model": parent.uid if parent else job.base_model,

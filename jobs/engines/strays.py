@@ -1,6 +1,6 @@
-"""Ends far jobs of jobs that have ended here without the far side's word.
+"""Ends strays: far jobs of jobs that have ended here without the far side's word.
 
-Such as those that failed because the engine was away, and trains on there.
+For example, a job failed because its engine was away, and trains on there.
 """
 
 from datetime import timedelta
@@ -30,13 +30,13 @@ class Strays:
         self.settled: set[int] = set()
 
     def end(self) -> None:
-        """Cancel all strays that still run."""
+        """Cancels all strays that still run."""
         for job in unheard(self.jobs.far.name).exclude(pk__in=self.settled):
             if self._settle(job):
                 self.settled.add(job.pk)
 
     def _settle(self, job: Job) -> bool:
-        """Return whether nothing is left to end."""
+        """Returns whether nothing is left to end."""
         try:
             far_job = self.jobs.find(job)
         except RunFolderError:
@@ -51,7 +51,7 @@ class Strays:
 
 
 def unheard(engine: str) -> QuerySet[Job]:
-    """Return the jobs of an engine that ended lately, and not by an event of theirs."""
+    """Returns an engine's jobs that ended lately, but not by an event of theirs."""
     last_word = Event.objects.filter(
         job=OuterRef("pk"), type="status", data__status__in=list(Job.FINAL)
     )

@@ -44,16 +44,16 @@ class Wishes:
         self.told = told
 
     def begin(self, job: Job, far_job: Answer) -> None:
-        """Note that the far side was just told to run the job."""
+        """Notes that the far side was just told to run the job."""
         self.told[job.uid] = first_told(job, far_job, time.monotonic())
 
     def told_want(self, job: Job) -> str:
-        """Return what the far side was last told to do with the job: at first, run."""
+        """Returns the want that the far side was told last: at first, to run."""
         told = self.told.get(job.uid)
         return told.want if told else Job.Want.RUN
 
     def tell(self, job: Job) -> None:
-        """Send the wishes that the far side does not follow yet."""
+        """Sends the wishes that the far side does not follow yet."""
         told = self.told.get(job.uid) or first_told(job, self.jobs.recent(job), 0.0)
         if told.want != job.want or is_ignored(told):
             self.jobs.act(job, ACTIONS[job.want])
@@ -68,13 +68,13 @@ class Wishes:
 
 
 def is_ignored(told: Told) -> bool:
-    """Return whether a pause or stop was told a while ago, since nothing came of it."""
+    """Returns whether a pause or stop was told a while ago. It is to be told again."""
     waited = time.monotonic() - told.at
     return told.want != Job.Want.RUN and waited > TELL_AGAIN_SECONDS
 
 
 def first_told(job: Job, far_job: Answer, at: float) -> Told:
-    """Return what a process that has told nothing yet takes for told.
+    """Returns what a process that has told nothing yet takes for told.
 
     The requests for snapshots that are counted there are taken for requests of this
     side, which another process may have sent.
@@ -84,7 +84,7 @@ def first_told(job: Job, far_job: Answer, at: float) -> Told:
 
 
 def count_requests(job: Job, far_job: Answer, told: Told) -> Told:
-    """Return `told` with the new requests of this side added to the total there."""
+    """Returns `told` with the new requests of this side added to the total there."""
     there = max(told.total, snapshot_requests_of(far_job))
     total = there + job.snapshot_requests - told.snapshot_requests
     return replace(told, snapshot_requests=job.snapshot_requests, total=total)

@@ -69,7 +69,10 @@ async def updates_of(
 
 
 class JobFeed:
-    """One job. `stamp` is what was last seen of its row; None: it is gone."""
+    """What changes of one job, for all who watch it.
+
+    `stamp` is what was last seen of the job's row; None: the row is gone.
+    """
 
     def __init__(self, pk: int) -> None:
         self.pk = pk

@@ -23,6 +23,7 @@ SHUTDOWN_SECONDS = 2
 
 
 def main() -> None:
+    """Serves until the process is told to end."""
     parser = argparse.ArgumentParser(prog="jobs.serving", description=__doc__)
     parser.add_argument("--socket", type=Path, help="where to listen")
     given = parser.parse_args().socket
@@ -46,7 +47,10 @@ def _data_dir() -> Path:
 
 
 def _make_private(folder: Path, *, ours: bool) -> None:
-    """A folder that was given is never changed: it may be a public one."""
+    """Makes the socket's folder private, or exits if others can reach it.
+
+    A folder that was given is never changed, since it may be a public one.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     is_mine = folder.lstat().st_uid == os.getuid() and not folder.is_symlink()
     if ours and is_mine:
@@ -56,7 +60,7 @@ def _make_private(folder: Path, *, ours: bool) -> None:
 
 
 def _listen(path: Path) -> socket.socket:
-    """A socket that only this user can reach, in place of one left behind."""
+    """Returns a socket that only this user can reach, in place of one left behind."""
     if client.is_alive(path):
         sys.exit(f"A model server already listens on {path}; end it first.")
     path.unlink(missing_ok=True)
@@ -68,13 +72,13 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _generate(inbox: Inbox) -> None:
-    # Takes seconds and hundreds of MB, so not before the server answers.
+    # Imported here, once the server answers: it takes seconds and hundreds of MB.
     try:
         from jobs.serving.scheduler import Scheduler
 
         Scheduler(inbox).run()
     except BaseException:
-        # Without this thread nobody would ever be answered: `up` starts us anew.
+        # Without this thread nobody would ever be answered. `up` starts a new process.
         logging.exception("The model server cannot generate any more")
         os._exit(1)
 

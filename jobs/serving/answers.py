@@ -1,4 +1,4 @@
-"""[torch] One request's answers in the making, and what goes back to whoever asked."""
+"""[torch] The answers to one request while they grow, and the lines sent of them."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,11 @@ from jobs.trainer.text.encoding import encode_prompt
 
 
 class Answers:
-    """Raises RequestError for what this very model cannot take."""
+    """All answers to one request.
+
+    `numbers` gives each row its index. Raises RequestError if this model cannot take
+    the request.
+    """
 
     def __init__(self, asked: Asked, loaded: Loaded, numbers: "Iterable[int]"):
         request = asked.request
@@ -32,31 +36,34 @@ class Answers:
             Row(loaded.tokenizer, number, sampling, row_seed(request.seed, index))
             for index, number in zip(range(request.num_rows), numbers, strict=False)
         ]
-        # The index of each answer by its row's.
+        # The index of each answer by the index of its row.
         self.places = {row.index: place for place, row in enumerate(self.rows)}
         self.logs: dict[int, TokenLog] = {}
         self.num_unfinished = len(self.rows)
         self.num_tokens = 0
         self.prompt_cut = False
         self.unsent: list[Piece] = []
-        # The same for all answers. None: not known, or not asked for.
+        # One list for all answers. None: it is not known, or was not asked for.
         self.prompt_chances: list[Chance] | None = None
 
     @property
     def chooses(self) -> bool:
-        """The best are known once all are complete."""
+        """Whether only the best answers are sent. All have to be complete for that."""
         return self.asked.request.n < len(self.rows)
 
     @property
     def num_top_of_prompt(self) -> int | None:
-        """For the reading of the prompt; None: its chances are not asked for."""
+        """How many of the likeliest tokens to note for each token of the prompt.
+
+        None: the chances of the prompt are not asked for, or known already.
+        """
         request = self.asked.request
         if not request.echo or self.prompt_chances is not None:
             return None
         return request.logprobs
 
     def begin(self, prefill: Prefill) -> None:
-        """The prompt is read, for some of the rows."""
+        """Begins the answers of the rows whose prompt was read."""
         request = self.asked.request
         if self.num_top_of_prompt is not None:
             self.prompt_chances = prefill.chances
@@ -69,13 +76,14 @@ class Answers:
                 self.asked.put(self._echo(self.places[row.index]))
 
     def take(self, piece: Piece) -> None:
+        """Adds a new piece of an answer."""
         self.unsent.append(piece)
         self.num_tokens += len(piece.token_ids)
         self.num_unfinished -= piece.finish_reason is not None
         self.prompt_cut = piece.prompt_cut
 
     def send(self) -> None:
-        """One line for each answer that has something new."""
+        """Sends one line for each answer that has something new."""
         if self.chooses and self.num_unfinished:
             return
         if self.chooses:
@@ -87,7 +95,7 @@ class Answers:
             self.asked.put(self._summary())
 
     def _choose(self) -> None:
-        """Those that are likeliest by the mean of their tokens, the best first."""
+        """Keeps the answers whose tokens are likeliest on average, the best first."""
         request = self.asked.request
         best = sorted(self.rows, key=lambda row: -row.mean_logprob)[: request.n]
         self.places = {row.index: place for place, row in enumerate(best)}
@@ -120,10 +128,10 @@ class Answers:
 
     @cached_property
     def _prompt_log(self) -> dict[str, list[Any] | None]:
-        """Of its tokens; nothing can be told of the first."""
+        """The log of the prompt's tokens, of which the first has no chance."""
         request = self.asked.request
         log = TokenLog(self.names, request.logprobs or 0, [], 0)
-        # The empty prompt is an end token that nobody wrote.
+        # The prompt of an empty request is an end token, which nobody wrote.
         prompt = self.prompt if request.prompt else []
         known = [None, *(self.prompt_chances or ())]
         for token, chance in zip(prompt, known, strict=False):
@@ -132,6 +140,7 @@ class Answers:
 
     @cached_property
     def prompt_text(self) -> str:
+        """The prompt as text."""
         prompt = self.asked.request.prompt
         if isinstance(prompt, str):
             return prompt
@@ -140,6 +149,7 @@ class Answers:
 
     @cached_property
     def names(self) -> TokenNames:
+        """The names of the model's tokens."""
         return TokenNames(self.loaded.tokenizer)
 
     def _sampling(self) -> Sampling:
@@ -173,6 +183,7 @@ class Answers:
 
 
 def prompt_tokens(request: CompletionRequest, loaded: Loaded) -> list[int]:
+    """Returns the ids of the prompt's tokens. Raises RequestError for unknown ids."""
     if isinstance(request.prompt, str):
         prompt = encode_prompt(loaded.tokenizer, request.prompt, loaded.end_id)
     else:
@@ -184,6 +195,7 @@ def prompt_tokens(request: CompletionRequest, loaded: Loaded) -> list[int]:
 
 
 def check_tokens(field: str, tokens: Iterable[int], vocabulary: int) -> None:
+    """Raises RequestError if the model has fewer tokens than `field` names."""
     largest = max(tokens, default=0)
     if largest >= vocabulary:
         raise RequestError(
@@ -194,7 +206,10 @@ def check_tokens(field: str, tokens: Iterable[int], vocabulary: int) -> None:
 
 
 def room_for(prompt: Sequence[int], request: CompletionRequest, loaded: Loaded) -> int:
-    """How many tokens may follow the whole prompt. Clients look for these words."""
+    """Returns how many tokens may follow the whole prompt.
+
+    Raises RequestError if it is too long, in words for which clients look.
+    """
     context = context_length(loaded.model)
     if len(prompt) + min(1, request.max_tokens) > context:
         raise RequestError(

@@ -1,4 +1,4 @@
-"""The model server's HTTP side: ASGI over a Unix socket, no framework."""
+"""The web side of the model server: plain ASGI, without a framework."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# A prompt of 100,000 characters, each written as a JSON escape.
+# Enough for a prompt of 100,000 characters, each written as a JSON escape.
 MAX_BODY_BYTES = 2_000_000
 STATUS_OF_KIND = {
     "request": 400,
@@ -36,7 +36,10 @@ STARTED_AT = time.monotonic()
 
 
 class App:
-    """`GET /health` and `POST /complete`."""
+    """Answers `GET /health` and `POST /complete`.
+
+    `generate` runs in a thread of its own and answers what comes into the inbox.
+    """
 
     def __init__(self, generate: Callable[[Inbox], None]) -> None:
         self.inbox = Inbox()
@@ -57,7 +60,7 @@ class App:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        # Its imports take seconds; health is answered meanwhile.
+        # The imports of the thread take seconds, in which health is answered already.
         self.thread.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -110,8 +113,10 @@ async def _send_lines(asked: Asked, send: Send) -> None:
 
 
 async def _first_line(asked: Asked) -> dict[str, Any]:
-    """It may take long once the model is at it, for example where the best of several
-    answers is wanted.
+    """Returns the first line, or an error after WAIT_SECONDS without a model.
+
+    Once the model is at it, the wait has no limit: the best of several answers, for
+    example, may take long.
     """
     try:
         return await asyncio.wait_for(asked.next_line(), WAIT_SECONDS)

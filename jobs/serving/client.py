@@ -1,4 +1,4 @@
-"""Talks to the model server over its socket. Neither Django nor torch."""
+"""Talks to the model server over its socket, with neither Django nor torch."""
 
 import asyncio
 import hashlib
@@ -21,26 +21,26 @@ MAX_PATH_BYTES = 100
 # How long to wait while the server starts again, and between two tries.
 RESTART_SECONDS = 10.0
 RETRY_SECONDS = 0.1
-# Loading a large model from a slow disk comes before its first word.
+# Before the first word a large model may have to be loaded from a slow disk.
 ANSWER_SECONDS = 300.0
 BASE_URL = "http://model-server"
 
 STARTING = "The model server is starting. Try again in a few seconds."
 STOPPED = "The model server stopped while it answered. Try again in a few seconds."
 SLOW = "The model server did not answer in time. Try again with fewer tokens."
-# By the kind of its refusals; any other is for the person to mend.
+# The errors by the kind of refusal. Any other kind is for the person to correct.
 ERRORS = {"busy": BusyError, "loading": LaterError, "internal": LaterError}
 
 
 class AwayError(LaterError):
-    """The server is not there, or left before it answered: it is started again."""
+    """The server is not there, or left before it answered. It is started again."""
 
 
 def socket_path(data_dir: Path | str) -> Path:
-    """Where the model server of a data folder listens.
+    """Returns where the model server of a data folder listens.
 
-    In its `run` folder, or, where that path is too long for a socket, in a private
-    folder for temporary files that is named after it.
+    It is in the folder `run`. Where that path is too long for a socket, it is in a
+    private folder for temporary files that is named after the path.
     """
     path = Path(data_dir).resolve() / "run" / "serving.sock"
     if len(os.fsencode(path)) <= MAX_PATH_BYTES:
@@ -50,7 +50,7 @@ def socket_path(data_dir: Path | str) -> Path:
 
 
 def is_private(folder: Path) -> bool:
-    """Nobody else can have put a socket there."""
+    """Returns whether nobody else can have put a socket into the folder."""
     try:
         status = folder.lstat()
     except FileNotFoundError:
@@ -60,6 +60,7 @@ def is_private(folder: Path) -> bool:
 
 
 def is_alive(socket: Path, timeout: float = 1.0) -> bool:
+    """Returns whether a model server answers there in time (seconds)."""
     if not is_private(socket.parent):
         return False
     transport = httpx2.HTTPTransport(uds=str(socket), verify=False)
@@ -73,10 +74,10 @@ def is_alive(socket: Path, timeout: float = 1.0) -> bool:
 async def stream_completion(
     socket: Path, request: dict[str, Any]
 ) -> AsyncIterator[dict[str, Any]]:
-    """The lines of an answer as they come; the last one has `done`.
+    """Yields the lines of an answer as they come; the last one has `done`.
 
-    Raises UserError when the server refuses; AwayError while it is away; LaterError
-    when it stops half-way or has no time.
+    Raises UserError if the server refuses, AwayError if it is away, and LaterError if
+    it stops half-way or takes too long.
     """
     async with AsyncExitStack() as stack:
         transport = httpx2.AsyncHTTPTransport(uds=str(socket), verify=False)
@@ -102,7 +103,10 @@ async def _connected(
     socket: Path,
     request: dict[str, Any],
 ) -> httpx2.Response:
-    """Tries again while the server restarts: it has not seen the request yet."""
+    """Returns the response. Tries again while the server restarts.
+
+    That is safe, because the server has not seen the request yet.
+    """
     until = time.monotonic() + RESTART_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""[torch] The requests to one model, answered together."""
+"""[torch] Answers all requests to one model together."""
 
 import itertools
 import time
@@ -22,11 +22,12 @@ from jobs.trainer.answering.generation import (
 
 # A turn is short enough to look smooth and long enough that sending costs little.
 TURN_SECONDS = 0.03
-# What keys and values of all answers of a model may take.
+# The memory that the keys and values of all answers of a model may take.
 MAX_CACHE_BYTES = 1_000_000_000
 # Many answers to one question join in parts, so that others come in between.
 GROUP_ROWS = MAX_ROWS // 4
-# Of rows and bytes, for whoever has no answer growing: nobody can fill the last part.
+# People who have no answer growing may use this much more of the rows and bytes, so
+# that one who asks a lot cannot keep the others out.
 FOR_NEWCOMERS = 1.25
 
 
@@ -39,27 +40,29 @@ class Group:
 
 
 class Desk:
-    """All requests to one model. A turn brings each of them on."""
+    """The requests to one model, each of which grows a little in every turn."""
 
     def __init__(self, loaded: Loaded) -> None:
         self.loaded = loaded
         self.batch = Batch(loaded.model, loaded.end_id)
         self.waiting: deque[Group] = deque()
         self.reading: tuple[Group, Prefill] | None = None
-        # By the index of their rows.
+        # By the index of the row.
         self.answers: dict[int, Answers] = {}
         self.numbers = itertools.count()
 
     def add(self, asked: Asked) -> None:
-        """Raises RequestError for what this very model cannot take."""
+        """Takes a new request. Raises RequestError if this model cannot take it."""
         answers = Answers(asked, self.loaded, self.numbers)
         self.waiting.extend(self._groups(answers))
 
     @property
     def is_idle(self) -> bool:
+        """Whether there is nothing to do."""
         return not (self.waiting or self.reading or self.batch.rows)
 
     def turn(self) -> None:
+        """Reads prompts and makes tokens for about TURN_SECONDS, and sends them."""
         until = time.monotonic() + TURN_SECONDS
         self._drop_cancelled()
         while self._read() and time.monotonic() < until:
@@ -71,6 +74,7 @@ class Desk:
         self._send()
 
     def refuse_all(self, message: str) -> None:
+        """Ends all requests with an error."""
         open_answers = [*self.answers.values()]
         open_answers += [group.answers for group in self.waiting]
         if self.reading:
@@ -79,7 +83,7 @@ class Desk:
             asked.refuse(message, "internal")
 
     def _groups(self, answers: Answers) -> Iterator[Group]:
-        """Never more rows at a time than there is room for."""
+        """Yields the rows of a request in groups that are no larger than the room."""
         num_bytes = self._final_length(answers) * self._bytes_per_token
         size = max(1, min(GROUP_ROWS, MAX_CACHE_BYTES // max(1, num_bytes)))
         for start in range(0, len(answers.rows), size):
@@ -98,9 +102,9 @@ class Desk:
         self.batch.keep([at for at, row in enumerate(rows) if row.index not in gone])
 
     def _read(self) -> bool:
-        """One part of one prompt; when it is read, its answers join the others.
+        """Reads one part of a prompt. When all is read, its answers join the others.
 
-        True when there was something to read.
+        Returns whether there was something to read.
         """
         if self.reading is None and (found := self._next()):
             self.waiting.remove(found)
@@ -113,13 +117,16 @@ class Desk:
             group.answers.begin(prefill)
             self.answers |= {row.index: group.answers for row in group.rows}
             self._take(self.batch.join(prefill))
-            # The first word at once.
+            # Sent now, so that the first word is seen at once.
             self._send()
         return True
 
     def _next(self) -> Group | None:
-        """Of whoever has the fewest rows growing, and of the request that has: None
-        while there is no room for it, so that it comes before all others.
+        """Returns the group to read next.
+
+        It belongs to the person who has the fewest rows growing, and to the request of
+        theirs that has. While there is no room for it, None is returned and no other
+        group is read before it.
         """
         growing = [self.answers[row.index] for row in self.batch.rows]
         of_asker = Counter(answers.asked.asker for answers in growing)
@@ -148,7 +155,7 @@ class Desk:
             self.answers[piece.index].take(piece)
 
     def _send(self) -> None:
-        """What was made since the last time; answers that are complete leave."""
+        """Sends what was made since the last time, and forgets complete answers."""
         for answers in set(self.answers.values()):
             answers.send()
         growing = {row.index for row in self.batch.rows}
@@ -173,7 +180,10 @@ class Desk:
 
 
 def cache_bytes_per_token(model: Any) -> int:
-    """Keys and values of all layers for one token; 0 where none are kept."""
+    """Returns the bytes of keys and values of all layers for one token.
+
+    It is 0 for models that keep none.
+    """
     if carries_state(model):
         return 0
     config = model.config.get_text_config()

@@ -1,4 +1,4 @@
-"""Where the web side of the model server leaves requests for the generating thread."""
+"""Hands requests from the web side of the model server to the generating thread."""
 
 import asyncio
 import threading
@@ -7,9 +7,10 @@ from typing import Any
 
 from jobs.serving.request import CompletionRequest, RequestError
 
-# More than these waiting or being answered, and the next is refused.
+# How many requests may wait or be answered; the next one is refused.
 MAX_OPEN = 64
-# Of one answer, for whoever reads slowly: longer than any answer of the playground.
+# How many lines of one answer may wait for a slow reader. No answer in the playground
+# is as long.
 MAX_UNREAD_LINES = 4096
 UNREAD = (
     "The answer was not read as fast as it came, so it was stopped. Read it at once, "
@@ -22,20 +23,22 @@ class Asked:
 
     def __init__(self, request: CompletionRequest) -> None:
         self.request = request
-        # Requests that are equal in this share their turns.
+        # The requests of one asker share their turns.
         self.asker: object = self if request.asker is None else request.asker
-        # Set when whoever asked has gone. Written by one thread, read by the other.
+        # Set when the asker has gone. One thread writes it, the other reads it.
         self.cancelled = False
-        # Set once its model is here and reads it.
+        # Set once the model is loaded and reads the prompt.
         self.begun = False
         self._loop = asyncio.get_running_loop()
         self._lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        # Each is counted by one thread alone.
+        # Each of the two is changed by one thread alone.
         self._num_put = self._num_read = 0
 
     def put(self, line: dict[str, Any]) -> None:
-        """From the generating thread, which never waits for a reader: an answer that
-        nobody reads ends. A loop that has closed needs no answer.
+        """Adds a line of the answer; the generating thread calls it.
+
+        That thread never waits for a reader: an answer that is not read ends with an
+        error.
         """
         if self.cancelled:
             return
@@ -46,19 +49,22 @@ class Asked:
         try:
             self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
         except RuntimeError:
+            # The loop has closed, so nobody needs the answer.
             self.cancelled = True
 
     def refuse(self, message: str, kind: str, field: str | None = None) -> None:
+        """Ends the answer with an error; `kind` is as in RequestError."""
         self.put({"error": {"message": message, "kind": kind, "field": field}})
 
     async def next_line(self) -> dict[str, Any]:
+        """Waits for the next line of the answer, and returns it."""
         line = await self._lines.get()
         self._num_read += 1
         return line
 
 
 class Inbox:
-    """New requests. Waiting for one costs nothing."""
+    """The new requests. To wait for one costs no time of the processor."""
 
     def __init__(self) -> None:
         self._waiting: deque[Asked] = deque()
@@ -68,6 +74,7 @@ class Inbox:
         self.closed = False
 
     def put(self, asked: Asked) -> None:
+        """Adds a request. Raises RequestError if there are too many."""
         with self._changed:
             if self.num_open >= MAX_OPEN:
                 raise RequestError(
@@ -79,12 +86,13 @@ class Inbox:
             self._changed.notify()
 
     def done(self, asked: Asked) -> None:
-        """Whoever asked has all of it, or has gone."""
+        """Notes that the asker has the whole answer, or has gone."""
         with self._changed:
             asked.cancelled = True
             self.num_open -= 1
 
     def take(self, *, wait: bool) -> list[Asked]:
+        """Returns the new requests; with `wait`, once something has happened."""
         with self._changed:
             if wait:
                 self._changed.wait_for(
@@ -96,12 +104,13 @@ class Inbox:
             return taken
 
     def wake(self) -> None:
-        """Let `take` return with nothing: something else has happened."""
+        """Lets `take` return, because something else has happened than a request."""
         with self._changed:
             self._woken = True
             self._changed.notify()
 
     def close(self) -> None:
+        """Tells the generating thread to end."""
         with self._changed:
             self.closed = True
             self._changed.notify()

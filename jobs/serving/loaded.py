@@ -1,4 +1,4 @@
-"""[torch] The models in memory: least recently used leave first."""
+"""[torch] The models in memory, of which the least recently used leave first."""
 
 import copy
 import itertools
@@ -20,12 +20,14 @@ from jobs.trainer.text.encoding import end_of_text_id, load_tokenizer
 SMALL_MODEL_BYTES = 800_000_000
 MIN_MEMORY_BYTES = 2_000_000_000
 
-# Folder of the model and of the adapter.
+# The folder of the model, and of the adapter if there is one.
 Key = tuple[str, str | None]
 
 
 @dataclass(frozen=True)
 class Loaded:
+    """A model in memory. `num_bytes` are those that it alone takes."""
+
     model: Any
     tokenizer: Tokenizer
     end_id: int
@@ -33,11 +35,12 @@ class Loaded:
 
 
 def key_of(source: ModelSource) -> Key:
+    """Returns what tells a model from others."""
     return source.path, source.adapter_path
 
 
 class LoadedModels:
-    """Loads on demand, within a number of bytes."""
+    """Loads models on demand, and keeps them within a number of bytes."""
 
     def __init__(self, max_bytes: int | None = None) -> None:
         self.max_bytes = max_bytes or default_max_bytes()
@@ -46,7 +49,10 @@ class LoadedModels:
         self._loaded: OrderedDict[Key, Loaded] = OrderedDict()
 
     def get(self, source: ModelSource, in_use: Collection[Key] = ()) -> Loaded:
-        """Raises ModelError. Models that are in use stay, whatever the limit."""
+        """Returns a model, after loading it if need be. Raises ModelError.
+
+        Models that are in use stay in memory, whatever the limit.
+        """
         key = key_of(source)
         if key not in self._loaded:
             self._loaded[key] = self._load(source)
@@ -75,13 +81,14 @@ class LoadedModels:
 
 
 def default_max_bytes() -> int:
-    """A quarter of the memory: the GPU's where there is one."""
+    """Returns a quarter of the memory, in bytes: of the GPU's where there is one."""
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory) // 4
     return max(MIN_MEMORY_BYTES, psutil.virtual_memory().total // 4)
 
 
 def load(source: ModelSource) -> Loaded:
+    """Returns a model without an adapter, read from its folder. Raises ModelError."""
     folder = Path(source.path)
     if not folder.is_dir():
         raise ModelError("The files of this model are gone.")
@@ -97,7 +104,7 @@ def load(source: ModelSource) -> Loaded:
 
 
 def _adapted(base: Loaded, folder: Path) -> Loaded:
-    """The base model with an adapter, as modules of its own over the same weights."""
+    """Returns the base model with an adapter: new modules over the same weights."""
     weights = itertools.chain(base.model.parameters(), base.model.buffers())
     shared = {id(tensor): tensor for tensor in weights}
     model = with_adapter(copy.deepcopy(base.model, shared), folder, trainable=False)

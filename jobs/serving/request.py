@@ -1,4 +1,4 @@
-"""What may be asked of the model server."""
+"""What may be asked of the model server, and the limits of it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,10 @@ MAX_TOKEN_ID = 2**31 - 1
 
 
 class RequestError(ValueError):
-    """A request that cannot be answered; `kind` says where the fault lies."""
+    """A request that cannot be answered.
+
+    `kind` says where the fault lies; STATUS_OF_KIND in app.py lists the kinds.
+    """
 
     def __init__(
         self, message: str, kind: str = "request", field: str | None = None
@@ -34,38 +37,45 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionRequest:
+    """A request for one or several completions of a prompt."""
+
     model: ModelSource
-    # Text or tokens.
+    # A text, or the ids of tokens.
     prompt: str | tuple[int, ...] = ""
-    # Refuse a prompt that leaves no room in the model, in place of its end alone.
+    # Whether a prompt that is too long is refused, instead of read from its end only.
     whole_prompt: bool = False
     temperature: float = 1.0
     top_p: float = 1.0
-    # 0: nothing is answered, as for whoever wants the prompt's own chances.
+    # 0: only the prompt is read, for those who want its own chances.
     max_tokens: int = 16
     stop: tuple[str, ...] = field(default=())
     stop_tokens: tuple[int, ...] = field(default=())
     seed: int | None = None
-    # How many answers; and how many to make, the best of which are given.
+    # How many answers to give, and of how many these are to be the best.
     n: int = 1
     best_of: int | None = None
-    # How many of the likeliest tokens to tell with each.
+    # How many of the likeliest tokens to tell with each token.
     logprobs: int | None = None
-    # The answer begins with the prompt.
+    # Whether the answer begins with the prompt.
     echo: bool = False
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    # The number of whoever asks, between whom turns are shared. None: of this alone.
+    # The number of the person who asks: people share the turns. None: the request
+    # counts as a person of its own.
     asker: int | None = None
 
     @property
     def num_rows(self) -> int:
+        """How many answers are made."""
         return self.best_of or self.n
 
 
 def parse(body: Any) -> CompletionRequest:
-    """Raises RequestError naming the field that is wrong."""
+    """Returns the request in a JSON body.
+
+    Raises RequestError, which names the field that is wrong.
+    """
     if not isinstance(body, dict):
         raise RequestError("The body must be a JSON object")
     values = dict(body)
@@ -86,7 +96,7 @@ def parse(body: Any) -> CompletionRequest:
 
 
 def _read_bias(given: Any) -> dict[int, float]:
-    """JSON has no numbers for keys."""
+    """Returns the bias by the ids of tokens, which JSON can only write as texts."""
     if not isinstance(given, dict) or len(given) > MAX_BIASES:
         raise _wrong("logit_bias", f"must be an object of {MAX_BIASES:,} at most")
     try:

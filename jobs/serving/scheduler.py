@@ -1,4 +1,4 @@
-"""[torch] The one thread that generates: every model in turn, every request in it."""
+"""[torch] The one thread that generates, which gives every model a turn."""
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,18 +22,21 @@ TINY = ModelSource(base_model="tiny", path=str(SHIPPED / "tiny"))
 
 
 class Scheduler:
+    """Loads the models that are asked for, and lets a desk answer for each."""
+
     def __init__(self, inbox: Inbox, models: LoadedModels | None = None) -> None:
         self.inbox = inbox
         self.models = models or LoadedModels()
         self.desks: dict[Key, Desk] = {}
-        # A large model takes seconds to load, in which the others go on.
+        # In a thread: a large model takes seconds to load, in which the others go on.
         self.loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self.loading: dict[Key, Future[Loaded]] = {}
         self.waiting: dict[Key, list[Asked]] = {}
 
     def run(self) -> None:
-        # A trainer needs the other cores more; and threads that wait for each other
-        # beside it would be slower than one alone.
+        """Answers requests until the inbox is closed."""
+        # A trainer needs the other cores more. Beside it, several threads that wait for
+        # each other would be slower than one.
         torch.set_num_threads(1)
         self._warm()
         while not self.inbox.closed:
@@ -46,7 +49,10 @@ class Scheduler:
         self.loader.shutdown(wait=False, cancel_futures=True)
 
     def _warm(self) -> None:
-        """The first calls cost ten times the later ones; nobody shall wait for them."""
+        """Makes a first completion, so that nobody waits for it.
+
+        The first calls of a process take ten times as long as later ones.
+        """
         try:
             tiny = self.models.get(TINY)
             sampling = Sampling(max_tokens=4, seed=1)
@@ -67,7 +73,10 @@ class Scheduler:
             self.loading[key].add_done_callback(lambda _: self.inbox.wake())
 
     def _open_desk(self, key: Key) -> None:
-        """The model is here, or cannot be had: those who wait for it hear of it."""
+        """Opens a desk for a model that was loaded.
+
+        If it cannot be loaded, the requests that wait for it are refused.
+        """
         loaded, waiting = self.loading.pop(key), self.waiting.pop(key)
         try:
             self.desks[key] = Desk(loaded.result())
@@ -94,7 +103,7 @@ class Scheduler:
         try:
             desk.turn()
         except Exception:
-            # Out of memory, for one: those who asked hear of it, the others go on.
+            # For example out of memory. The other models go on.
             logger.exception("could not answer with %s", key)
             desk.refuse_all(BROKEN)
             del self.desks[key]

@@ -1,4 +1,4 @@
-"""Tokens as OpenAI's clients read them: by name, with their chances and places."""
+"""Lists tokens as OpenAI's clients read them: by name, with chances and places."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,7 +15,10 @@ Log = dict[str, list[Any] | None]
 
 
 class TokenNames:
-    """Tokens as text. What is no whole character is written as `bytes:\\xe2\\x98`."""
+    """The names of tokens: their text.
+
+    A token that is no whole character is written as `bytes:\\xe2\\x98`.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -28,7 +31,7 @@ class TokenNames:
 
     @cached_property
     def _before(self) -> list[int]:
-        """A token to decode others behind: some are written otherwise at the start."""
+        """A token to decode others after, since some read differently at the start."""
         return list(self.tokenizer.encode("a", add_special_tokens=False).ids[-1:])
 
     def _name(self, token: int) -> str:
@@ -44,8 +47,9 @@ class TokenNames:
 
 
 def as_bytes(entry: str) -> str:
-    """A vocabulary's entry as text or, where it is none, as its bytes; empty when the
-    entry is not written byte by byte.
+    """Returns a vocabulary's entry as text, or as its bytes where it is no text.
+
+    The result is empty if the entry is not written byte by byte.
     """
     content = numbered_byte(entry) or lettered_bytes(entry)
     if content is None:
@@ -57,9 +61,10 @@ def as_bytes(entry: str) -> str:
 
 
 class TokenLog:
-    """Of one answer. Tokens are told once their text is; those of a stop text never.
+    """The log of one answer's tokens.
 
-    Places count characters from the prompt's first one on.
+    A token is told once its text was sent, and so never if it belongs to a stop text.
+    Places are counted in characters from the beginning of the prompt.
     """
 
     def __init__(
@@ -73,11 +78,12 @@ class TokenLog:
         self.waiting: list[tuple[int, int, Chance | None]] = []
 
     def push(self, token: int, chance: Chance | None) -> None:
+        """Adds the next token."""
         self.waiting.append((self.place, token, chance))
         self.place += len(self.decoder.push(token))
 
     def take(self, pieces: Sequence[Piece]) -> Log:
-        """What goes out with the text of these."""
+        """Adds pieces of the answer; returns the log that goes out with their text."""
         for piece in pieces:
             self.given += len(piece.text)
             for token, chance in zip(piece.token_ids, piece.chances, strict=True):
@@ -88,6 +94,7 @@ class TokenLog:
         return self._told(told)
 
     def take_all(self) -> Log:
+        """Returns the log of all tokens that were not told yet."""
         return self._told(len(self.waiting))
 
     def _told(self, number: int) -> Log:
@@ -102,7 +109,7 @@ class TokenLog:
         }
 
     def _top(self, token: int, chance: Chance | None) -> dict[str, float] | None:
-        """The likeliest tokens, and the chosen one if it is none of them."""
+        """Returns the likeliest tokens, and the chosen one if it is none of them."""
         if chance is None:
             return None
         named: dict[str, float] = {}

@@ -39,15 +39,15 @@ class Contact:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the engine has not answered for a while, since nobody asked it."""
+        """Whether the last answer is so long ago that the engine should be asked."""
         return time.monotonic() - self.answered_at > IDLE_SECONDS
 
     def forgive(self) -> None:
-        """Let the engine be asked at once, whatever failed before."""
+        """Lets the engine be asked at once, whatever failed before."""
         self.due_at = 0.0
 
     def note_answer(self) -> None:
-        """Note that the engine gave a good answer now."""
+        """Notes that the engine gave a good answer now."""
         self.answered_at = time.monotonic()
         self.num_failures = 0
         self.away_since = None
@@ -57,7 +57,7 @@ class Contact:
         self.rows.update(trouble="", last_answer_at=timezone.now())
 
     def note_trouble(self, error: EngineTroubleError) -> None:
-        """Note that the engine gave no good answer, and leave it alone for a while."""
+        """Notes that there was no good answer, and leaves the engine alone a while."""
         self.num_failures += 1
         self.away_since = self.away_since or timezone.now()
         # The next answer is saved at once.
@@ -68,6 +68,6 @@ class Contact:
 
 
 def pause_seconds(num_failures: int) -> float:
-    """Return how long an engine is left alone after so many failures in a row."""
+    """Returns how long an engine is left alone after so many failures in a row."""
     longest = min(FIRST_PAUSE_SECONDS * 2 ** min(num_failures, 10), MAX_PAUSE_SECONDS)
     return random.uniform(longest / 2, longest)  # noqa: S311  no secret

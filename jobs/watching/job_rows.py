@@ -6,7 +6,7 @@ Status = Job.Status
 
 
 def mark_resumed(job: Job) -> None:
-    """Show a job whose trainer was started again as running.
+    """Shows a job whose trainer was started again as running.
 
     Its trainer says nothing until it is past the job's last step.
     """
@@ -16,7 +16,7 @@ def mark_resumed(job: Job) -> None:
 
 
 def mark_paused(job: Job, message: str) -> None:
-    """Pause a job that was paused elsewhere, until somebody here resumes it."""
+    """Pauses a job that was paused elsewhere, until somebody here resumes it."""
     live = Job.objects.filter(pk=job.pk, status__in=Job.LIVE, want=Job.Want.RUN)
     live.update(
         status=Status.PAUSED,
@@ -27,7 +27,7 @@ def mark_paused(job: Job, message: str) -> None:
 
 
 def note(job: Job, words: str) -> None:
-    """Set the status message of a live job."""
+    """Sets the status message of a live job."""
     # PostgreSQL takes no zeros in texts, and the words may be another server's.
     words = words.replace("\0", "")
     if job.status_message == words:

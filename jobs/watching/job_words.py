@@ -15,18 +15,21 @@ Status = Job.Status
 
 
 def unreadable_report(reporter: str, error: Exception) -> str:
-    """Return why a job ends whose reports cannot be read, by `the trainer` or so."""
+    """Returns why a job ends whose reports cannot be read.
+
+    `reporter` is who wrote them, for example `the trainer`.
+    """
     return f"What {reporter} reported cannot be read ({error!r}). Start a new job."
 
 
 def still_trying(job: Job, trouble: str, num_failures: int, since: datetime) -> str:
-    """Return how often a job's engine was asked in vain, and what the job does."""
+    """Returns how often a job's engine was asked in vain, and what the job does."""
     tries = counted(num_failures, "time")
     return f"{trouble} Tried {tries} since {_clock(since)}. {outlook(job)}"
 
 
 def outlook(job: Job) -> str:
-    """Return what becomes of a job whose engine is away."""
+    """Returns what becomes of a job whose engine is away."""
     if job.want == Job.Want.STOP:
         return (
             f"After {about(FAIL_SECONDS)} without an answer the job counts as "
@@ -40,7 +43,7 @@ def outlook(job: Job) -> str:
 
 
 def cancelled_while_away(trouble: str) -> str:
-    """Return the last words of a job that was stopped while its engine was away."""
+    """Returns the last words of a job that was stopped while its engine was away."""
     return (
         f"{trouble} It is stopped there once it answers; what it learned since it was "
         "last heard of is not shown here."
@@ -48,7 +51,7 @@ def cancelled_while_away(trouble: str) -> str:
 
 
 def failed_while_away(trouble: str, seconds: float) -> str:
-    """Return the last words of a job that waited so many seconds for its engine."""
+    """Returns the last words of a job that waited so many seconds for its engine."""
     return (
         f"{trouble} It was tried again and again for {about(seconds)}, and this job "
         "was to fail then."
@@ -56,7 +59,7 @@ def failed_while_away(trouble: str, seconds: float) -> str:
 
 
 def ended_there(engine: str, job: Job, report: Report) -> str:
-    """Return the last words of a job whose far job ended without an event.
+    """Returns the last words of a job whose far job ended without an event.
 
     It was killed, for example, or never begun.
     """
@@ -68,7 +71,7 @@ def ended_there(engine: str, job: Job, report: Report) -> str:
 
 
 def how_it_stands(engine: str, report: Report) -> str:
-    """Return what a live far job waits for, or what the far side says of it."""
+    """Returns what a live far job waits for, or what the far side says of it."""
     there = f"The engine {engine} has the job"
     if report.status == Status.VALIDATING:
         return f"{there} and counts its tokens."

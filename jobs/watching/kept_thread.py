@@ -21,7 +21,7 @@ class KeptThread:
         return self.thread is not None and self.thread.is_alive()
 
     def keep(self) -> None:
-        """Start the thread, unless it runs."""
+        """Starts the thread, unless it runs."""
         if self.is_alive:
             return
         # A daemon: a call that hangs keeps no process from its end.
@@ -29,6 +29,6 @@ class KeptThread:
         self.thread.start()
 
     def join(self) -> None:
-        """Wait a moment for the thread's end."""
+        """Waits a moment for the thread's end."""
         if self.thread:
             self.thread.join(STOP_SECONDS)

@@ -40,7 +40,7 @@ class EngineThreads:
         self.stopped = threading.Event()
 
     def keep(self) -> None:
-        """Start the threads that are missing."""
+        """Starts the threads that are missing."""
         for name in remote_names():
             if name not in self.threads:
                 look = partial(self._look_after, name)
@@ -48,7 +48,7 @@ class EngineThreads:
             self.threads[name].keep()
 
     def stop(self) -> None:
-        """End all threads."""
+        """Ends all threads."""
         self.stopped.set()
         for thread in self.threads.values():
             thread.join()
@@ -70,7 +70,7 @@ class EngineLoop:
         self.strays_at = 0.0
 
     def run(self) -> None:
-        """Look until the engine is removed or the process ends."""
+        """Looks until the engine is removed or the process ends."""
         try:
             while not self.stopped.is_set() and self.look_safely():
                 self.stopped.wait(LOOK_SECONDS)
@@ -78,7 +78,7 @@ class EngineLoop:
             connections.close_all()
 
     def look_safely(self) -> bool:
-        """Look once, whatever goes wrong. Returns False if the engine was removed."""
+        """Looks once, whatever goes wrong. Returns False if the engine was removed."""
         try:
             return self.look()
         except (OperationalError, InterfaceError) as error:
@@ -92,7 +92,7 @@ class EngineLoop:
         return True
 
     def look(self) -> bool:
-        """Look once, unless the engine is left alone for a while.
+        """Looks once, unless the engine is left alone for a while.
 
         Returns False if the engine was removed.
         """
@@ -114,7 +114,7 @@ class EngineLoop:
         return True
 
     def _engine_of(self, setting: EngineSetting) -> RemoteEngine:
-        """Return the engine; after a change of its settings it is tried at once."""
+        """Returns the engine; after a change of its settings it is tried at once."""
         if self.engine is None or is_changed(self.engine.setting, setting):
             told = self.engine.told if self.engine else {}
             self.engine = RemoteEngine(setting, told)
@@ -147,5 +147,5 @@ class EngineLoop:
 
 
 def is_changed(old: EngineSetting, new: EngineSetting) -> bool:
-    """Return whether two settings of one engine make different engines."""
+    """Returns whether two settings of one engine make different engines."""
     return any(getattr(old, name) != getattr(new, name) for name in ENGINE_FIELDS)

@@ -40,7 +40,7 @@ class RemoteJobs:
         self.sent_claims: dict[int, datetime | None] = {}
 
     def attend_safely(self, engine: RemoteEngine, job: Job) -> None:
-        """Attend to a job, and end it if it cannot go on.
+        """Attends to a job, and ends it if it cannot go on.
 
         Raises what concerns all jobs of the engine: its own trouble, and the
         database's.
@@ -60,7 +60,7 @@ class RemoteJobs:
             give_up(engine, job, words)
 
     def attend(self, engine: RemoteEngine, job: Job) -> None:
-        """Read what is new of a job, and tell the far side what people want."""
+        """Reads what is new of a job, and tells the far side what people want."""
         if not self._is_sent(engine, job):
             return
         report = engine.poll(job)
@@ -80,7 +80,7 @@ class RemoteJobs:
             show(engine, job, report)
 
     def _is_sent(self, engine: RemoteEngine, job: Job) -> bool:
-        """Return whether the far side has the job, after sending it where that is due.
+        """Returns whether the far side has the job, after sending it where that is due.
 
         A job that nobody wants any more is not sent.
         """
@@ -101,7 +101,7 @@ class RemoteJobs:
 
 
 def show(engine: RemoteEngine, job: Job, report: Report) -> None:
-    """Show what the far side says of a live job beside its events."""
+    """Shows what the far side says of a live job beside its events."""
     if report.total_steps and report.total_steps != job.total_steps:
         Job.objects.filter(pk=job.pk).update(total_steps=report.total_steps)
     if report.launched:
@@ -110,7 +110,7 @@ def show(engine: RemoteEngine, job: Job, report: Report) -> None:
 
 
 def is_paused_by_others(engine: RemoteEngine, job: Job) -> bool:
-    """Return whether people on the far side paused a job that is to run.
+    """Returns whether people on the far side paused a job that is to run.
 
     A pause of this side that was taken back is not theirs; `control` ends it.
     """
@@ -119,7 +119,7 @@ def is_paused_by_others(engine: RemoteEngine, job: Job) -> bool:
 
 
 def give_up(engine: RemoteEngine, job: Job, message: str) -> None:
-    """Fail a job and cancel its far job.
+    """Fails a job and cancels its far job.
 
     A far job that cannot be cancelled now is a stray, which is ended later.
     """
@@ -128,7 +128,7 @@ def give_up(engine: RemoteEngine, job: Job, message: str) -> None:
 
 
 def wait_for_engine(job: Job, error: EngineTroubleError, contact: Contact) -> None:
-    """Let a job wait for its engine, or end it, as its owner chose.
+    """Lets a job wait for its engine, or ends it, as its owner chose.
 
     A job that was not sent and is not to run just leaves. One that is to stop waits no
     longer than one that is to fail.
@@ -146,7 +146,7 @@ def wait_for_engine(job: Job, error: EngineTroubleError, contact: Contact) -> No
 
 
 def end_without_engine(job: Job, error: EngineTroubleError, waited: float) -> bool:
-    """End a job that waits no longer; return whether it has ended.
+    """Ends a job that waits no longer, and returns whether it has ended.
 
     Its far job is a stray from now on. `waited` is in seconds.
     """

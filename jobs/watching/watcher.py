@@ -64,11 +64,11 @@ class Watcher:
         ]
 
     def stop(self) -> None:
-        """End `run` after the present look."""
+        """Ends `run` after the present look."""
         self.stopped.set()
 
     def run(self) -> None:
-        """Look until stopped, also while the database is away."""
+        """Looks until stopped, also while the database is away."""
         self.chores.append(Chore(THREADS_SECONDS, self.remotes.keep))
         self.chores.append(Chore(THREADS_SECONDS, self.webhooks.keep))
         try:
@@ -95,7 +95,7 @@ class Watcher:
             self.stopped.wait(LOOK_SECONDS + back_off)
 
     def look(self) -> None:
-        """Do everything that is due now on this machine."""
+        """Does everything that is due now on this machine."""
         reset_queries()
         found = Job.objects.filter(status__in=[Status.QUEUED, *Job.LIVE])
         jobs = list(found.exclude(engine__in=remote_names()).order_by("id"))
@@ -107,7 +107,7 @@ class Watcher:
             chore.do_if_due()
 
     def attend_safely(self, job: Job) -> None:
-        """Attend to a job, and end it if it cannot go on.
+        """Attends to a job, and ends it if it cannot go on.
 
         Raises only what concerns all jobs: the database's trouble.
         """
@@ -125,7 +125,7 @@ class Watcher:
             give_up(job, unreadable_report("the trainer", error))
 
     def complain_once(self, job: Job, error: Exception) -> None:
-        """Log a job's trouble, unless the same was logged before."""
+        """Logs a job's trouble, unless the same was logged before."""
         key = (job.pk, str(error))
         if key not in self.complaints:
             self.complaints.add(key)
@@ -133,7 +133,7 @@ class Watcher:
 
 
 def complain(error: Exception) -> None:
-    """Log why a whole look failed."""
+    """Logs why a whole look failed."""
     if isinstance(error, OperationalError | InterfaceError):
         logger.warning("The database does not answer: %s", error)
     else:
@@ -149,7 +149,7 @@ class Chore:
         self.due_at = 0.0
 
     def do_if_due(self) -> None:
-        """Do it, if its time has come."""
+        """Does it, if its time has come."""
         if time.monotonic() < self.due_at:
             return
         # Set before it is done: a chore that fails keeps no other from its turn.
@@ -158,7 +158,7 @@ class Chore:
 
 
 def attend(job: Job) -> None:
-    """Read what a live job's trainer did, and see that it does what people want.
+    """Reads what a live job's trainer did, and sees that it does what people want.
 
     Raises UserError if the job cannot go on.
     """
@@ -177,14 +177,14 @@ def attend(job: Job) -> None:
 
 
 def guide(engine: Engine, job: Job) -> None:
-    """Tell a living trainer what people want, and make it obey."""
+    """Tells a living trainer what people want, and makes it obey."""
     engine.control(job)
     if job.want != Job.Want.RUN:
         engine.enforce(job)
 
 
 def give_up(job: Job, message: str) -> None:
-    """End a job's trainer, then the job.
+    """Ends a job's trainer, then the job.
 
     In this order, because nobody looks after the trainer of a job that has failed.
     """
@@ -195,7 +195,7 @@ def give_up(job: Job, message: str) -> None:
 
 
 def claim_waiting(jobs: list[Job]) -> None:
-    """Claim queued jobs for every engine with room; background tasks launch them."""
+    """Claims queued jobs for every engine with room; background tasks launch them."""
     for name in {job.engine for job in jobs if job.status == Status.QUEUED}:
         num_live = sum(job.engine == name and job.is_live for job in jobs)
         try:
@@ -209,24 +209,24 @@ def claim_waiting(jobs: list[Job]) -> None:
 
 
 def fail_waiting(engine: str, message: str) -> None:
-    """End the jobs that wait for an engine that is no more."""
+    """Ends the jobs that wait for an engine that is no more."""
     for job in Job.objects.filter(engine=engine, status=Status.QUEUED):
         end_job(job, Status.FAILED, message, was={Status.QUEUED})
 
 
 def nothing_waits() -> bool:
-    """Return whether the worker has taken all tasks: asking then piles up nothing."""
+    """Returns whether the worker has taken all tasks: asking then piles up nothing."""
     return int(get_broker().queue_size()) == 0
 
 
 def ask_for_worker_beat() -> None:
-    """Queue a task by which the worker shows that it works."""
+    """Queues a task by which the worker shows that it works."""
     if nothing_waits():
         async_task("jobs.tasks.beat_worker", save=False)
 
 
 def sweep() -> None:
-    """Ask again for background work that died with its worker, and end strays."""
+    """Asks again for background work that died with its worker, and ends strays."""
     # This ends the strays of all queues of this machine.
     LOCAL.end_strays()
     requeue_stale_imports()

@@ -27,16 +27,16 @@ class WebhookThread:
         self.stopped = threading.Event()
 
     def keep(self) -> None:
-        """Start the thread, unless it runs."""
+        """Starts the thread, unless it runs."""
         self.thread.keep()
 
     def stop(self) -> None:
-        """End the thread."""
+        """Ends the thread."""
         self.stopped.set()
         self.thread.join()
 
     def run(self) -> None:
-        """Deliver what is due until the process ends."""
+        """Delivers what is due until the process ends."""
         try:
             while not self.stopped.is_set():
                 self.stopped.wait(self.look_safely())
@@ -44,7 +44,7 @@ class WebhookThread:
             connections.close_all()
 
     def look_safely(self) -> float:
-        """Deliver what is due now, and return the seconds to the next look."""
+        """Delivers what is due now, and returns the seconds to the next look."""
         reset_queries()
         try:
             lay_deliveries()
