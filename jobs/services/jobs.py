@@ -1,10 +1,10 @@
 """What people do with jobs that there are: stop, pause, resume, delete."""
 
 import shutil
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.db import transaction
-from django.db.models import F, Q
 from django.utils import timezone
 from django_q.tasks import async_task
 
@@ -18,23 +18,22 @@ Status = Job.Status
 
 
 def stop_job(*, member: Member | None, job: Job) -> Job:
-    """What has learned leaves a last snapshot; the others end at once.
+    """Ends a job for good. Raises UserError if it has ended already.
 
-    A trainer takes it. A paused job queues for one: its checkpoint is no snapshot.
+    A job that has learned nothing ends at once. The trainer of any other job takes a
+    last snapshot first.
     """
-    unlearned = Q(status__in=[Status.VALIDATING, Status.QUEUED, Status.PAUSED], step=0)
-    end = {"status": Status.CANCELLED, "finished_at": timezone.now()}
-    stop = {"want": Job.Want.STOP}
-    with transaction.atomic():
-        # Its status may change in between: then look again.
-        while not (
-            change(job, unlearned, **end, **stop)
-            or change(job, Q(status=Status.PAUSED), status=Status.QUEUED, **stop)
-            or change(job, Q(status__in=[Status.QUEUED, *Job.LIVE]), **stop)
-        ):
-            if job.is_final:
-                word = job.get_status_display().lower()
-                raise UserError(f"{job} has ended already: it is {word}.")
+    with _locked(job):
+        if job.is_final:
+            raise _ended_already(job)
+        if job.step == 0 and not job.is_live:
+            job.status = Status.CANCELLED
+            job.finished_at = timezone.now()
+        elif job.status == Status.PAUSED:
+            # Only a trainer can turn its checkpoint into a snapshot.
+            job.status = Status.QUEUED
+        job.want = Job.Want.STOP
+        job.save(update_fields=["status", "finished_at", "want"])
         record(member=member, action="job.stop", subject=str(job), job=job.uid)
         if job.status == Status.QUEUED:
             launch_soon(job)
@@ -42,73 +41,87 @@ def stop_job(*, member: Member | None, job: Job) -> Job:
 
 
 def pause_job(*, member: Member | None, job: Job) -> Job:
-    """Frees the engine's place; the job can be resumed from where it stands."""
-    goes_on = Q(want=Job.Want.RUN)
-    queued, live = Q(status=Status.QUEUED), Q(status__in=Job.LIVE)
-    pause = {"want": Job.Want.PAUSE}
-    with transaction.atomic():
-        if not (
-            change(job, goes_on & queued, status=Status.PAUSED, **pause)
-            or change(job, goes_on & live, **pause)
-        ):
-            raise UserError(
-                f"{job} cannot be paused: it is {job.get_status_display().lower()}."
-            )
+    """Frees the engine's place; the job can be resumed from where it stands.
+
+    Raises UserError if the job neither waits for a trainer nor has one, or if it is
+    being paused or stopped already.
+    """
+    with _locked(job):
+        can_pause = job.status == Status.QUEUED or job.is_live
+        if job.want != Job.Want.RUN or not can_pause:
+            raise UserError(f"{job} cannot be paused: it is {_status_word(job)}.")
+        if job.status == Status.QUEUED:
+            job.status = Status.PAUSED
+        job.want = Job.Want.PAUSE
+        job.save(update_fields=["status", "want"])
         record(member=member, action="job.pause", subject=str(job), job=job.uid)
     return job
 
 
 def resume_job(*, member: Member | None, job: Job) -> Job:
-    """A paused job queues again; a pause that has not been obeyed is taken back."""
-    not_obeyed = Q(status__in=Job.LIVE, want=Job.Want.PAUSE)
-    run = {"want": Job.Want.RUN}
-    queue = {"status": Status.QUEUED, "queued_at": timezone.now()}
-    with transaction.atomic():
-        if not (
-            change(job, Q(status=Status.PAUSED), **queue, **run)
-            or change(job, not_obeyed, **run)
-        ):
-            raise UserError(
-                f"{job} cannot be resumed: it is {job.get_status_display().lower()}."
-            )
+    """Queues a paused job again, or takes back a pause that is not obeyed yet.
+
+    Raises UserError if the job is neither paused nor being paused.
+    """
+    with _locked(job):
+        being_paused = job.is_live and job.want == Job.Want.PAUSE
+        if job.status != Status.PAUSED and not being_paused:
+            raise UserError(f"{job} cannot be resumed: it is {_status_word(job)}.")
+        if job.status == Status.PAUSED:
+            job.status = Status.QUEUED
+            job.queued_at = timezone.now()
+        job.want = Job.Want.RUN
+        job.save(update_fields=["status", "queued_at", "want"])
         record(member=member, action="job.resume", subject=str(job), job=job.uid)
         launch_soon(job)
     return job
 
 
 def launch_soon(job: Job) -> None:
+    """Launches the waiting jobs of the job's engine once this change is saved."""
     engine = job.engine
     transaction.on_commit(lambda: async_task("jobs.tasks.launch_queued", engine))
 
 
 def request_snapshot(*, member: Member | None, job: Job) -> Job:
-    """The trainer takes one after the step it is at."""
-    running = Q(status=Status.RUNNING)
-    with transaction.atomic():
-        if not change(job, running, snapshot_requests=F("snapshot_requests") + 1):
+    """Asks the trainer for a snapshot after the step that it is at.
+
+    Raises UserError if the job is not running.
+    """
+    with _locked(job):
+        if job.status != Status.RUNNING:
             raise UserError(
-                f"{job} takes snapshots while it runs; it is "
-                f"{job.get_status_display().lower()}."
+                f"{job} takes snapshots while it runs; it is {_status_word(job)}."
             )
-        record(member=member, action="job.snapshot", subject=str(job), job=job.uid)
+        _set_snapshot_requests(member, job, job.snapshot_requests + 1)
     return job
 
 
 def request_snapshots(*, member: Member | None, job: Job, total: int) -> Job:
-    """So many in all: however often it is asked for, there are no more than that."""
-    unfinished = ~Q(status__in=Job.FINAL)
-    fewer = Q(snapshot_requests__lt=total)
-    with transaction.atomic():
-        if change(job, unfinished & fewer, snapshot_requests=total):
-            record(member=member, action="job.snapshot", subject=str(job), job=job.uid)
-        elif job.is_final:
-            word = job.get_status_display().lower()
-            raise UserError(f"{job} has ended already: it is {word}.")
+    """Raises the number of requests to `total`, so that asking twice changes nothing.
+
+    Raises UserError if the job has ended.
+    """
+    with _locked(job):
+        if job.is_final:
+            raise _ended_already(job)
+        if job.snapshot_requests < total:
+            _set_snapshot_requests(member, job, total)
     return job
 
 
+def _set_snapshot_requests(member: Member | None, job: Job, total: int) -> None:
+    job.snapshot_requests = total
+    job.save(update_fields=["snapshot_requests"])
+    record(member=member, action="job.snapshot", subject=str(job), job=job.uid)
+
+
 def delete_job(*, member: Member | None, job: Job) -> None:
-    """Takes its snapshots along."""
+    """Deletes a job that has ended, together with its snapshots.
+
+    Raises UserError if it has not ended, or if another job was trained from one of its
+    snapshots.
+    """
     job.refresh_from_db()
     if not job.is_final:
         raise UserError(f"{job} has not ended. Stop it first.")
@@ -126,7 +139,10 @@ def delete_job(*, member: Member | None, job: Job) -> None:
 
 
 def left_elsewhere(job: Job) -> str:
-    """What deleting it here leaves on another server, in words."""
+    """Returns what deleting the job here leaves on another server, in words.
+
+    The text is empty for a job that no other server has.
+    """
     if not job.far_uid:
         return ""
     words = f"The engine {job.engine} keeps its own copy, which is deleted there."
@@ -138,8 +154,20 @@ def left_elsewhere(job: Job) -> str:
     return words
 
 
-def change(job: Job, where: Q, /, **fields: Any) -> bool:
-    """Change a job if it is still as `where` says; tells whether it was."""
-    changed = Job.objects.filter(where, pk=job.pk).update(**fields) == 1
-    job.refresh_from_db()
-    return changed
+@contextmanager
+def _locked(job: Job) -> Iterator[None]:
+    """Reads the job afresh and keeps its row from every other writer until the end.
+
+    The watcher may write what the trainer reports at any time.
+    """
+    with transaction.atomic():
+        job.refresh_from_db(from_queryset=Job.objects.select_for_update())
+        yield
+
+
+def _ended_already(job: Job) -> UserError:
+    return UserError(f"{job} has ended already: it is {_status_word(job)}.")
+
+
+def _status_word(job: Job) -> str:
+    return job.get_status_display().lower()

@@ -1,4 +1,8 @@
+import re
+
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from finetune_site.common.errors import UserError
 from finetune_site.team.models import AuditEntry
@@ -132,6 +136,31 @@ def test_a_stop_sees_what_has_changed_since_the_page_was_made(member):
     Job.objects.filter(pk=job.pk).update(status=Status.STARTING)
     services.stop_job(member=member, job=job)
     assert (job.status, job.want) == (Status.STARTING, Job.Want.STOP)
+
+
+@pytest.mark.parametrize(
+    ("status", "want", "act"),
+    [
+        (Status.RUNNING, Job.Want.RUN, services.stop_job),
+        (Status.RUNNING, Job.Want.RUN, services.pause_job),
+        (Status.RUNNING, Job.Want.PAUSE, services.resume_job),
+        (Status.RUNNING, Job.Want.RUN, services.request_snapshot),
+    ],
+)
+def test_what_the_trainer_reported_meanwhile_stays(member, status, want, act):
+    job = factories.make_job(status=status, want=want)
+    Job.objects.filter(pk=job.pk).update(step=7, last_seq=9, train_loss=1.5)
+    act(member=member, job=job)
+    for seen in (job, Job.objects.get()):
+        assert (seen.step, seen.last_seq, seen.train_loss) == (7, 9, 1.5)
+
+
+def test_an_action_writes_only_the_columns_it_changes(member):
+    job = factories.make_job(status=Status.RUNNING)
+    with CaptureQueriesContext(connection) as queries:
+        services.pause_job(member=member, job=job)
+    [write] = [q["sql"] for q in queries if q["sql"].startswith("UPDATE")]
+    assert re.findall(r'"(\w+)" = ', write.split(" WHERE ")[0]) == ["want", "status"]
 
 
 def test_a_queued_job_pauses_at_once(member):
