@@ -1,21 +1,31 @@
 """What a person who watches a job should know: one thing, in words."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from jobs.history.curves import Point, best_point
 from jobs.models import Job
 
+# A section of the help page.
+Topic = Literal["overfitting", "learning-rate"]
+
 
 @dataclass(frozen=True)
 class Advice:
-    """One sentence about a job that names a step and a number."""
+    """What stands out in a job, with the numbers that show it, and what to do."""
 
+    title: str
     text: str
+    # Where the help page says more.
+    topic: Topic
     step: int
 
 
 def advice(job: Job, validation: list[Point]) -> Advice | None:
-    """What a person who watches the job should know; None when nothing stands out."""
+    """Returns what stands out in a job, or None if nothing does.
+
+    `validation` holds the job's validation losses in the order of their steps.
+    """
     return _validation_advice(validation) or _divergence_advice(job)
 
 
@@ -28,10 +38,11 @@ def _validation_advice(points: list[Point]) -> Advice | None:
     if num_later < 3 or last.value < best.value * 1.02:
         return None
     return Advice(
-        f"Validation loss has risen for {last.step - best.step} steps, from "
-        f"{best.value:.2f} to {last.value:.2f}; the best was step {best.step}. "
-        "What follows is learned by heart: use a snapshot from about there.",
-        best.step,
+        title=f"Validation loss has risen for {last.step - best.step} steps, from "
+        f"{best.value:.2f} to {last.value:.2f}; the best was step {best.step}.",
+        text="What follows is learned by heart: use a snapshot from about there.",
+        topic="overfitting",
+        step=best.step,
     )
 
 
@@ -41,7 +52,9 @@ def _divergence_advice(job: Job) -> Advice | None:
         return None
     gentler = job.settings.learning_rate_scale / 4
     return Advice(
-        f"Learned loss is {last:.2f} at step {job.step}, above {first:.2f} at the "
-        f"beginning. Try a learning-rate scale of {gentler:g}.",
-        job.step,
+        title=f"Learned loss is {last:.2f} at step {job.step}, above {first:.2f} at "
+        "the beginning.",
+        text=f"Try a learning-rate scale of {gentler:g}.",
+        topic="learning-rate",
+        step=job.step,
     )

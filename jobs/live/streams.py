@@ -15,7 +15,8 @@ from weakref import WeakKeyDictionary
 from django.db import Error as AnyDatabaseError
 from django.db import connections
 
-from jobs.live.page import Update, num_ahead, update
+from jobs.live.page import Update, update
+from jobs.live.progress import num_ahead
 from jobs.models import Job
 
 LOOK_SECONDS = 0.25

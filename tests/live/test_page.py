@@ -3,6 +3,7 @@
 import pytest
 from django.utils import timezone
 
+from jobs.charts import sparks
 from jobs.history import film
 from jobs.live import page
 from jobs.models import EngineSetting, Job
@@ -57,7 +58,7 @@ def test_sparklines_are_read_again_when_a_point_is_new(job, monkeypatch):
         read.append(job.step)
         return dict.fromkeys(("loss", "tokens_per_second", "memory_bytes"), [])
 
-    monkeypatch.setattr(page, "read_points", count)
+    monkeypatch.setattr(sparks, "read_points", count)
     for step in range(390, 401):
         add_event(job, "step", step, loss=3.0)
         page.update(job, after=job.last_seq, can_work=True)

@@ -271,9 +271,10 @@ def test_models_say_what_is_not_downloaded(signed_in):
     assert text.count("Not downloaded") == 4
 
 
-def test_advice_has_its_first_sentence_as_heading(signed_in, job):
+def test_advice_has_a_heading_a_text_and_a_link_to_help(signed_in, job):
     for step, loss in enumerate([3.0, 2.0, 2.2, 2.3, 2.5]):
         add_event(job, "validation", step, loss=loss)
     notice = signed_in.get(reverse("job", args=[job.pk])).context["parts"]["notice"]
     assert '<h2 id="advice">Validation loss has risen for 3 steps' in notice
-    assert "#overfitting" in notice
+    assert "<p>What follows is learned by heart" in notice
+    assert '#overfitting">What is overfitting?</a>' in notice
