@@ -9,6 +9,7 @@ from datasets.draft import Draft
 from datasets.effect import effect_of
 from datasets.models import DatasetVersion
 from datasets.tally import Part
+from datasets.validation_names import first_for_training
 from finetune_site.common import wording
 from jobs.models import Job, Snapshot
 
@@ -42,14 +43,8 @@ def read_first_steps() -> list[FirstStep]:
 
 
 def _newest_version() -> DatasetVersion | None:
-    """One to train on, rather than one to check with."""
-    ready = (
-        DatasetVersion.objects.filter(status=DatasetVersion.Status.READY)
-        .select_related("dataset")
-        .order_by("-pk")
-    )
-    training = ready.exclude(dataset__name__iendswith="validation")
-    return training.first() or ready.first()
+    ready = DatasetVersion.objects.filter(status=DatasetVersion.Status.READY)
+    return first_for_training(ready.select_related("dataset").order_by("-pk"))
 
 
 def _add_examples(version: DatasetVersion | None) -> FirstStep:

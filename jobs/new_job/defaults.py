@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import Q
 from django.http import QueryDict
 
 from datasets.models import DatasetVersion
+from datasets.validation_names import first_for_training, validation_of
 from finetune_site.common.parsing import small_int
 from finetune_site.common.wording import count, counted
 from jobs.engines.registry import (
@@ -46,7 +46,9 @@ def from_link(query: QueryDict) -> dict[str, Any]:
         return _like(like)
     snapshot = Snapshot.objects.filter(uid=query.get("snapshot", "")).first()
     version = _version(query.get("dataset", "")) or (
-        snapshot.job.dataset_version if snapshot else _newest_version()
+        snapshot.job.dataset_version
+        if snapshot
+        else first_for_training(selectable_versions([]))
     )
     base_model = snapshot.base_model if snapshot else DEFAULT_MODEL
     values: dict[str, Any] = {
@@ -74,10 +76,11 @@ def suggest(values: dict[str, Any]) -> dict[str, Any]:
     if not version or not model:
         # The fields of the form need values all the same.
         return in_fields({name: one.default for name, one in SETTINGS.items()})
+    paired = validation_of(version, selectable_versions([]))
     return {
         **in_fields(suggest_settings(version, model.name)),
         "name": default_name(version),
-        "validation_version": _validation_of(version),
+        "validation_version": paired.pk if paired else "",
     }
 
 
@@ -170,23 +173,6 @@ def _like(job: Job) -> dict[str, Any]:
 def _job(text: str) -> Job | None:
     number = small_int(text)
     return Job.objects.filter(pk=number).first() if number else None
-
-
-def _newest_version() -> DatasetVersion | None:
-    """The newest dataset; one for validation only if there is no other."""
-    versions = selectable_versions([])
-    meant_for_learning = versions.exclude(dataset__name__iendswith="validation")
-    return meant_for_learning.first() or versions.first()
-
-
-def _validation_of(version: DatasetVersion) -> int | str:
-    """`Jokes` is checked with `Jokes, validation`, when a team names them so."""
-    names = [f"{version.dataset.name}{joint}validation" for joint in (", ", " ", "-")]
-    by_name = Q()
-    for name in names:
-        by_name |= Q(dataset__name__iexact=name)
-    paired = selectable_versions([]).filter(by_name).first()
-    return paired.pk if paired else ""
 
 
 def _version(dataset: str) -> DatasetVersion | None:
