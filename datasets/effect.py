@@ -9,7 +9,7 @@ from finetune_site.common.wording import count, weight, whole_percents
 from jobs.trainer.text.examples import Segment
 
 # Above this many edited examples the effect is that of the rules.
-MAX_EDITED = 2000
+MAX_EDITED_EXAMPLES = 2000
 
 NAMES = {
     (0, True): "single segments",
@@ -77,7 +77,7 @@ def effect_of(
     shares = Shares()
     for part in _with_rules(parts, draft.rules):
         _add(shares[_name(part.position, part.last)], part.weight, part.characters)
-    if len(draft.edits) <= MAX_EDITED:
+    if len(draft.edits) <= MAX_EDITED_EXAMPLES:
         _add_edits(shares, draft, example_of)
     return _effect(list(shares.values()))
 

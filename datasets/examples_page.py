@@ -8,22 +8,16 @@ from datasets.effect import effect_of, num_segments, rule_name
 from datasets.forms import RULES
 from datasets.models import DatasetVersion, DraftChange
 from datasets.preview import Preview, preview_of
-from datasets.selectors import (
-    clip,
-    draft_of,
-    example_of,
-    last_saving_change,
-    page_of_examples,
-    page_with,
-)
+from datasets.selectors import draft_of, example_of, last_saving_change
+from datasets.shown_examples import clip, page_of_examples, page_with
 from datasets.tally import Part
 from finetune_site.common.errors import UserError
 from finetune_site.common.wording import whole_percents
 from jobs.trainer.text.examples import Segment
 
-SHOWN_CHARACTERS = 2000
-EDITED_SEGMENTS = 200
-MAX_CHIPS = 12
+MAX_EDITED_CHARACTERS = 2000
+MAX_EDITED_SEGMENTS = 200
+MAX_RULE_CHIPS = 12
 
 
 @dataclass(frozen=True)
@@ -85,7 +79,7 @@ def _draft(version: DatasetVersion, draft: Draft) -> dict[str, Any] | None:
     changes = DraftChange.objects.filter(version=version).select_related("created_by")
     return {
         "num_rules": len(rules),
-        "rules": rules[-MAX_CHIPS:],
+        "rules": rules[-MAX_RULE_CHIPS:],
         "num_edited": len(draft.edits),
         "last": changes.order_by("-id").first(),
         "can_undo": draft.changes[-1].id > saving,
@@ -113,16 +107,16 @@ def _editing(version: DatasetVersion, draft: Draft, edit: int) -> EditedExample 
         edit,
         [
             _edited(number, segment)
-            for number, segment in enumerate(segments[:EDITED_SEGMENTS], start=1)
+            for number, segment in enumerate(segments[:MAX_EDITED_SEGMENTS], start=1)
         ],
-        max(0, len(segments) - EDITED_SEGMENTS),
+        max(0, len(segments) - MAX_EDITED_SEGMENTS),
         preview,
         _percents(segments, preview),
     )
 
 
 def _edited(number: int, segment: Segment) -> EditedSegment:
-    [(text, weight)], left_out = clip([segment], SHOWN_CHARACTERS)
+    [(text, weight)], left_out = clip([segment], MAX_EDITED_CHARACTERS)
     short = f"{weight:g}"
     value = short if float(short) == weight else repr(weight)
     return EditedSegment(number, text, left_out, weight, value)

@@ -7,7 +7,7 @@ from pathlib import Path
 from django.conf import settings
 from tokenizers import Tokenizer
 
-from datasets.selectors import clip
+from datasets.shown_examples import clip
 from jobs.trainer.contract.model_folders import model_folder
 from jobs.trainer.text.byte_alphabet import lettered_bytes
 from jobs.trainer.text.encoding import (
@@ -19,7 +19,7 @@ from jobs.trainer.text.examples import Segment
 
 MODEL = "tiny"
 # Enough to see what happens; the rest of a long example is counted by characters.
-MAX_CHARACTERS = 4000
+MAX_PREVIEW_CHARACTERS = 4000
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Preview:
 def preview_of(segments: list[Segment]) -> Preview:
     folder = model_folder(MODEL, Path(settings.DATA_DIR) / "models")
     tokenizer, end_id = _load(folder)
-    shown, left_out = clip(segments, MAX_CHARACTERS)
+    shown, left_out = clip(segments, MAX_PREVIEW_CHARACTERS)
     encoded = encode_example(tokenizer, shown, end_id)
     tokens = [
         Token(

@@ -1,8 +1,6 @@
-"""Reads of datasets: lists, pages of examples with their draft, progress."""
+"""Reads datasets: lists of them, their files, drafts and examples, and imports."""
 
-from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate
 from typing import Any
 
 from django.db.models import Count, Max, Prefetch, QuerySet
@@ -15,37 +13,11 @@ from finetune_site.common.errors import UserError
 from finetune_site.common.parsing import is_text
 from jobs.trainer.text.examples import Segment
 
-PAGE_SIZE = 25
-# What a page shows of one example; the rest is counted.
-SHOWN_CHARACTERS = 3000
-SHOWN_SEGMENTS = 100
-
 Status = DatasetVersion.Status
 
 
-@dataclass(frozen=True)
-class ShownExample:
-    number: int
-    segments: list[Segment]
-    characters_left_out: int
-
-
-@dataclass(frozen=True)
-class ExamplePage:
-    examples: list[ShownExample]
-    number: int
-    num_pages: int
-
-    @property
-    def first(self) -> int:
-        return (self.number - 1) * PAGE_SIZE + 1
-
-    @property
-    def last(self) -> int:
-        return self.first + len(self.examples) - 1
-
-
 def list_datasets() -> QuerySet[Dataset]:
+    """Returns all datasets with their versions, the newest first in both."""
     versions = DatasetVersion.objects.select_related("created_by").order_by("-number")
     return (
         Dataset.objects.prefetch_related(Prefetch("versions", queryset=versions))
@@ -55,6 +27,11 @@ def list_datasets() -> QuerySet[Dataset]:
 
 
 def list_versions(dataset: Dataset) -> list[DatasetVersion]:
+    """Returns a dataset's versions, the newest first, with what the pages tell of them.
+
+    `num_jobs` counts the jobs that train on a version or are validated with it;
+    `num_changes` is the length of its draft.
+    """
     versions = dataset.versions.select_related("created_by", "parent")
     return list(
         versions.annotate(
@@ -66,12 +43,12 @@ def list_versions(dataset: Dataset) -> list[DatasetVersion]:
 
 
 def api_files() -> QuerySet[DatasetVersion]:
-    """Versions as the API knows them: files, but for those deleted there."""
+    """Returns the versions that are files of the API: those not deleted there."""
     return DatasetVersion.objects.filter(file_deleted=False).select_related("dataset")
 
 
-def find_file(uid: str, *, field: str = "file") -> DatasetVersion:
-    """UserError, at `field`: there is no such file."""
+def find_file(uid: str, *, field: str) -> DatasetVersion:
+    """Returns the file of that id. Raises UserError, at `field`, if there is none."""
     version = api_files().filter(uid=uid).first() if is_text(uid) else None
     if version is None:
         raise UserError(
@@ -83,10 +60,12 @@ def find_file(uid: str, *, field: str = "file") -> DatasetVersion:
 
 
 def newest_ready(versions: list[DatasetVersion]) -> DatasetVersion | None:
+    """Returns the first version that is ready from a list with the newest first."""
     return next((v for v in versions if v.status == Status.READY), None)
 
 
 def draft_of(version: DatasetVersion) -> Draft:
+    """Returns the changes of loss weights that are laid over a version."""
     rows = DraftChange.objects.filter(version=version)
     return Draft(
         Change(*row) for row in rows.values_list("id", "example", "segment", "weight")
@@ -94,7 +73,7 @@ def draft_of(version: DatasetVersion) -> Draft:
 
 
 def last_saving_change(version: DatasetVersion) -> int:
-    """Up to which change the draft is being written into a version; 0 if it is not."""
+    """Returns the id of the newest change that is being saved into a version, or 0."""
     saving = DatasetVersion.objects.filter(parent=version, status=Status.IMPORTING)
     return max(
         (ImportRequest.read(child.folder).last_change for child in saving), default=0
@@ -102,7 +81,10 @@ def last_saving_change(version: DatasetVersion) -> int:
 
 
 def example_of(version: DatasetVersion, example: int) -> list[Segment]:
-    """One example as it is in the version, counted from 0."""
+    """Returns one example as it is in the version, without its draft.
+
+    `example` counts from 0. Raises UserError if the version has fewer examples.
+    """
     segments = next(read_examples(version.examples_path, example, 1), None)
     if segments is None:
         raise UserError(
@@ -112,29 +94,11 @@ def example_of(version: DatasetVersion, example: int) -> list[Segment]:
     return segments
 
 
-def page_of_examples(version: DatasetVersion, number: int, draft: Draft) -> ExamplePage:
-    """`number` counts from 1; too high a number gives the last page."""
-    num_pages = max(1, -(-version.num_examples // PAGE_SIZE))
-    number = min(max(1, number), num_pages)
-    first = (number - 1) * PAGE_SIZE
-    examples = read_examples(version.examples_path, first, PAGE_SIZE)
-    return ExamplePage(
-        [
-            _shown(at, segments, draft)
-            for at, segments in enumerate(examples, start=first)
-        ],
-        number,
-        num_pages,
-    )
-
-
-def page_with(example: int) -> int:
-    """The page that shows an example, both counted from 1."""
-    return (max(1, example) - 1) // PAGE_SIZE + 1
-
-
 def progress_of(dataset: Dataset) -> dict[str, Any]:
-    """What the page asks for while a version is importing."""
+    """Returns how far the newest import is, as the page of a dataset asks for it.
+
+    `done` and `total` are bytes.
+    """
     importing = dataset.versions.filter(status=Status.IMPORTING)
     version = importing.order_by("-number").first()
     if version is None:
@@ -148,23 +112,10 @@ def progress_of(dataset: Dataset) -> dict[str, Any]:
 
 
 def last_import_activity() -> datetime | None:
-    """When an import that is not over last renewed its claim."""
+    """Returns when the worker of an import last showed a sign of life.
+
+    Imports that are over do not count; None if there is no other.
+    """
     importing = DatasetVersion.objects.filter(status=Status.IMPORTING)
     newest: datetime | None = importing.aggregate(at=Max("claimed_at"))["at"]
     return newest
-
-
-def clip(segments: list[Segment], most: int) -> tuple[list[Segment], int]:
-    """The first `most` characters, and how many were left out. Every segment stays."""
-    ends = list(accumulate(len(text) for text, _ in segments))
-    clipped = [
-        (text[: max(0, most - end + len(text))], weight)
-        for (text, weight), end in zip(segments, ends, strict=True)
-    ]
-    return clipped, max(0, ends[-1] - most)
-
-
-def _shown(at: int, segments: list[Segment], draft: Draft) -> ShownExample:
-    changed, left_out = clip(draft.apply(at, segments), SHOWN_CHARACTERS)
-    left_out += sum(len(text) for text, _ in changed[SHOWN_SEGMENTS:])
-    return ShownExample(at + 1, changed[:SHOWN_SEGMENTS], left_out)

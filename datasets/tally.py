@@ -81,12 +81,12 @@ class Tally:
             self._characters[key] += part.characters
 
 
-def merge_parts(parts: list[Part], most: int) -> list[Part]:
-    """At most `most` parts: the smallest of each position and length become one."""
-    if len(parts) <= most:
+def merge_parts(parts: list[Part], max_parts: int) -> list[Part]:
+    """Returns at most `max_parts` parts; the smallest at each place become one."""
+    if len(parts) <= max_parts:
         return parts
     places = {(part.position, part.last) for part in parts}
-    keep = max(0, most - len(places))
+    keep = max(0, max_parts - len(places))
     by_size = sorted(parts, key=lambda part: part.characters, reverse=True)
     kept, rest = by_size[:keep], by_size[keep:]
     for position, last in sorted(places):

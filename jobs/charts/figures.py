@@ -5,10 +5,10 @@ annotation are names of its variables, which the script puts in when it draws.
 """
 
 import math
-from typing import Any
 
 import plotly.graph_objects as go
 
+from jobs.charts.frame import frame
 from jobs.history.curves import Curves, Point, best_point
 from jobs.models import Job
 
@@ -30,10 +30,10 @@ def build_figure(job: Job, curves: Curves, series: str) -> go.Figure:
         figure.update_yaxes(rangemode="tozero", tickformat=",")
     else:
         figure = _loss_figure(job, curves)
-    return _frame(figure, job)
+    return frame(figure, job)
 
 
-def describe(job: Job, curves: Curves) -> str:
+def describe(curves: Curves) -> str:
     """The loss chart in a sentence, for those who don't see it."""
     train = curves.points["loss"]
     if not train:
@@ -176,67 +176,6 @@ def _close(ends: list[tuple[float, str, str]], figure: go.Figure) -> bool:
     values = [value for trace in figure.data for value in trace.y]
     span = max(values) - min(values)
     return abs(ends[0][0] - ends[-1][0]) < 0.08 * span
-
-
-def _frame(figure: go.Figure, job: Job) -> go.Figure:
-    end = max(job.total_steps, job.step, 1)
-    figure.update_layout(
-        template=go.layout.Template(),
-        showlegend=False,
-        margin={"l": 44, "r": 8, "t": 12, "b": 40},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        hovermode="x unified",
-        dragmode=False,
-        uirevision=job.pk,
-        xaxis={"range": [0, end], "fixedrange": True, "showgrid": False},
-        yaxis={"fixedrange": True, "nticks": 6, "zeroline": False},
-        yaxis2={"overlaying": "y", "range": [0, 1], "visible": False},
-    )
-    figure.update_xaxes(
-        zeroline=False,
-        nticks=7,
-        tickformat=",",
-        tickprefix="step ",
-        ticklabelstandoff=6,
-        showtickprefix="last",
-    )
-    figure.update_yaxes(fixedrange=True)
-    if not any(len(trace.x) for trace in figure.data):
-        return _empty(figure, job)
-    if not job.is_final and job.step < end:
-        _future(figure, job.step, end)
-    return figure
-
-
-def _empty(figure: go.Figure, job: Job) -> go.Figure:
-    ended = "This job did no step" if job.is_final else "The first step appears here"
-    figure.update_yaxes(range=[0, 1], showticklabels=False, showgrid=False)
-    figure.add_annotation(
-        x=0.5,
-        y=0.5,
-        xref="paper",
-        yref="paper",
-        text=ended,
-        name="--ink-3",
-        showarrow=False,
-    )
-    return figure
-
-
-def _future(figure: go.Figure, step: int, end: int) -> None:
-    band: dict[str, Any] = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
-    figure.add_shape(
-        type="rect", x0=step, x1=end, line={"width": 0}, name="--sunk", **band
-    )
-    figure.add_shape(
-        type="line",
-        x0=step,
-        x1=step,
-        line={"width": 1, "dash": "dot"},
-        name="--line-control",
-        **band,
-    )
 
 
 def _differ(train: list[Point], learned: list[Point]) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jobs.history.curves import Point, read_points, read_validation, smoothed
 from jobs.models import Job
 
-MAX_POINTS = 120
+MAX_CARD_POINTS = 120
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class MiniChart:
 
 def draw_mini_chart(job: Job) -> MiniChart | None:
     """None before there is a line to draw."""
-    train = read_points(job, ("loss",), MAX_POINTS)["loss"]
+    train = read_points(job, ("loss",), MAX_CARD_POINTS)["loss"]
     validation = read_validation(job)
     if len(train) < 2:
         return None

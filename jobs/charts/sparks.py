@@ -6,26 +6,26 @@ from jobs.history.curves import Point, read_points, stride_of
 from jobs.models import Job
 
 MEASURES = ("loss", "tokens_per_second", "memory_bytes")
-MAX_POINTS = 40
+MAX_SPARK_POINTS = 40
 
 
 def read_spark_points(job: Job) -> dict[str, list[Point]]:
-    """Returns about MAX_POINTS steps of each measure in MEASURES."""
-    stride = stride_of(job, MAX_POINTS)
+    """Returns about MAX_SPARK_POINTS steps of each measure in MEASURES."""
+    stride = stride_of(job, MAX_SPARK_POINTS)
     return _points_of(job.uid, stride, job.step // stride)
 
 
 @lru_cache(maxsize=64)
 def _points_of(uid: str, stride: int, num_strides: int) -> dict[str, list[Point]]:
     # Every step is read for it: `num_strides` has this done for a new point only.
-    return read_points(Job.objects.get(uid=uid), MEASURES, MAX_POINTS)
+    return read_points(Job.objects.get(uid=uid), MEASURES, MAX_SPARK_POINTS)
 
 
 def draw_spark(points: list[Point]) -> str:
     """Returns a path in a box of 60 by 24, which is empty for fewer than two points."""
     if len(points) < 2:
         return ""
-    stride = -(-len(points) // MAX_POINTS)
+    stride = -(-len(points) // MAX_SPARK_POINTS)
     values = [point.value for point in points[::stride]]
     low, high = min(values), max(values)
     span = (high - low) or 1

@@ -24,7 +24,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 CPU_SECONDS = 5
 MEMORY_BYTES = 512 * 1024**2
 # Messages have at most 100,000, which broken up are nearly twice as many.
-MAX_CHARACTERS = 250_000
+MAX_PROMPT_CHARACTERS = 250_000
 
 
 class Generation(Extension):
@@ -48,14 +48,14 @@ def main() -> None:
 
 
 def limit() -> None:
-    for kind, most in (
+    for kind, allowed in (
         (resource.RLIMIT_CPU, CPU_SECONDS),
         (resource.RLIMIT_AS, MEMORY_BYTES),
         (resource.RLIMIT_FSIZE, 0),
     ):
         # Not every system has all of them.
         with suppress(ValueError, OSError):
-            resource.setrlimit(kind, (most, most))
+            resource.setrlimit(kind, (allowed, allowed))
 
 
 def rendered(
@@ -68,13 +68,13 @@ def rendered(
     # What every template may ask for.
     known = {**variables, "tools": None, "documents": None}
     prompt = compiled.render(messages=messages, add_generation_prompt=True, **known)
-    if len(prompt) > MAX_CHARACTERS:
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise ValueError("it writes too much")
     try:
         shown = compiled.render(messages=sample, add_generation_prompt=False, **known)
     except TemplateError:
         return {"prompt": prompt, "sample": None}
-    return {"prompt": prompt, "sample": shown[:MAX_CHARACTERS]}
+    return {"prompt": prompt, "sample": shown[:MAX_PROMPT_CHARACTERS]}
 
 
 def environment() -> ImmutableSandboxedEnvironment:

@@ -9,7 +9,7 @@ from django.db.models import F, Q
 
 from jobs.models import Job
 
-MAX_POINTS = 1500
+MAX_CURVE_POINTS = 1500
 # The share of the past in a smoothed line; what is older than this hardly counts.
 SMOOTHING = 0.8
 MEASURES = ("loss", "learned_loss", "lr", "tokens_per_second", "memory_bytes")
@@ -31,7 +31,7 @@ class Curves:
 
 
 def read_points(
-    job: Job, measures: tuple[str, ...] = MEASURES, max_points: int = MAX_POINTS
+    job: Job, measures: tuple[str, ...] = MEASURES, max_points: int = MAX_CURVE_POINTS
 ) -> dict[str, list[Point]]:
     """At most `max_points` (+ 2) steps, evenly apart; the first and last are kept."""
     stride = stride_of(job, max_points)
@@ -59,7 +59,7 @@ def read_curves(job: Job) -> Curves:
 def read_validation(job: Job) -> list[Point]:
     events = job.events.filter(type="validation")
     points = _points(list(events.values_list("step", "data")), "loss")
-    stride = math.ceil(len(points) / MAX_POINTS)
+    stride = math.ceil(len(points) / MAX_CURVE_POINTS)
     if stride <= 1:
         return points
     return [*points[:-1:stride], points[-1]]

@@ -8,7 +8,7 @@ from typing import Any
 from jobs.models import Event, Job, Snapshot
 
 # Columns of the first load, besides step 0; a link shows the rest.
-NEWEST_COLUMNS = 60
+MAX_NEWEST_COLUMNS = 60
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Film:
         return len(self.columns) + self.num_hidden
 
 
-def read_film(job: Job, newest: int | None = NEWEST_COLUMNS) -> Film:
+def read_film(job: Job, newest: int | None = MAX_NEWEST_COLUMNS) -> Film:
     """`newest` columns besides step 0; None for all of them."""
     completions = _completions(job)
     steps = sorted(set(completions.values_list("step", flat=True).order_by()))
@@ -81,7 +81,7 @@ def read_cells(job: Job, after: int) -> list[Cell]:
 
     Of many only the newest, as on the first load: one thread renders for all pages.
     """
-    steps = sorted(set(_new_steps(job, after)))[-NEWEST_COLUMNS:]
+    steps = sorted(set(_new_steps(job, after)))[-MAX_NEWEST_COLUMNS:]
     if not steps:
         return []
     texts = _texts(job, steps)

@@ -9,8 +9,8 @@ from finetune_site.common.wording import count, loss
 from jobs.models import Event, Job
 
 # Lines of each kind on first load.
-NEWEST_LINES = 100
-LOG_TAIL_LINES = 12
+MAX_NEWEST_LINES = 100
+MAX_TAIL_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ def read_log(job: Job, after: int = 0) -> list[LogLine]:
     """The newest lines; with `after`, all that are newer than that event."""
     events = job.events.filter(seq__gt=after).exclude(type="completion")
     if after:
-        return to_lines(events.order_by("-seq")[: 2 * NEWEST_LINES])
-    minor = events.filter(type__in=MINOR).order_by("-seq")[:NEWEST_LINES]
-    others = events.exclude(type__in=MINOR).order_by("-seq")[:NEWEST_LINES]
+        return to_lines(events.order_by("-seq")[: 2 * MAX_NEWEST_LINES])
+    minor = events.filter(type__in=MINOR).order_by("-seq")[:MAX_NEWEST_LINES]
+    others = events.exclude(type__in=MINOR).order_by("-seq")[:MAX_NEWEST_LINES]
     found = [*minor, *others]
     return to_lines(sorted(found, key=lambda event: event.seq, reverse=True))
 
@@ -98,4 +98,4 @@ def log_tail(job: Job) -> str:
             lines = file.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
         return ""
-    return "\n".join(lines[-LOG_TAIL_LINES:])
+    return "\n".join(lines[-MAX_TAIL_LINES:])

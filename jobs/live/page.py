@@ -12,7 +12,7 @@ from jobs.engines.registry import engine_title
 from jobs.history.advice import advice
 from jobs.history.curves import best_point, read_validation
 from jobs.history.film import (
-    NEWEST_COLUMNS,
+    MAX_NEWEST_COLUMNS,
     Cell,
     next_step,
     read_cells,
@@ -35,7 +35,7 @@ PARTS = {
     "stats": "jobs/_stats.html",
     "snapshots": "jobs/_snapshots.html",
 }
-NEWEST_SNAPSHOTS = 5
+MAX_NEWEST_SNAPSHOTS = 5
 
 
 def render_parts(job: Job, *, can_work: bool) -> dict[str, SafeString]:
@@ -118,7 +118,7 @@ def _new_snapshots(job: Job, after: int) -> tuple[list[int], set[int]]:
         return [], set()
     marked = snapshots.filter(seq__lte=after, data__best=True)
     former = marked.values_list("step", flat=True).last()
-    return steps, {*steps[-NEWEST_COLUMNS:], *([] if former is None else [former])}
+    return steps, {*steps[-MAX_NEWEST_COLUMNS:], *([] if former is None else [former])}
 
 
 def _announcement(new_steps: list[int]) -> str:
@@ -156,8 +156,8 @@ def _tail(job: Job) -> str:
 
 
 def _newest_and_best(snapshots: list[Snapshot]) -> list[Snapshot]:
-    return snapshots[:NEWEST_SNAPSHOTS] + [
-        snapshot for snapshot in snapshots[NEWEST_SNAPSHOTS:] if snapshot.best
+    return snapshots[:MAX_NEWEST_SNAPSHOTS] + [
+        snapshot for snapshot in snapshots[MAX_NEWEST_SNAPSHOTS:] if snapshot.best
     ]
 
 

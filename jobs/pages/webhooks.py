@@ -6,7 +6,7 @@ from django.db.models import QuerySet
 from finetune_site.common.forms import ServiceForm
 from jobs.models import Delivery, Webhook
 
-NUM_DELIVERIES = 20
+MAX_SHOWN_DELIVERIES = 20
 
 
 class WebhookForm(ServiceForm):
@@ -31,4 +31,4 @@ def list_webhooks() -> QuerySet[Webhook]:
 def list_deliveries() -> list[Delivery]:
     """The newest, of all webhooks."""
     newest = Delivery.objects.select_related("webhook", "job").order_by("-pk")
-    return list(newest[:NUM_DELIVERIES])
+    return list(newest[:MAX_SHOWN_DELIVERIES])

@@ -12,7 +12,7 @@ from jobs.models import Job, Snapshot
 from jobs.selectors.base_models import base_models, find_base_model, models_dir
 
 MAX_COLUMNS = 4
-NEWEST_SNAPSHOTS = 200
+MAX_OFFERED_SNAPSHOTS = 200
 # Longer ones are no suggestion that somebody reads.
 MAX_SUGGESTION_CHARACTERS = 500
 
@@ -66,7 +66,7 @@ def read_groups(chosen: Iterable[Choice] = ()) -> list[Group]:
     What is chosen already is among them, however old.
     """
     by_job: dict[Job, list[Choice]] = {}
-    for snapshot in Snapshot.objects.select_related("job")[:NEWEST_SNAPSHOTS]:
+    for snapshot in Snapshot.objects.select_related("job")[:MAX_OFFERED_SNAPSHOTS]:
         by_job.setdefault(snapshot.job, []).append(of_snapshot(snapshot))
     groups = [Group(job.name, choices) for job, choices in by_job.items()]
     ready = [model for model in base_models() if model.is_ready(models_dir())]

@@ -13,7 +13,7 @@ from jobs.selectors.base_models import base_models
 TUNED_PREFIX = "ft:"
 LATEST = ":latest"
 # No name is longer; databases need not look for what cannot be.
-MAX_CHARACTERS = 300
+MAX_NAME_CHARACTERS = 300
 
 
 class UnknownModelError(UserError):
@@ -37,10 +37,10 @@ def find_model(name: str, *, engine: str = "") -> ModelChoice:
     A base model may be one that is not on this machine. With an engine, the latest is
     the latest there, if it has one.
     """
-    if is_storable(name):
-        if base_model := find_any_case(name):
+    if _is_storable(name):
+        if base_model := _find_any_case(name):
             return ModelChoice(name, base_model, None)
-        if snapshot := find_snapshot(name, engine):
+        if snapshot := _find_snapshot(name, engine):
             return ModelChoice(name, snapshot.base_model, snapshot)
     raise UnknownModelError(
         f"There is no model {name[:100]!r} here. GET /v1/models lists those there are.",
@@ -57,7 +57,7 @@ def fine_tuned_model(job: Job) -> str:
     return f"{TUNED_PREFIX}{job.base_model}::{job.suffix}:{uid}"
 
 
-def find_snapshot(name: str, engine: str = "") -> Snapshot | None:
+def _find_snapshot(name: str, engine: str = "") -> Snapshot | None:
     if name.startswith(TUNED_PREFIX):
         return _of_fine_tuned(name)
     if found := _snapshots().filter(uid=name).first():
@@ -69,12 +69,12 @@ def find_snapshot(name: str, engine: str = "") -> Snapshot | None:
     return None
 
 
-def chosen_snapshot(job: Job) -> Snapshot | None:
+def _chosen_snapshot(job: Job) -> Snapshot | None:
     """What the name of a job's fine-tuned model means."""
     return _snapshots().filter(job=job).order_by("-best", "-step").first()
 
 
-def find_any_case(name: str) -> str | None:
+def _find_any_case(name: str) -> str | None:
     """Returns the base model's own name: clients write `Ada` for `ada`."""
     # Base models' names hold no colon; most others do, and need no look at the folders.
     if ":" in name:
@@ -86,16 +86,16 @@ def find_any_case(name: str) -> str | None:
     return next((known for known in names if known.casefold() == wanted), None)
 
 
-def is_storable(name: str) -> bool:
+def _is_storable(name: str) -> bool:
     """Whether a database can look for it."""
-    return is_text(name) and len(name) <= MAX_CHARACTERS
+    return is_text(name) and len(name) <= MAX_NAME_CHARACTERS
 
 
 def _of_fine_tuned(name: str) -> Snapshot | None:
     job = Job.objects.filter(uid=JOB_PREFIX + name.rpartition(":")[2]).first()
     if job is None or fine_tuned_model(job) != name:
         return None
-    return chosen_snapshot(job)
+    return _chosen_snapshot(job)
 
 
 def _latest(name: str, **jobs: str) -> Snapshot | None:
@@ -105,7 +105,7 @@ def _latest(name: str, **jobs: str) -> Snapshot | None:
         job = trained.filter(**{f"{field}__iexact": name}).first() if name else None
         if job:
             return _snapshots().filter(job=job).order_by("-step").first()
-    base_model = find_any_case(name)
+    base_model = _find_any_case(name)
     if base_model is None:
         return None
     return _snapshots().filter(base_model=base_model, job__in=trained).first()

@@ -25,7 +25,7 @@ from jobs.pages.jobs import read_page
 from jobs.services import jobs as services
 from jobs.services.counting import start_counting
 
-MOST_PROMPTS = 1000
+MAX_COUNTED_PROMPTS = 1000
 
 
 @require_GET
@@ -77,7 +77,7 @@ def job_plan(request: HttpRequest) -> JsonResponse:
     form.is_valid()
     # Their texts would make the address too long, and only their number counts.
     num_prompts = small_int(request.GET.get("num_prompts", "")) or 0
-    prompts = [""] * min(num_prompts, MOST_PROMPTS)
+    prompts = [""] * min(num_prompts, MAX_COUNTED_PROMPTS)
     view = _plan_of({**form.cleaned_data, "prompts": prompts})
     answer: dict[str, Any] = {
         "html": render_to_string("jobs/_plan.html", {"view": view}),

@@ -248,7 +248,7 @@ def test_a_deleted_file_trains_no_more_jobs(api):
 @pytest.mark.parametrize("uid", ["", "file-x", "a\0b", "\ud800"])
 def test_a_file_that_is_not_there_trains_no_jobs(uid):
     with pytest.raises(UserError, match="There is no file"):
-        find_file(uid)
+        find_file(uid, field="training_file")
 
 
 def test_a_file_stays_while_another_is_made_from_it(send, api, member):

@@ -123,7 +123,7 @@ def test_points_are_thinned_and_the_ends_kept(job, monkeypatch):
 
 def test_description_names_first_last_and_best(job):
     add_validation(job, {0: 3.1, 2: 2.6, 3: 2.8})
-    text = figures.describe(job, curves.read_curves(job))
+    text = figures.describe(curves.read_curves(job))
     assert "3.00 at step 1 and is 2.25 at step 3" in text
     assert "lowest, 2.60, at step 2" in text
 

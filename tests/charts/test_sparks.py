@@ -1,4 +1,4 @@
-from jobs.charts.sparks import MAX_POINTS, draw_spark
+from jobs.charts.sparks import MAX_SPARK_POINTS, draw_spark
 from jobs.history.curves import Point
 
 
@@ -15,5 +15,5 @@ def test_one_point_is_no_line():
 
 
 def test_many_points_are_thinned():
-    path = draw_spark(points(*range(10 * MAX_POINTS)))
-    assert len(path.split()) == 2 * MAX_POINTS
+    path = draw_spark(points(*range(10 * MAX_SPARK_POINTS)))
+    assert len(path.split()) == 2 * MAX_SPARK_POINTS

@@ -5,7 +5,8 @@ import pytest
 from datasets import services
 from datasets.effect import effect_of
 from datasets.models import DatasetVersion, DraftChange
-from datasets.selectors import draft_of, example_of, page_of_examples
+from datasets.selectors import draft_of, example_of
+from datasets.shown_examples import page_of_examples
 from datasets.tally import Part
 from finetune_site.common.errors import UserError
 from jobs.trainer.text import examples

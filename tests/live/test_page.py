@@ -48,7 +48,7 @@ def test_a_page_that_knows_nothing_gets_the_newest_columns(job):
             job, "completion", step, prompt_index=0, prompt="Hi", index=0, text="x"
         )
     steps = [cell.step for cell in film.read_cells(job, 0)]
-    assert steps == list(range(70 - film.NEWEST_COLUMNS, 70))
+    assert steps == list(range(70 - film.MAX_NEWEST_COLUMNS, 70))
 
 
 def test_sparklines_are_read_again_when_a_point_is_new(job, monkeypatch):
