@@ -1,3 +1,5 @@
+"""Names the app of datasets for Django."""
+
 from django.apps import AppConfig
 
 

@@ -1,9 +1,10 @@
 """Reads an upload into batches of checked examples; bad lines are named, never fatal.
 
 A block whose lines are all in the long form is checked column by column, which is
-several times faster, and its lines are taken over as they are; likewise a block whose
-lines all lack weights, or all are prompts with completions. A block with anything else
-in it goes line by line through `read_line`, which knows every form and every complaint.
+several times faster, and its lines are kept as they are. The same is done for a block
+whose lines all lack weights, and for one whose lines are all prompts with completions.
+Every other block goes line by line through `read_line`, which knows every form and
+every complaint.
 """
 
 from collections import Counter
@@ -33,7 +34,7 @@ TOO_LONG = (
 
 @dataclass(frozen=True)
 class Problem:
-    """A line that was left out. `text` is how it begins."""
+    """A line that was left out. `text` is how the line begins."""
 
     line: int
     message: str
@@ -42,7 +43,11 @@ class Problem:
 
 @dataclass
 class Batch:
-    """Examples as lines for the file and, the same ones, as groups for the tally."""
+    """The examples of a block, once as lines for the file and once in groups.
+
+    `groups` holds the same examples for the tally. `done` is the number of bytes of the
+    file that are read so far.
+    """
 
     done: int
     lines: list[bytes] = field(default_factory=list)
@@ -52,21 +57,31 @@ class Batch:
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, segments: Sequence[Segment]) -> None:
+        """Adds an example, which is written in the long form."""
         texts, weights = zip(*segments, strict=True)
         self.take(dump_line(segments)[:-1], texts, weights)
 
     def take(self, line: bytes, texts: Sequence[str], weights: Sequence[float]) -> None:
+        """Adds an example whose line is in the long form already."""
         self.lines.append(line)
         self.groups.setdefault(tuple(weights), []).append(texts)
 
     def refuse(self, line: int, message: str, text: bytes) -> None:
-        """Both are cut, and rid of NUL, which PostgreSQL does not take."""
+        """Notes a line that is left out.
+
+        The message and the text are cut, and rid of NUL, which PostgreSQL does not
+        take.
+        """
         shown = text[:200].decode(errors="replace")
         clean = [part.replace("\x00", "\ufffd") for part in (message[:400], shown)]
         self.problems.append(Problem(line, *clean))
 
 
 def read_jsonl(path: Path, joiner: str = "") -> Iterator[Batch]:
+    """Yields a batch for each block of a .jsonl file.
+
+    `joiner` is put wherever two segments meet without white space between them.
+    """
     for block in read_blocks(path):
         yield _read_block(block, joiner)
 
@@ -83,9 +98,9 @@ def _read_block(block: Block, joiner: str) -> Batch:
 
 
 def join_by(segments: Sequence[Segment], joiner: str) -> list[Segment]:
-    """Put `joiner` wherever two segments meet without white space between them.
+    """Returns the segments with `joiner` wherever two meet without white space.
 
-    A space begins the later segment, as words do for a tokenizer; a new line ends the
+    A space begins the later segment, as words do for a tokenizer. A new line ends the
     earlier one, as it does in a prompt.
     """
     joined: list[Segment] = []
@@ -102,6 +117,7 @@ def join_by(segments: Sequence[Segment], joiner: str) -> list[Segment]:
 
 
 def meets_unspaced(before: str, after: str) -> bool:
+    """Whether two texts meet without white space between them."""
     if not before or not after:
         return False
     return not (before[-1].isspace() or after[0].isspace())
@@ -114,7 +130,7 @@ def _end_with(segments: list[Segment], joiner: str) -> None:
 
 
 def _read_long_form(block: Block) -> Batch | None:
-    """None when a line is in another form, or wrong."""
+    """Returns None if a line is in another form, or wrong."""
     lines = block.lines
     if b"" in lines:
         lines = [line for line in lines if line]
@@ -132,7 +148,7 @@ def _read_long_form(block: Block) -> Batch | None:
                 current = weights
             group.append(texts)
             weight_lists.append(weights)
-        # true equals 1, so types are looked at one by one.
+        # In Python true equals 1, so the types are looked at one by one.
         if not {*map(type, chain.from_iterable(weight_lists))} <= {int, float}:
             return None
         return batch if _all_right(batch.groups) else None
@@ -141,7 +157,7 @@ def _read_long_form(block: Block) -> Batch | None:
 
 
 def _read_unweighted(block: Block) -> Batch | None:
-    """The same for lines without loss weights: a text, or a list of texts."""
+    """Does the same for lines without loss weights: a text, or a list of texts."""
     batch, loads, dumps = Batch(block.done), orjson.loads, orjson.dumps
     try:
         for line in filter(None, block.lines):
@@ -159,7 +175,7 @@ def _read_unweighted(block: Block) -> Batch | None:
 
 
 def _read_prompts(block: Block) -> Batch | None:
-    """The same for lines of a prompt and a completion."""
+    """Does the same for lines that are a prompt with a completion."""
     batch, loads, dumps = Batch(block.done), orjson.loads, orjson.dumps
     try:
         for line in filter(None, block.lines):
@@ -176,7 +192,7 @@ def _read_prompts(block: Block) -> Batch | None:
 
 
 def _all_right(groups: Groups) -> bool:
-    """Raises TypeError for a text that is none."""
+    """Whether all groups can be used. Raises TypeError if a text is no text."""
     for weights, examples in groups.items():
         if not weights or not all(map(is_loss_weight, weights)):
             return False

@@ -1,4 +1,4 @@
-"""Lays changes of loss weights over examples: the later change wins."""
+"""Lays changes of loss weights over examples. The later change wins."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,10 @@ LAST = -1
 
 @dataclass(frozen=True)
 class Change:
-    """`example` and `segment` count from 0; no example means every one (a rule)."""
+    """A loss weight for a segment of one example, or of every example (a rule).
+
+    `example` and `segment` count from 0; a rule has no example.
+    """
 
     id: int
     example: int | None
@@ -25,12 +28,15 @@ class Change:
     weight: float
 
     def apply(self, weights: list[float]) -> None:
+        """Changes the weight in an example's list of weights, if it has the segment."""
         at = self.segment if self.segment >= 0 else len(weights) + self.segment
         if 0 <= at < len(weights):
             weights[at] = self.weight
 
 
 class Draft:
+    """The changes that are laid over a version, in the order of their ids."""
+
     def __init__(self, changes: Iterable[Change]) -> None:
         self.changes = sorted(changes, key=lambda change: change.id)
         self.rules = [change for change in self.changes if change.example is None]
@@ -43,16 +49,18 @@ class Draft:
         return bool(self.changes)
 
     def apply(self, example: int, segments: Sequence[Segment]) -> list[Segment]:
+        """Returns the segments of an example with the changes laid over them."""
         weights = [weight for _, weight in segments]
         for change in self.changes_of(example):
             change.apply(weights)
         return [(text, w) for (text, _), w in zip(segments, weights, strict=True)]
 
     def as_json(self) -> list[dict[str, Any]]:
+        """Returns the changes as an import request keeps them."""
         return [asdict(change) for change in self.changes]
 
     def changes_of(self, example: int) -> list[Change]:
-        """In the order in which they are applied."""
+        """Returns the changes of an example in the order in which they are applied."""
         edits = self.edits.get(example)
         if not edits:
             return self.rules
@@ -60,8 +68,10 @@ class Draft:
 
 
 def read_changed(path: Path, draft: Draft, joiner: str = "") -> Iterator[Batch]:
-    """A version's examples with a draft and a joiner laid over them. Its lines are in
-    the long form, and right, so they are not checked again."""
+    """Yields a version's examples with a draft and a joiner laid over them.
+
+    The version's lines are in the long form, and right, so they are not checked again.
+    """
     number = 0
     for block in read_blocks(path):
         batch = Batch(block.done)

@@ -1,4 +1,4 @@
-"""How much the model learns from which part: the sentence on top of a dataset."""
+"""Tells how much is learned from which part: the sentence on top of a dataset."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -8,7 +8,7 @@ from datasets.tally import LATER, Part, part_of
 from finetune_site.common.wording import count, weight, whole_percents
 from jobs.trainer.text.examples import Segment
 
-# Above this many edited examples the effect is that of the rules.
+# With more edited examples than this, only the rules are taken into account.
 MAX_EDITED_EXAMPLES = 2000
 
 NAMES = {
@@ -24,7 +24,10 @@ TONES = ("", "mid", "low")
 
 @dataclass
 class Share:
-    """A part of the examples by name. `mass` is weight times characters."""
+    """How much is learned from a part of the examples that has a name.
+
+    `mass` is loss weight times characters; `learned` and `read` are characters.
+    """
 
     name: str
     mass: float = 0.0
@@ -32,23 +35,25 @@ class Share:
     read: int = 0
     weights: set[float] = field(default_factory=set)
     percent: int = 0
-    # Where it begins in the bar, in percent, and how it is drawn there.
+    # Where the share begins in the bar, in percent, and how it is drawn there.
     start: int = 0
     tone: str = ""
 
     @property
     def times(self) -> str:
+        """The part's loss weight in words, which is a mean if it has several."""
         if len(self.weights) == 1:
             return weight(next(iter(self.weights)))
         return f"{self.mass / self.learned:.2g} on average"
 
     @property
     def characters(self) -> str:
+        """How many characters of the part are learned, in words."""
         return count(self.learned)
 
 
 class Shares(dict[str, Share]):
-    """By name; a new one is empty."""
+    """Shares by their names. A name that is new gets an empty share."""
 
     def __missing__(self, name: str) -> Share:
         self[name] = Share(name)
@@ -57,21 +62,26 @@ class Shares(dict[str, Share]):
 
 @dataclass(frozen=True)
 class Effect:
+    """What is learned from which part. `read` counts characters of loss weight 0."""
+
     shares: list[Share]
     read: int
-    # The only kind of segment there is, when there is but one.
+    # The name of the one share that there is; empty if there are several.
     only: str = ""
 
     @property
     def named(self) -> list[Share]:
-        """Worth a place in the sentence: 0 % of something tells nobody anything."""
+        """The shares worth a place in the sentence: 0 % tells nobody anything."""
         return [share for share in self.shares if share.percent]
 
 
 def effect_of(
     parts: list[Part], draft: Draft, example_of: Callable[[int], list[Segment]]
 ) -> Effect | None:
-    """Of a version's parts with the draft laid over them; None without parts."""
+    """Returns the effect of a version's parts with the draft laid over them.
+
+    `example_of` returns an example by its number. Returns None if there are no parts.
+    """
     if not parts:
         return None
     shares = Shares()
@@ -83,13 +93,14 @@ def effect_of(
 
 
 def rule_name(segment: int) -> str:
+    """Returns what people call the segments that a rule changes."""
     return {0: "first segment", 1: "second segment", LAST: "last segment"}.get(
         segment, f"segment {segment + 1}"
     )
 
 
 def num_segments(parts: Iterable[Part], segment: int) -> int:
-    """How many segments a rule changes."""
+    """Returns how many segments a rule changes."""
     return sum(part.segments for part in parts if _covers(segment, part))
 
 

@@ -22,6 +22,8 @@ MAX_RULE_CHIPS = 12
 
 @dataclass(frozen=True)
 class EditedSegment:
+    """A segment in the form that changes one example. `number` counts from 1."""
+
     number: int
     text: str
     characters_left_out: int
@@ -32,6 +34,8 @@ class EditedSegment:
 
 @dataclass(frozen=True)
 class EditedExample:
+    """The example that is being changed, with the tokens of it. `number` is from 1."""
+
     number: int
     segments: list[EditedSegment]
     segments_left_out: int
@@ -42,6 +46,8 @@ class EditedExample:
 
 @dataclass(frozen=True)
 class Rule:
+    """A rule of the draft, as the page lists it."""
+
     change: Change
     name: str
     can_undo: bool
@@ -50,7 +56,11 @@ class Rule:
 def examples_page(
     version: DatasetVersion, *, page: int, go_to: int, edit: int
 ) -> dict[str, Any]:
-    """Examples and pages count from 1; 0 means not asked for."""
+    """Returns the context of the page of examples.
+
+    `page`, `go_to` (an example) and `edit` (an example) count from 1; 0 means not asked
+    for.
+    """
     draft = draft_of(version)
     parts = [Part(**share) for share in version.shares]
     wanted = min(go_to or (0 if page else edit), version.num_examples)
@@ -123,7 +133,7 @@ def _edited(number: int, segment: Segment) -> EditedSegment:
 
 
 def _percents(segments: list[Segment], preview: Preview) -> list[tuple[int, int]]:
-    """How much of the example's learning each segment is, by tokens."""
+    """Returns how much of the example's learning each segment is, by tokens."""
     masses = [0.0] * len(segments)
     for token in preview.tokens:
         masses[token.segment] += token.weight

@@ -18,20 +18,21 @@ from jobs.trainer.text.examples import Segment, load_line
 
 OFFSET = np.dtype("<u8")
 PART_MARK = ".part-"
-# A claim on the import cannot be renewed while the disk is waited for, so that must
-# take no longer than seconds on a slow disk.
+# The claim on the import cannot be renewed while this waits for the disk. So many
+# bytes take no longer than seconds on a slow disk.
 SYNC_BYTES = 16 * 1024 * 1024
 
 
 def index_path(examples_path: Path) -> Path:
+    """Returns the path of the index that belongs to a file of examples."""
     return examples_path.with_suffix(".idx")
 
 
 class ExamplesWriter:
     """Writes both files under names of its own and renames them when they are whole.
 
-    A kill at any point leaves either no file or a complete one under the real name;
-    leftovers of the killed are swept away by the next writer.
+    If it is killed at any point, there is either no file under the real name or a
+    complete one. The next writer removes what a killed one left.
     """
 
     def __init__(self, examples_path: Path) -> None:
@@ -62,9 +63,11 @@ class ExamplesWriter:
 
     @property
     def sha256(self) -> str:
+        """The hash of all lines so far, in hexadecimal."""
         return self._sha256.hexdigest()
 
     def add(self, lines: list[bytes]) -> None:
+        """Adds lines, each an example in the long form without its line end."""
         if not lines:
             return
         content = b"\n".join(lines) + b"\n"
@@ -81,7 +84,7 @@ class ExamplesWriter:
         self.num_bytes += len(content)
 
     def publish(self) -> None:
-        """On disk first, then under the real names, the index last."""
+        """Puts both files on disk and then under their real names, the index last."""
         self._sync()
         for part, target in zip(self._parts, self._targets, strict=True):
             part.rename(target)
@@ -97,7 +100,7 @@ class ExamplesWriter:
 def read_examples(
     examples_path: Path, first: int, count: int
 ) -> Iterator[list[Segment]]:
-    """Up to `count` examples from `first` on, which is counted from 0."""
+    """Yields up to `count` examples from number `first` on, which counts from 0."""
     starts = open_index(examples_path)
     last = min(first + count, len(starts))
     if first >= last:
@@ -109,6 +112,7 @@ def read_examples(
 
 
 def open_index(examples_path: Path) -> np.ndarray:
+    """Returns where each line of the examples starts, in bytes."""
     path = index_path(examples_path)
     if path.stat().st_size == 0:
         return np.empty(0, dtype=OFFSET)

@@ -24,6 +24,8 @@ RULES = [
 
 
 class UploadForm(ServiceForm):
+    """A file for a new dataset or a next version, and how to read it."""
+
     file = forms.FileField(
         label="File",
         # The service says better what to do about an empty one.
@@ -66,6 +68,8 @@ class UploadForm(ServiceForm):
 
 
 class NameForm(forms.Form):
+    """A new name for a dataset."""
+
     name = forms.CharField(
         label="Name",
         max_length=120,
@@ -75,6 +79,8 @@ class NameForm(forms.Form):
 
 
 class RuleForm(forms.Form):
+    """A loss weight for one segment of every example."""
+
     segment = forms.TypedChoiceField(choices=RULES, coerce=int)
     weight = forms.FloatField(
         error_messages={"required": "Give a loss weight.", "invalid": "Give a number."}
@@ -82,15 +88,22 @@ class RuleForm(forms.Form):
 
 
 class SaveForm(forms.Form):
+    """A note on the version that a draft becomes."""
+
     note = forms.CharField(max_length=200, required=False)
 
 
 class RejoinForm(forms.Form):
+    """What to put where two segments meet without white space."""
+
     joiner = forms.ChoiceField(choices=JOINERS[1:])
 
 
 def numbers_of(texts: list[str]) -> list[float]:
-    """What is no number becomes nan, which the service refuses in its own words."""
+    """Returns the numbers that were typed.
+
+    What is no number becomes nan, which the service refuses in its own words.
+    """
     return [_number(text) for text in texts]
 
 

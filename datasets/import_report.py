@@ -1,4 +1,4 @@
-"""What an import made of a file, in sentences for people and for clients."""
+"""Says what an import made of a file, in sentences for people and for clients."""
 
 from datasets.models import DatasetVersion
 from finetune_site.common.wording import counted
@@ -20,7 +20,7 @@ FORMS = {
 
 
 def form_notes(version: DatasetVersion) -> list[str]:
-    """About lines in a form of OpenAI's; nothing about our own."""
+    """Returns a sentence for each form of OpenAI's that lines of the file were in."""
     return [
         _note(version.forms[form], *words)
         for form, words in FORMS.items()
@@ -34,7 +34,7 @@ def _note(number: int, one: str, many: str, how: str) -> str:
 
 
 def what_became_of(version: DatasetVersion) -> str:
-    """Why it failed; else what was read how, and which lines were left out."""
+    """Returns why the import failed, or what was read and which lines were left out."""
     if version.status == DatasetVersion.Status.FAILED:
         return version.status_message
     return "\n".join([*form_notes(version), *_left_out(version)])

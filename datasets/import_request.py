@@ -1,7 +1,7 @@
 """What an import is asked to do: `request.json` in the new version's folder.
 
-It is on disk before the version's row exists, so whoever finds the row can do the work,
-again and again, with the same result.
+The file is on disk before the version's row exists. So whoever finds the row can do the
+work, again and again, with the same result.
 """
 
 import os
@@ -17,19 +17,20 @@ from jobs.trainer.contract.runfolder import sync_path
 
 @dataclass(frozen=True, kw_only=True)
 class ImportRequest:
-    """An upload, or changes of a parent's loss weights: its draft, or others."""
+    """What to make a version from: an upload, or its parent with other loss weights."""
 
-    # jsonl or txt; draft or weights.
+    # An upload is jsonl or txt; a changed parent is draft or weights.
     kind: str
     text_split: str = TextSplit.PARAGRAPHS
     changes: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def last_change(self) -> int:
-        """Changes of the parent's draft up to this id are in the new version."""
+        """The id of the newest change of the parent's draft in the version, or 0."""
         return max((change["id"] for change in self.changes), default=0)
 
     def write(self, folder: Path) -> None:
+        """Writes the request into the version's folder. It is on disk afterwards."""
         with (folder / "request.json").open("wb") as file:
             file.write(orjson.dumps(asdict(self)))
             file.flush()
@@ -38,4 +39,5 @@ class ImportRequest:
 
     @classmethod
     def read(cls, folder: Path) -> "ImportRequest":
+        """Reads the request from the version's folder."""
         return cls(**orjson.loads((folder / "request.json").read_bytes()))

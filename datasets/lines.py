@@ -25,7 +25,11 @@ OTHER_KINDS = {
 
 @dataclass(frozen=True)
 class Block:
-    """Whole lines without their ends. `done` is how far into the file they reach."""
+    """Whole lines without their ends. `done` is how far into the file they reach.
+
+    `first_line` is the number of the first line, which counts from 1; `done` is in
+    bytes.
+    """
 
     first_line: int
     lines: list[bytes]
@@ -35,9 +39,9 @@ class Block:
 
 
 def check_kind(path: Path, then: str = "upload it again") -> None:
-    """Raise UserError for a file that is plainly no UTF-8 text.
+    """Raises UserError if the file is plainly no UTF-8 text.
 
-    `then`: what to do once it is mended.
+    `then` completes the message: what to do once the file is mended.
     """
     with path.open("rb") as file:
         head = file.read(4)
@@ -47,7 +51,7 @@ def check_kind(path: Path, then: str = "upload it again") -> None:
 
 
 def read_blocks(path: Path) -> Iterator[Block]:
-    """Lines are numbered from 1. Windows line ends become plain ones."""
+    """Yields the blocks of a file. Windows line ends become plain ones."""
     line, done, rest = 1, 0, b""
     with path.open("rb") as file:
         while data := file.read(BLOCK_BYTES):

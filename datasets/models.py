@@ -10,6 +10,8 @@ from finetune_site.common.ids import version_uid
 
 
 class Dataset(models.Model):
+    """A name for versions of the same data. No two names differ in case alone."""
+
     name = models.CharField(max_length=120)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
@@ -28,8 +30,9 @@ class Dataset(models.Model):
 class DatasetVersion(models.Model):
     """An immutable list of examples: `examples.jsonl` and `examples.idx` in its folder.
 
-    `importing` covers both ways a version comes about: from an upload (`upload.bin` in
-    its folder) and from a draft (`parent` and the parent's draft changes).
+    The status `importing` covers both ways in which a version is made: from an upload
+    (`upload.bin` in its folder) and from a draft (`parent` and the parent's draft
+    changes).
     """
 
     class Status(models.TextChoices):
@@ -55,9 +58,10 @@ class DatasetVersion(models.Model):
     note = models.CharField(max_length=200, blank=True)
     source_name = models.CharField(max_length=255, blank=True)
     joiner = models.CharField(max_length=1, choices=Joiner, blank=True, default="")
-    # Read from chats: whoever asks what it trained has to write them out the same way.
+    # Whether chats were written out as text. Questions to a model that was trained on
+    # them have to be written out the same way.
     from_chats = models.BooleanField(default=False)
-    # Deleted as a file of the API, while jobs that were trained on it still need it.
+    # Whether a client deleted the file while jobs still need it.
     file_deleted = models.BooleanField(default=False)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
@@ -73,12 +77,13 @@ class DatasetVersion(models.Model):
     sha256 = models.CharField(max_length=64, blank=True)
     num_bytes = models.BigIntegerField(default=0)
     num_examples = models.PositiveIntegerField(default=0)
-    # How many of them came from lines in a form of OpenAI's: {"prompt": 3, "chat": 12}.
+    # How many examples came from lines in each of OpenAI's forms, for example
+    # {"prompt": 3, "chat": 12}.
     forms = models.JSONField(default=dict, blank=True)
     num_bad = models.PositiveIntegerField(default=0)
     # [{"line": 3, "message": "...", "text": "start of the line"}], the first 100.
     problems = models.JSONField(default=list, blank=True)
-    # Segments joined without white space between them ("IndiaNew"): how many examples.
+    # How many examples have segments that meet without white space ("IndiaNew").
     num_unspaced = models.PositiveIntegerField(default=0)
     # [{"position": 1, "weight": 0.9, "segments": 197, "characters": 1600}, ...]:
     # what the page needs to say how much is learned from which part.
@@ -97,19 +102,21 @@ class DatasetVersion(models.Model):
 
     @property
     def folder(self) -> Path:
+        """The folder of the version's files, below the data folder."""
         return Path(settings.DATA_DIR) / "datasets" / self.uid
 
     @property
     def examples_path(self) -> Path:
+        """The file of examples, one a line, in the long form."""
         return self.folder / "examples.jsonl"
 
 
 class DraftChange(models.Model):
-    """One change of loss weights laid over a version: the draft is their list.
+    """One change of loss weights laid over a version. The draft is the list of them.
 
-    With `example` it changes one segment of one example; without, that segment of every
-    example (a rule). `segment` counts from 0; -1 is the last. A later change wins, so
-    undo is taking the last one away.
+    With `example` it changes one segment of one example. Without, it changes that
+    segment of every example (a rule). `segment` counts from 0, and -1 is the last one.
+    A later change wins, so an undo takes the last change away.
     """
 
     version = models.ForeignKey(

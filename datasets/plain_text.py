@@ -12,6 +12,8 @@ from jobs.trainer.text.examples import is_utf8
 
 
 class TextSplit(StrEnum):
+    """What becomes one example: a paragraph, a line, or the whole file."""
+
     PARAGRAPHS = "paragraphs"
     LINES = "lines"
     WHOLE = "whole"
@@ -22,20 +24,21 @@ NOT_UTF8 = "the text is not UTF-8; save the file with the encoding UTF-8"
 
 @dataclass
 class Passage:
-    """Lines that become one example. Kept as bytes until it is whole."""
+    """Lines that become one example. They are kept as bytes until it is whole."""
 
     first_line: int = 0
     lines: list[bytes] = field(default_factory=list)
     num_bytes: int = 0
 
     def take(self, number: int, line: bytes) -> None:
+        """Adds a line. What is longer than an example may be is only counted."""
         self.first_line = self.first_line or number
         self.num_bytes += len(line) + 1
         if self.num_bytes <= MAX_EXAMPLE_BYTES:
             self.lines.append(line)
 
     def close_into(self, batch: Batch) -> None:
-        """Add the example, or say what is wrong with it; begin anew."""
+        """Adds the example, or says what is wrong with it, and begins anew."""
         if self.num_bytes > MAX_EXAMPLE_BYTES:
             batch.refuse(
                 self.first_line, TOO_LONG, self.lines[0] if self.lines else b""
@@ -54,6 +57,10 @@ class Passage:
 
 
 def read_text(path: Path, split: str) -> Iterator[Batch]:
+    """Yields batches of a .txt file's examples. `split` is a TextSplit.
+
+    Raises UserError if the whole file is to be one example and is too large for that.
+    """
     if split == TextSplit.WHOLE:
         return _read_whole(path)
     return _read_passages(path, every_line=split == TextSplit.LINES)

@@ -1,4 +1,4 @@
-"""The tokens the trainer will use for one example, by the trainer's own function."""
+"""Shows one example as the tokens that the trainer will use, by its own function."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,28 +18,34 @@ from jobs.trainer.text.encoding import (
 from jobs.trainer.text.examples import Segment
 
 MODEL = "tiny"
-# Enough to see what happens; the rest of a long example is counted by characters.
+# This is enough to see what happens; of the rest only characters are counted.
 MAX_PREVIEW_CHARACTERS = 4000
 
 
 @dataclass(frozen=True)
 class Token:
+    """A token with its loss weight."""
+
     text: str
     id: int
     weight: float
-    # Which segment it comes from, counted from 0, and whether it begins a later one.
+    # Which segment the token comes from, counted from 0, and whether it begins a later
+    # one than the token before.
     segment: int
     cut: bool
 
 
 @dataclass(frozen=True)
 class Preview:
+    """The tokens of the beginning of an example, by the tokenizer of `model`."""
+
     model: str
     tokens: list[Token]
     characters_left_out: int
 
 
 def preview_of(segments: list[Segment]) -> Preview:
+    """Returns the tokens of an example and how many characters are left out."""
     folder = model_folder(MODEL, Path(settings.DATA_DIR) / "models")
     tokenizer, end_id = _load(folder)
     shown, left_out = clip(segments, MAX_PREVIEW_CHARACTERS)
@@ -63,7 +69,10 @@ def _load(folder: Path) -> tuple[Tokenizer, int]:
 
 
 def _text(tokenizer: Tokenizer, number: int) -> str:
-    """How a token reads: white space made visible, a part of a character as bytes."""
+    """Returns how a token reads.
+
+    White space is made visible, and a part of a character is written as bytes.
+    """
     piece = tokenizer.id_to_token(number) or ""
     data = lettered_bytes(piece)
     if data is None:

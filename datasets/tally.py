@@ -1,6 +1,7 @@
 """Counts how much is learned from which part of the examples.
 
-A part is a position (first, second, later; the last one apart) with a loss weight.
+A part is a position with a loss weight. The positions are first, second and later, and
+the last segment of an example is counted apart.
 """
 
 from collections import Counter
@@ -37,11 +38,13 @@ class Part:
 
     @property
     def mass(self) -> float:
-        """What this part adds to the loss, with characters standing for tokens."""
+        """What the part adds to the loss, with characters standing for tokens."""
         return self.weight * self.characters
 
 
 class Tally:
+    """Counts segments and characters, as examples are read, by position and weight."""
+
     def __init__(self) -> None:
         self.num_examples = 0
         self.num_unspaced = 0
@@ -49,6 +52,7 @@ class Tally:
         self._characters: Counter[Key] = Counter()
 
     def add(self, groups: Groups) -> None:
+        """Counts the examples of a batch."""
         for weights, examples in groups.items():
             self.num_examples += len(examples)
             columns = list(zip(*examples, strict=True))
@@ -63,13 +67,14 @@ class Tally:
             self._replace(merge_parts(self.parts(), MAX_KEYS // 4))
 
     def parts(self) -> list[Part]:
+        """Returns what is counted so far, sorted by position and weight."""
         return [
             Part(*key, segments=count, characters=self._characters[key])
             for key, count in sorted(self._segments.items())
         ]
 
     def shares(self) -> list[dict[str, Any]]:
-        """For the version's row."""
+        """Returns the parts as the version's row keeps them."""
         return [asdict(part) for part in merge_parts(self.parts(), MAX_PARTS)]
 
     def _replace(self, parts: Iterable[Part]) -> None:
@@ -97,6 +102,7 @@ def merge_parts(parts: list[Part], max_parts: int) -> list[Part]:
 
 
 def part_of(segments: list[Segment], number: int) -> tuple[int, bool]:
+    """Returns the position of an example's segment, and whether it is the last one."""
     return min(number, LATER), number == len(segments) - 1
 
 
@@ -114,7 +120,7 @@ def _merged(parts: list[Part]) -> Part:
 
 
 def _count_unspaced(columns: list[tuple[str, ...]]) -> int:
-    """Examples with a border that has no white space on either side."""
+    """Counts the examples with a border that has no white space on either side."""
     if any("" in column for column in columns):
         return sum(map(_has_unspaced, zip(*columns, strict=True)))
     unspaced = [_unspaced(*pair) for pair in pairwise(columns)]
@@ -124,8 +130,10 @@ def _count_unspaced(columns: list[tuple[str, ...]]) -> int:
 
 
 def _unspaced(before: tuple[str, ...], after: tuple[str, ...]) -> list[int]:
-    """Which examples; none of the texts is empty. Mostly all are spaced, so that is
-    found out first, at the speed of C."""
+    """Returns which examples have no white space there; none of the texts is empty.
+
+    Mostly all have some, so that is found out first, at the speed of C.
+    """
     ends = "".join(map(itemgetter(-1), before))
     starts = "".join(map(itemgetter(0), after))
     if starts.isspace() or ends.isspace():

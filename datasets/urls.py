@@ -1,3 +1,5 @@
+"""The addresses of datasets."""
+
 from django.urls import path
 
 from datasets.views import drafts, examples, sets
@@ -5,7 +7,7 @@ from datasets.views import drafts, examples, sets
 urlpatterns = [
     path("", sets.datasets, name="datasets"),
     path("new/", sets.dataset_new, name="dataset-new"),
-    # One dataset
+    # One dataset:
     path("<int:pk>/", examples.dataset, name="dataset"),
     path("<int:pk>/versions/", sets.dataset_versions, name="dataset-versions"),
     path("<int:pk>/report/", sets.dataset_report, name="dataset-report"),
@@ -13,7 +15,7 @@ urlpatterns = [
     path("<int:pk>/upload/", sets.dataset_upload, name="dataset-upload"),
     path("<int:pk>/rename/", sets.dataset_rename, name="dataset-rename"),
     path("<int:pk>/delete/", sets.dataset_delete, name="dataset-delete"),
-    # One of its versions, and the draft laid over it
+    # One of its versions, and the draft laid over it:
     path(
         "<int:pk>/versions/<int:number>/examples.jsonl",
         examples.dataset_download,

@@ -1,4 +1,4 @@
-"""What changes datasets. The door for everybody outside this package."""
+"""What changes datasets. Everybody outside this package imports it from here."""
 
 from datasets.services.api_files import delete_api_file, take_api_file
 from datasets.services.drafts import (

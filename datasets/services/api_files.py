@@ -1,4 +1,4 @@
-"""Versions as the API's clients send and delete them: files."""
+"""What clients of the API do with versions, which they know as files."""
 
 import secrets
 import shutil
@@ -20,9 +20,9 @@ NAMELESS = {"", "blob", "file", "upload"}
 
 
 def take_api_file(*, member: Member, upload: UploadedFile) -> DatasetVersion:
-    """A dataset of the file's name, or the next version of the one there is.
+    """Makes a dataset of the file's name, or the next version of the one there is.
 
-    A name without an ending means examples, one a line.
+    A file whose name has no ending is read as examples, one a line.
     """
     name = upload.name or ""
     return import_dataset_file(
@@ -35,6 +35,7 @@ def take_api_file(*, member: Member, upload: UploadedFile) -> DatasetVersion:
 
 
 def dataset_name(file_name: str) -> str:
+    """Returns the name of the dataset that a file of that name belongs to."""
     name = " ".join(Path(file_name).stem.split())[:MAX_NAME_CHARACTERS].strip()
     if name.lower() not in NAMELESS:
         return name
@@ -43,7 +44,10 @@ def dataset_name(file_name: str) -> str:
 
 
 def delete_api_file(*, member: Member, version: DatasetVersion) -> None:
-    """A job keeps what it was trained on: then the file is gone for clients only."""
+    """Deletes a version, or hides it from clients if a job was trained on it.
+
+    Raises UserError if another version is being made from it.
+    """
     _check_no_child(version)
     folder, subject = version.folder, str(version)
     with transaction.atomic():
@@ -51,12 +55,15 @@ def delete_api_file(*, member: Member, version: DatasetVersion) -> None:
         if not _delete(version):
             DatasetVersion.objects.filter(pk=version.pk).update(file_deleted=True)
             return
-    # Rows first: a folder without a row harms nobody.
+    # The rows go first, since a folder without a row harms nobody.
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _delete(version: DatasetVersion) -> bool:
-    """With its dataset, if it was the only version. False when a job uses it."""
+    """Deletes a version, and its dataset if it was the only one.
+
+    Returns False if a job uses the version.
+    """
     dataset = Dataset.objects.select_for_update().get(pk=version.dataset_id)
     try:
         with transaction.atomic():

@@ -28,7 +28,10 @@ def change_weight(
     weight: float,
     example: int | None = None,
 ) -> DraftChange:
-    """Of one segment of one example, or without `example` of every example."""
+    """Changes a loss weight of one example, or without `example` of every example.
+
+    Raises UserError if the version is not ready, or has no such segment or example.
+    """
     check_ready(version)
     check_weight(weight)
     if segment < LAST:
@@ -51,7 +54,10 @@ def change_weight(
 def change_example(
     *, member: Member, version: DatasetVersion, example: int, weights: list[float]
 ) -> int:
-    """Set the weights of an example's first segments; how many were not so already."""
+    """Sets the weights of an example's first segments.
+
+    Returns how many weights were changed by it.
+    """
     check_ready(version)
     shown = draft_of(version).apply(example, example_of(version, example))
     if len(weights) > len(shown):
@@ -81,7 +87,7 @@ def change_example(
 
 
 def undo_change(*, version: DatasetVersion, change_id: int | None = None) -> bool:
-    """Take the last change away, or the given one. False when there was none."""
+    """Takes the last change away, or the given one. Returns False if there is none."""
     changes = _open_changes(version)
     change = changes.filter(pk=change_id) if change_id else changes
     last = change.order_by("-id").first()
@@ -89,6 +95,7 @@ def undo_change(*, version: DatasetVersion, change_id: int | None = None) -> boo
 
 
 def discard_draft(*, member: Member, version: DatasetVersion) -> int:
+    """Takes all changes away that are not being saved. Returns how many."""
     num_changes, _ = _open_changes(version).delete()
     if num_changes:
         record(
@@ -103,9 +110,10 @@ def discard_draft(*, member: Member, version: DatasetVersion) -> int:
 def save_draft(
     *, member: Member, version: DatasetVersion, note: str = ""
 ) -> DatasetVersion:
-    """The next version: this one with its draft. It is `importing` at first.
+    """Makes the next version, which is this one with its draft.
 
-    Changes made while it is written belong to the new version's draft.
+    The version is `importing` at first. Changes made while it is written belong to the
+    new version's draft.
     """
     draft = draft_of(version)
     if not draft:
@@ -119,7 +127,7 @@ def save_draft(
 def rejoin_version(
     *, member: Member, version: DatasetVersion, joiner: str
 ) -> DatasetVersion:
-    """The next version: this one with `joiner` where segments meet without space.
+    """Makes the next version, with `joiner` where segments meet without white space.
 
     A draft moves to the new version as it is.
     """
@@ -139,7 +147,7 @@ def add_child(
     request: ImportRequest,
     action: str,
 ) -> DatasetVersion:
-    """Add a version that is made from another one, and have it written."""
+    """Adds a version that is made from another one, and has it written."""
     child.parent = parent
     child.created_by = member
     child.source_name = parent.source_name
@@ -161,13 +169,14 @@ def add_child(
 
 
 def _open_changes(version: DatasetVersion) -> QuerySet[DraftChange]:
-    """Changes that are in no version which is being written."""
+    """Returns the changes that are in no version which is being written."""
     return DraftChange.objects.filter(
         version=version, id__gt=last_saving_change(version)
     )
 
 
 def check_ready(version: DatasetVersion) -> None:
+    """Raises UserError if the version's import is not over or has failed."""
     if version.status != DatasetVersion.Status.READY:
         raise UserError(f"{version} is not ready. Wait for its import to end.")
 
@@ -184,6 +193,7 @@ def _check_not_saving(version: DatasetVersion) -> None:
 
 
 def check_weight(weight: float, field: str = "weight") -> None:
+    """Raises UserError, at `field`, if the number is no loss weight."""
     if not is_loss_weight(weight):
         raise UserError(
             "A loss weight is 0 (read, not learned) or a number from "

@@ -39,6 +39,10 @@ DELETE_AT_ONCE = 500
 
 
 def import_version(*, version_id: int) -> None:
+    """Imports a version, unless its parent is not ready or somebody else imports it.
+
+    What goes wrong is told in the version's row; nothing is raised.
+    """
     if _waits_for_parent(version_id):
         return
     claim = Claim.take(version_id)
@@ -72,9 +76,10 @@ def import_version(*, version_id: int) -> None:
 
 
 def requeue_stale_imports() -> int:
-    """Enqueue imports that nobody works on; the watcher calls this every few seconds.
+    """Enqueues imports that nobody works on, and returns how many.
 
-    While tasks wait untaken the worker is busy or down, and more tasks would not help.
+    The watcher calls this every few seconds. While tasks wait, the worker is busy or
+    down, and more tasks would not help.
     """
     old = timezone.now() - timedelta(seconds=CLAIM_SECONDS)
     stale = list(unclaimed(timezone.now()).filter(created_at__lt=old))
@@ -86,7 +91,7 @@ def requeue_stale_imports() -> int:
 
 
 def _waits_for_parent(version_id: int) -> bool:
-    """The end of the parent's import enqueues it again."""
+    """Whether the parent is being imported. The end of that enqueues this one again."""
     child = DatasetVersion.objects.filter(pk=version_id, status=IMPORTING)
     return child.filter(parent__status=IMPORTING).exists()
 
@@ -103,7 +108,7 @@ def _import_claimed(version: DatasetVersion, claim: Claim) -> None:
 def _write_files(
     version: DatasetVersion, request: ImportRequest, claim: Claim
 ) -> dict[str, Any]:
-    """Returns what the row is told about the files."""
+    """Writes the version's files. Returns what its row is told about them."""
     tally, num_bad = Tally(), 0
     forms: Counter[LineForm] = Counter()
     problems: list[Problem] = []
@@ -158,12 +163,15 @@ def _has_chats(parent: DatasetVersion | None) -> bool:
 
 
 def _move_draft(version: DatasetVersion, request: ImportRequest) -> None:
-    """Changes that came after the save was asked for go on as the new version's draft:
-    its examples have the same numbers."""
+    """Moves the changes that came after the save was asked for to the new version.
+
+    Its examples have the same numbers.
+    """
     if request.kind != "draft":
         return
     changes = DraftChange.objects.filter(version_id=version.parent_id)
-    # By their ids: a lower id may have been committed after the draft was read.
+    # One by one, since a change of a lower id may have been committed after the draft
+    # was read.
     saved = [change["id"] for change in request.changes]
     for first in range(0, len(saved), DELETE_AT_ONCE):
         changes.filter(id__in=saved[first : first + DELETE_AT_ONCE]).delete()

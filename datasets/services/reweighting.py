@@ -14,11 +14,11 @@ FIELD = "prompt_loss_weight"
 def reweighted(
     *, member: Member | None, version: DatasetVersion, prompt_weight: float
 ) -> DatasetVersion:
-    """The version whose prompts have that loss weight: itself, one that was made from
-    it before, or a new one, which is `importing` at first.
+    """Returns the version whose prompts have that loss weight.
 
-    `version` may be importing too; the new one then waits for it. UserError: its
-    examples are not all a prompt with a completion.
+    This is the version itself, one that was made from it before, or a new one, which is
+    `importing` at first. `version` may be importing too; the new one then waits for it.
+    Raises UserError if its examples are not all a prompt with a completion.
     """
     check_weight(prompt_weight, field=FIELD)
     if version.status == Status.READY:
@@ -34,6 +34,7 @@ def reweighted(
 
 
 def check_prompts(version: DatasetVersion) -> None:
+    """Raises UserError if not every example is a prompt with a completion."""
     places = {(part["position"], part["last"]) for part in version.shares}
     if places != {(0, False), (1, True)}:
         raise UserError(

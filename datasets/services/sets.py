@@ -13,6 +13,7 @@ from finetune_site.team.services import record
 
 
 def rename_dataset(*, member: Member, dataset: Dataset, name: str) -> Dataset:
+    """Gives a dataset another name. Raises UserError if the name cannot be used."""
     before = dataset.name
     dataset.name = check_name(name, besides=dataset)
     if dataset.name == before:
@@ -29,7 +30,10 @@ def rename_dataset(*, member: Member, dataset: Dataset, name: str) -> Dataset:
 
 
 def delete_dataset(*, member: Member, dataset: Dataset) -> None:
-    """With its versions and their files, unless a job uses one of them."""
+    """Deletes a dataset with its versions and their files.
+
+    Raises UserError if a job uses one of them.
+    """
     folders = [version.folder for version in dataset.versions.all()]
     try:
         with transaction.atomic():
@@ -37,7 +41,7 @@ def delete_dataset(*, member: Member, dataset: Dataset) -> None:
             dataset.delete()
     except ProtectedError as error:
         raise UserError(_in_use(dataset, len(error.protected_objects))) from None
-    # Rows first: a folder without a row harms nobody.
+    # The rows go first, since a folder without a row harms nobody.
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 

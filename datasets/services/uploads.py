@@ -38,11 +38,11 @@ def import_dataset_file(
     joiner: str = "",
     note: str = "",
 ) -> DatasetVersion:
-    """A new dataset, or the next version of `dataset`, from a .jsonl or .txt file.
+    """Makes a dataset, or the next version of `dataset`, from a .jsonl or .txt file.
 
     With `or_next_version` a dataset that has the name already gets the next version.
     `kind` tells what a file is whose name does not. The version is `importing` when
-    this returns. UserError names the field at fault.
+    this returns. Raises UserError, which names the field at fault.
     """
     source = upload.name if isinstance(upload, UploadedFile) else str(upload)
     source_name = Path(source or "").name
@@ -69,12 +69,12 @@ def import_dataset_file(
 
 
 def remove_upload(version: DatasetVersion) -> None:
-    """Of use to nobody once its import is over, whatever came of it."""
+    """Removes an upload whose import is over, whatever came of it."""
     (version.folder / UPLOAD_NAME).unlink(missing_ok=True)
 
 
 def remove_left_uploads() -> int:
-    """Those of processes killed before the version's row or after its import."""
+    """Removes uploads that killed processes left. Returns how many."""
     latest = time.time() - LEFT_AFTER_SECONDS
     importing = DatasetVersion.objects.filter(status=DatasetVersion.Status.IMPORTING)
     needed = set(importing.values_list("uid", flat=True))
@@ -90,6 +90,10 @@ def remove_left_uploads() -> int:
 
 
 def check_name(name: str, besides: Dataset | None = None) -> str:
+    """Returns the name as it is kept.
+
+    Raises UserError if it is too long, empty, or the name of a dataset but `besides`.
+    """
     name = _clean_name(name)
     found = _of_name(name)
     if found and found != besides:
@@ -98,6 +102,7 @@ def check_name(name: str, besides: Dataset | None = None) -> str:
 
 
 def name_taken(name: str) -> UserError:
+    """Returns the error for a name that another dataset has."""
     return UserError(
         f"There is a dataset named {name} already. Choose another name, or open that "
         "one and upload the file as its next version.",
@@ -123,7 +128,7 @@ def _of_name(name: str) -> Dataset | None:
 
 
 def _create(member: Member | None, name: str, or_find: bool) -> Dataset:
-    """A new dataset; with `or_find` the one of that name, if there is one."""
+    """Creates a dataset, or with `or_find` returns the one that has the name."""
     found = _of_name(name) if or_find else None
     if found:
         return found
@@ -186,7 +191,10 @@ def _check_choices(text_split: str, joiner: str) -> None:
 
 
 def _take_in(upload: UploadedFile | Path | str, folder: Path) -> None:
-    """Move an uploaded temporary file, copy anything else; on disk when it returns."""
+    """Puts the upload into the folder, where it is on disk when this returns.
+
+    An uploaded temporary file is moved; anything else is copied.
+    """
     folder.mkdir(parents=True, mode=0o700)
     target = folder / UPLOAD_NAME
     if isinstance(upload, TemporaryUploadedFile):

@@ -11,9 +11,9 @@ TASK_SECONDS = 3000
 
 
 def add_version(*, dataset: Dataset, version: DatasetVersion) -> DatasetVersion:
-    """Give the version the next number, save it, and have it imported on commit."""
+    """Gives the version the next number, saves it, and has it imported on commit."""
     with transaction.atomic():
-        # The lock lets one at a time count the versions there are.
+        # The lock lets only one at a time count the versions.
         version.dataset = Dataset.objects.select_for_update().get(pk=dataset.pk)
         newest = dataset.versions.aggregate(newest=Max("number"))["newest"]
         version.number = (newest or 0) + 1
@@ -23,8 +23,10 @@ def add_version(*, dataset: Dataset, version: DatasetVersion) -> DatasetVersion:
 
 
 def enqueue_import(version: DatasetVersion) -> None:
+    """Has the worker import a version once this transaction has committed."""
     pk = version.pk
-    # Robust: the version is there for good, and the watcher enqueues it again.
+    # Errors are swallowed (robust), since the version is saved and the watcher enqueues
+    # it again.
     transaction.on_commit(
         lambda: async_task("datasets.tasks.import_version", pk, timeout=TASK_SECONDS),
         robust=True,

@@ -64,5 +64,5 @@ def _chosen(context: dict[str, Any], number: str) -> DatasetVersion | None:
 
 
 def _whole(text: str) -> int:
-    """A number that somebody typed, 0 if it is none: 1,203 is one."""
+    """Returns a number that somebody typed, such as 1,203, or 0 if it is none."""
     return small_int(text.replace(",", "").strip()) or 0

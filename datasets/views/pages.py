@@ -15,15 +15,18 @@ from finetune_site.team.access import current_member
 
 
 def get_dataset(pk: int) -> Dataset:
+    """Returns a dataset, or answers 404."""
     return get_object_or_404(Dataset, pk=pk)
 
 
 def get_version(pk: int, number: int) -> DatasetVersion:
+    """Returns a version of a dataset by its number, or answers 404."""
     versions = DatasetVersion.objects.select_related("dataset")
     return get_object_or_404(versions, dataset_id=pk, number=number)
 
 
 def dataset_context(dataset: Dataset) -> dict[str, Any]:
+    """Returns what every page of a dataset shows."""
     versions = list_versions(dataset)
     importing = next((v for v in versions if v.status == "importing"), None)
     return {
@@ -39,13 +42,16 @@ def dataset_context(dataset: Dataset) -> dict[str, Any]:
 
 
 def dataset_url(pk: int, **choices: Any) -> str:
-    """The examples page; choices without a value are left out."""
+    """Returns the address of the examples. Choices without a value are left out."""
     given = {key: value for key, value in choices.items() if value}
     return reverse("dataset", args=[pk]) + (f"?{urlencode(given)}" if given else "")
 
 
 def back_to(request: HttpRequest, version: DatasetVersion) -> str:
-    """To the page of examples a form was sent from, which names it in hidden fields."""
+    """Returns the address of the page of examples that a form was sent from.
+
+    The form names it in hidden fields.
+    """
     page = small_int(request.POST.get("page", ""))
     newest = newest_ready(list_versions(version.dataset))
     return dataset_url(
@@ -57,4 +63,5 @@ def back_to(request: HttpRequest, version: DatasetVersion) -> str:
 
 
 def may_change(request: HttpRequest) -> bool:
+    """Whether whoever asks may change datasets."""
     return current_member(request).can_work

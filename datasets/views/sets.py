@@ -49,7 +49,7 @@ def dataset_versions(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 def dataset_report(request: HttpRequest, pk: int) -> HttpResponse:
-    """Of the version asked for, else of the newest one that came from a file."""
+    """Reports on the version asked for, or on the newest that came from a file."""
     context = dataset_context(get_dataset(pk))
     number = request.GET.get("version", "")
     uploads = [version for version in context["versions"] if not version.parent_id]
@@ -70,7 +70,7 @@ def dataset_report(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 def dataset_problems(request: HttpRequest, pk: int, number: int) -> HttpResponse:
-    """The lines that were left out, one object a line, to mend them in the file."""
+    """Sends the lines that were left out, one object a line, to mend them."""
     text = StringIO()
     with jsonlines.Writer(text) as writer:
         writer.write_all(get_version(pk, number).problems)
@@ -116,7 +116,7 @@ def dataset_delete(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _upload(request: HttpRequest, dataset: Dataset | None) -> HttpResponse:
-    """Answers the script, which shows how much is uploaded, with JSON."""
+    """Shows the form and takes it. The script that shows progress is sent JSON."""
     form = UploadForm(request.POST or None, request.FILES or None)
     wants_json = request.headers.get("Accept") == "application/json"
     if request.method == "POST" and form.is_valid():
