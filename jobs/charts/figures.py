@@ -1,7 +1,7 @@
 """The charts of the live page as plotly figures, without colours.
 
-Colours stay in the stylesheet: a trace's `meta.ink` and the `name` of a shape or an
-annotation are names of its variables, which the script puts in when it draws.
+Colours stay in the stylesheet. `meta.ink` of a trace and the `name` of a shape or an
+annotation are names of its variables, and the script puts the colours in when it draws.
 """
 
 import math
@@ -20,7 +20,7 @@ SAME = 0.005
 
 
 def build_figure(job: Job, curves: Curves, series: str) -> go.Figure:
-    """The figure of a series; `loss` unless another is named."""
+    """Returns the figure of a series in SERIES."""
     if series == "lr":
         figure = _single(curves.points["lr"], "Learning rate", "learning rate %{y:.2g}")
     elif series == "speed":
@@ -34,7 +34,7 @@ def build_figure(job: Job, curves: Curves, series: str) -> go.Figure:
 
 
 def describe(curves: Curves) -> str:
-    """The loss chart in a sentence, for those who don't see it."""
+    """Returns the loss chart in a sentence, for those who don't see it."""
     train = curves.points["loss"]
     if not train:
         return "Loss by step. No step is done yet."
@@ -107,7 +107,10 @@ def _line(
 
 
 def _diamonds(steps: list[int]) -> go.Scatter:
-    """Snapshots, on the step axis: a second y axis keeps them there on any scale."""
+    """Returns snapshots as diamonds on the step axis.
+
+    A second y axis keeps them there on any scale.
+    """
     return go.Scatter(
         x=steps,
         y=[0] * len(steps),
@@ -134,7 +137,7 @@ def _mark_best(figure: go.Figure, best: Point, last: Point) -> None:
         )
     )
     if best.step == last.step:
-        # Its value stands at the end of the line already.
+        # The value stands at the end of the line already.
         return
     figure.add_annotation(
         x=best.step,
@@ -149,7 +152,7 @@ def _mark_best(figure: go.Figure, best: Point, last: Point) -> None:
 def _name_ends(
     figure: go.Figure, job: Job, train: Point, validation: list[Point]
 ) -> None:
-    """Values beside the ends of the lines; to their left where the chart ends."""
+    """Writes values beside the ends of lines, or to their left at the chart's end."""
     late = train.step > 0.8 * job.total_steps
     ends = [(train.value, f"Train {train.value:.2f}", "--accent")]
     if validation:
@@ -157,7 +160,7 @@ def _name_ends(
         ends.append((value, f"Validation {value:.2f}", "--clay"))
     ends.sort()
     for order, (value, text, ink) in enumerate(ends):
-        # Apart, even where both lines end at one height.
+        # This keeps them apart even where both lines end at one height.
         lift = 14 if order == len(ends) - 1 else -14
         figure.add_annotation(
             x=train.step,
@@ -186,7 +189,7 @@ def _differ(train: list[Point], learned: list[Point]) -> bool:
 
 
 def _tick_format(points: list[Point]) -> str:
-    """As many decimals as tell two ticks apart."""
+    """Returns a format with enough decimals to tell two ticks apart."""
     values = [point.value for point in points]
     return ".1f" if values and max(values) - min(values) > 0.5 else ".2~f"
 

@@ -10,7 +10,7 @@ from jobs.models import Job
 def frame(figure: go.Figure, job: Job) -> go.Figure:
     """Gives a figure its axes from step 0 to the last one, and returns it.
 
-    What the job has not done yet is shaded; a figure without a line says why.
+    What the job has not done yet is shaded. A figure without a line says why.
     """
     end = max(job.total_steps, job.step, 1)
     figure.update_layout(

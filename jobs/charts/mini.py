@@ -1,4 +1,4 @@
-"""A job's loss so far as SVG paths, small enough for a card."""
+"""Draws a job's loss so far as SVG paths, small enough for a card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ MAX_CARD_POINTS = 120
 
 @dataclass(frozen=True)
 class MiniChart:
-    """Paths in a box of `width` × 100, and what they show in a sentence."""
+    """Paths in a box of `width` by 100, and what they show in a sentence.
+
+    Both `width` and `done` are steps: all of the job, and those it has done.
+    """
 
     width: int
     done: int
@@ -22,15 +25,17 @@ class MiniChart:
 
     @property
     def done_percent(self) -> float:
+        """How much of the box is done, in percent of its width."""
         return round(100 * self.done / self.width, 2)
 
     @property
     def ahead_percent(self) -> float:
+        """How much of the box is still to come, in percent of its width."""
         return round(100 - self.done_percent, 2)
 
 
 def draw_mini_chart(job: Job) -> MiniChart | None:
-    """None before there is a line to draw."""
+    """Returns the chart of a job, or None while there is no line to draw."""
     train = read_points(job, ("loss",), MAX_CARD_POINTS)["loss"]
     validation = read_validation(job)
     if len(train) < 2:
@@ -54,7 +59,7 @@ def _scale(points: Sequence[Point]) -> tuple[float, float]:
 
 
 def _path(points: Sequence[Point], lowest: float, span: float) -> str:
-    """From 4 to 96, so that no line lies on the frame."""
+    """Returns a line whose heights go from 4 to 96, so that none lies on the frame."""
     pairs = (
         f"{point.step} {96 - 92 * (point.value - lowest) / span:.1f}"
         for point in points

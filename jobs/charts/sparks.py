@@ -17,7 +17,8 @@ def read_spark_points(job: Job) -> dict[str, list[Point]]:
 
 @lru_cache(maxsize=64)
 def _points_of(uid: str, stride: int, num_strides: int) -> dict[str, list[Point]]:
-    # Every step is read for it: `num_strides` has this done for a new point only.
+    # Every step is read here. `num_strides` is in the key of the cache so that this
+    # happens only when there is a new point.
     return read_points(Job.objects.get(uid=uid), MEASURES, MAX_SPARK_POINTS)
 
 

@@ -1,4 +1,4 @@
-"""What a chat becomes for the model that shall answer it."""
+"""Turns a chat into what the model that answers it is asked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +25,8 @@ SYSTEM, DEVELOPER = "system", "developer"
 
 @dataclass(frozen=True)
 class ChatQuestion:
+    """What a model is asked, and what ends its answer."""
+
     prompt: str | list[int]
     stop: Sequence[str] = ()
     stop_tokens: Sequence[int] = field(default=())
@@ -35,8 +37,11 @@ class ChatQuestion:
 async def chat_question(
     choice: ModelChoice, messages: Sequence[ChatMessage]
 ) -> ChatQuestion:
-    """By the base model's own template; by the plain one where it has none, and where
-    training was on chats, which are written by that one. UserError.
+    """Returns what the model is asked, written by the base model's own template.
+
+    The plain template is used where the model has none. It is also used where training
+    was on chats, since these are written by it. Raises UserError if the template cannot
+    write the messages.
     """
     folder = await sync_to_async(_model_folder)(choice)
     snapshot = choice.snapshot
@@ -49,7 +54,7 @@ async def chat_question(
     prompt = await template.prompt(
         [
             {
-                # The newer name of the same thing, which templates do not know.
+                # Templates do not know the newer name of the same role.
                 "role": SYSTEM if message.role == DEVELOPER else message.role,
                 "content": message.text,
             }
@@ -60,7 +65,10 @@ async def chat_question(
 
 
 def _plain(folder: Path | None, messages: Sequence[ChatMessage]) -> ChatQuestion:
-    """As tokens, segment by segment as in training, if the tokenizer is here."""
+    """Returns the question as the plain template writes it.
+
+    If the tokenizer is here, it is tokens, segment by segment as in training.
+    """
     prompt: str | list[int] = chat_prompt(messages)
     if folder:
         tokenizer = _tokenizer(folder)
@@ -75,8 +83,9 @@ def _tokenizer(folder: Path) -> Tokenizer:
 
 
 def _model_folder(choice: ModelChoice) -> Path | None:
-    """Of the base model, whose tokenizer and template its snapshots share. None: it is
-    not here, only on the engine that has the snapshot.
+    """Returns the folder of the base model, whose tokenizer its snapshots share.
+
+    Returns None if it is not here, but only on the engine that has the snapshot.
     """
     model = find_base_model(choice.base_model)
     if model is None or not model.is_ready(models_dir()):

@@ -1,9 +1,9 @@
 """Writes chats by a model's own template. A script, run in a process of its own.
 
-Templates are programs that came with a model: beside the sandbox there are limits of
-time and memory, which only a process can have. It knows nothing of the site.
+Templates are programs that came with a model. Beside the sandbox they need limits of
+time and memory, which only a process can have. The script knows nothing of the site.
 
-Standard input: {"template", "variables", "messages", "sample"}. Standard output:
+Standard input is {"template", "variables", "messages", "sample"}. Standard output is
 {"prompt": the messages up to where the assistant's next answer begins, "sample": those
 of the sample as they are, or null} or {"error": "..."}.
 """
@@ -23,21 +23,23 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 CPU_SECONDS = 5
 MEMORY_BYTES = 512 * 1024**2
-# Messages have at most 100,000, which broken up are nearly twice as many.
+# Messages have at most 100,000, and nearly twice as many once they are broken up.
 MAX_PROMPT_CHARACTERS = 250_000
 
 
 class Generation(Extension):
-    """`{% generation %}` marks answers for trainers; here it changes nothing."""
+    """Lets `{% generation %}`, which marks answers for trainers, change nothing."""
 
     tags = {"generation"}
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
+        """Returns what stands between the two tags."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def main() -> None:
+    """Reads what to write from standard input and answers on standard output."""
     limit()
     asked = json.load(sys.stdin)
     try:
@@ -48,12 +50,13 @@ def main() -> None:
 
 
 def limit() -> None:
+    """Limits the time, the memory and the files of this process."""
     for kind, allowed in (
         (resource.RLIMIT_CPU, CPU_SECONDS),
         (resource.RLIMIT_AS, MEMORY_BYTES),
         (resource.RLIMIT_FSIZE, 0),
     ):
-        # Not every system has all of them.
+        # Not every system has all of these limits.
         with suppress(ValueError, OSError):
             resource.setrlimit(kind, (allowed, allowed))
 
@@ -64,8 +67,12 @@ def rendered(
     messages: list[dict[str, str]],
     sample: list[dict[str, str]],
 ) -> dict[str, Any]:
+    """Returns the prompt and the sample as the template writes them.
+
+    Raises what Jinja raises, or ValueError if the prompt is too long.
+    """
     compiled = environment().from_string(template)
-    # What every template may ask for.
+    # Every template may ask for these.
     known = {**variables, "tools": None, "documents": None}
     prompt = compiled.render(messages=messages, add_generation_prompt=True, **known)
     if len(prompt) > MAX_PROMPT_CHARACTERS:
@@ -78,7 +85,7 @@ def rendered(
 
 
 def environment() -> ImmutableSandboxedEnvironment:
-    """With what the templates of models on the hub expect."""
+    """Returns an environment with all that templates of models on the hub expect."""
     found = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )
@@ -89,11 +96,12 @@ def environment() -> ImmutableSandboxedEnvironment:
 
 
 def to_json(value: Any, indent: int | None = None, **_: Any) -> str:
-    """Jinja's own writes `<` as an escape."""
+    """Returns the value as JSON. Jinja's own filter writes `<` as an escape."""
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def refuse(message: str) -> None:
+    """Raises the error with which a template refuses messages."""
     raise TemplateError(message)
 
 

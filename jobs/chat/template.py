@@ -1,7 +1,7 @@
 """A base model's own chat template: chats as the tokens that it was made for.
 
-Control tokens are encoded as such where the template wrote them, never where the text
-of a message did: there `<|im_end|>` stays the characters that somebody typed.
+Control tokens are encoded as such where the template wrote them, and never where the
+text of a message did. There `<|im_end|>` stays the characters that somebody typed.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ TEMPLATE_FILE, CONFIG_FILE = "chat_template.jinja", "tokenizer_config.json"
 FILES = (TEMPLATE_FILE, CONFIG_FILE, "tokenizer.json")
 MAX_TEMPLATE_CHARACTERS = 100_000
 RENDER_SECONDS = 15.0
-# Each is a process that may use all its limits; the rest wait for their turn.
+# Each is a process that may use all that its limits allow; the rest wait.
 MAX_RENDERERS = 2
 VARIABLES = ("bos_token", "eos_token", "unk_token", "pad_token")
-# To see what the template writes after an answer.
+# A sample shows what the template writes after this answer.
 ANSWER = "8f2c61"
 SAMPLE = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER}]
-# Characters without a meaning of their own, to break up control tokens with.
+# Characters of private use have no meaning, so control tokens are broken up by one.
 GUARDS = range(0xE000, 0xF900)
 
 Message = dict[str, str]
@@ -41,22 +41,27 @@ renderers = asyncio.Semaphore(MAX_RENDERERS)
 
 @dataclass(frozen=True)
 class Prompt:
+    """A chat up to where the assistant's next answer begins, as tokens."""
+
     tokens: list[int]
-    # With which the template ends an answer.
+    # Each of these ends an answer.
     stop_tokens: list[int]
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
+    """The template of a base model, with the tokens that it may name."""
+
     text: str
     variables: dict[str, str]
     tokenizer: Tokenizer
 
     async def prompt(self, messages: Sequence[Message]) -> Prompt:
-        """Up to where the assistant's next answer begins. UserError: the template
-        refuses the messages, or cannot be used.
+        """Returns the messages up to where the assistant's next answer begins.
+
+        Raises UserError if the template refuses the messages or cannot be used.
         """
-        # Long messages take a moment here and there, in which the web process goes on.
+        # Long messages take a moment, in which the web process must go on.
         guard, guarded = await sync_to_async(self._guarded)(messages)
         asked = {
             "template": self.text,
@@ -77,8 +82,10 @@ class ChatTemplate:
         ]
 
     def guarded(self, text: str, guard: str) -> str:
-        """The text with its control tokens broken up; and what begins one at its end,
-        for the template may write the next message right behind it.
+        """Returns the text with its control tokens broken up by `guard`.
+
+        The beginning of a control token at the end of the text is broken up too, since
+        the template may write the next message right behind it.
         """
         broken = self._control.sub(lambda found: guard.join(found[0]), text)
         words = broken.rstrip()
@@ -86,6 +93,7 @@ class ChatTemplate:
         return broken[:at] + guard.join([*words[at:], ""]) + broken[len(words) :]
 
     def encode(self, text: str, guard: str) -> list[int]:
+        """Returns the tokens of what the template wrote, without the guards in it."""
         tokens: list[int] = []
         for number, piece in enumerate(self._control.split(text)):
             if number % 2:
@@ -95,15 +103,16 @@ class ChatTemplate:
         return tokens
 
     def stop_tokens(self, sample: str) -> list[int]:
-        """The first control token after an answer, and the model's end of texts."""
+        """Returns the first control token after an answer, and the end of a text."""
         found = self._control.search(sample.rpartition(ANSWER)[2])
         names = [found[0] if found else "", self.variables.get("eos_token", "")]
         return sorted({self.controls[name] for name in names if name in self.controls})
 
     @cached_property
     def controls(self) -> dict[str, int]:
-        """Control tokens by their text. One of a single character cannot be broken up,
-        so it is taken for text.
+        """The control tokens by their texts.
+
+        A token of a single character cannot be broken up, so it is taken for text.
         """
         added = self.tokenizer.get_added_tokens_decoder()
         return {
@@ -115,11 +124,11 @@ class ChatTemplate:
     @cached_property
     def _control(self) -> re.Pattern[str]:
         longest_first = sorted(self.controls, key=len, reverse=True)
-        # Without any, what is never found.
+        # Without any control token the pattern finds nothing.
         return re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
 
     def _begins_at(self, words: str) -> int:
-        """Where the end of a text begins that is the beginning of a control token."""
+        """Returns where the end of a text begins that may begin a control token."""
         longest = max(map(len, self.controls), default=0)
         for at in range(max(0, len(words) - longest), len(words)):
             if any(control.startswith(words[at:]) for control in self.controls):
@@ -127,7 +136,7 @@ class ChatTemplate:
         return len(words)
 
     def _guard_for(self, messages: Sequence[Message]) -> str:
-        """A character that neither the template nor a message holds."""
+        """Returns a character that neither the template nor a message holds."""
         known = set(self.text).union(*(message["content"] for message in messages))
         guard = next((chr(code) for code in GUARDS if chr(code) not in known), None)
         if guard is None:
@@ -139,7 +148,10 @@ class ChatTemplate:
 
 
 async def rendered(asked: dict[str, Any]) -> dict[str, Any]:
-    """By a process of its own, see renderer.py. UserError: not by this template."""
+    """Returns what the renderer, a process of its own, answers.
+
+    Raises UserError if the template cannot write the messages.
+    """
     process = await asyncio.create_subprocess_exec(
         *[sys.executable, "-I", str(RENDERER)],
         stdin=asyncio.subprocess.PIPE,
@@ -168,7 +180,7 @@ async def rendered(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_chat_template(folder: Path) -> ChatTemplate | None:
-    """Of a model's folder; None: it has none."""
+    """Returns the chat template in a model's folder, or None if it has none."""
     return _read(folder, tuple(map(_stamp, map(folder.joinpath, FILES))))
 
 
@@ -192,8 +204,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _template_text(folder: Path, config: dict[str, Any]) -> str:
-    """In a file of its own or in the configuration, there alone or the one named
-    `default`.
+    """Returns the text of the template, or an empty one.
+
+    It is in a file of its own or in the configuration. There it is the only one, or the
+    one named `default`.
     """
     try:
         return (folder / TEMPLATE_FILE).read_text(encoding="utf-8")
@@ -206,7 +220,7 @@ def _template_text(folder: Path, config: dict[str, Any]) -> str:
 
 
 def _content(token: Any) -> str:
-    """A token is written as its text, or as an object that holds it."""
+    """Returns the text of a token, which may be written as an object that holds it."""
     text = token.get("content") if isinstance(token, dict) else token
     return text if isinstance(text, str) else ""
 

@@ -1,4 +1,4 @@
-"""What a person who watches a job should know: one thing, in words."""
+"""Says in words the one thing that a person who watches a job should know."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What a job's events say about its course, thinned to what a screen can show."""
+"""Reads what a job's events say about its course, thinned to what a screen shows."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,15 @@ from django.db.models import F, Q
 from jobs.models import Job
 
 MAX_CURVE_POINTS = 1500
-# The share of the past in a smoothed line; what is older than this hardly counts.
+# The share of the past in each point of a smoothed line.
 SMOOTHING = 0.8
 MEASURES = ("loss", "learned_loss", "lr", "tokens_per_second", "memory_bytes")
 
 
 @dataclass(frozen=True)
 class Point:
+    """A value at a step."""
+
     step: int
     value: float
 
@@ -33,7 +35,10 @@ class Curves:
 def read_points(
     job: Job, measures: tuple[str, ...] = MEASURES, max_points: int = MAX_CURVE_POINTS
 ) -> dict[str, list[Point]]:
-    """At most `max_points` (+ 2) steps, evenly apart; the first and last are kept."""
+    """Returns the values of each measure, thinned to about `max_points` steps.
+
+    The steps are evenly apart; the first and the last one are always among them.
+    """
     stride = stride_of(job, max_points)
     events = job.events.filter(type="step")
     if stride > 1:
@@ -45,10 +50,12 @@ def read_points(
 
 
 def stride_of(job: Job, max_points: int) -> int:
+    """Returns how many steps there are to a point, if `max_points` are shown."""
     return math.ceil(max(job.step, 1) / max_points)
 
 
 def read_curves(job: Job) -> Curves:
+    """Returns all that the figures of a job draw."""
     return Curves(
         points=read_points(job),
         validation=read_validation(job),
@@ -57,6 +64,7 @@ def read_curves(job: Job) -> Curves:
 
 
 def read_validation(job: Job) -> list[Point]:
+    """Returns the validation losses, thinned to about MAX_CURVE_POINTS."""
     events = job.events.filter(type="validation")
     points = _points(list(events.values_list("step", "data")), "loss")
     stride = math.ceil(len(points) / MAX_CURVE_POINTS)
@@ -66,11 +74,12 @@ def read_validation(job: Job) -> list[Point]:
 
 
 def best_point(points: Sequence[Point]) -> Point:
+    """Returns the point of the lowest value."""
     return min(points, key=lambda point: point.value)
 
 
 def smoothed(points: Sequence[Point]) -> Iterator[Point]:
-    """A moving average that is not pulled towards 0 at its start."""
+    """Yields a moving average that is not pulled towards 0 at its start."""
     total = weight = 0.0
     for point in points:
         total = SMOOTHING * total + point.value
@@ -79,7 +88,7 @@ def smoothed(points: Sequence[Point]) -> Iterator[Point]:
 
 
 def smoothed_on(last: float | None, value: float | None, num: int) -> float | None:
-    """The next point of `smoothed`, its number `num`, from the last one."""
+    """Returns the next point of `smoothed`, its number `num`, from the last one."""
     if last is None or value is None:
         return last if value is None else value
     weight = (1 - SMOOTHING**num) / (1 - SMOOTHING)
@@ -87,7 +96,7 @@ def smoothed_on(last: float | None, value: float | None, num: int) -> float | No
 
 
 def _points(rows: list[tuple[int, dict[str, Any]]], name: str) -> list[Point]:
-    """Only numbers: a loss that is not finite has no place on a chart."""
+    """Returns the numbers of a measure, without losses that are not finite."""
     return [
         Point(step, float(value))
         for step, data in rows

@@ -1,4 +1,4 @@
-"""The film strip of watched prompts: a row per prompt, a column per step."""
+"""The film strip of watched prompts, with a row a prompt and a column a step."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -7,12 +7,14 @@ from typing import Any
 
 from jobs.models import Event, Job, Snapshot
 
-# Columns of the first load, besides step 0; a link shows the rest.
+# The first load shows so many columns besides step 0; a link shows the rest.
 MAX_NEWEST_COLUMNS = 60
 
 
 @dataclass(frozen=True)
 class Column:
+    """A step, and the snapshot that was taken at it."""
+
     step: int
     snapshot: Snapshot | None
 
@@ -28,31 +30,40 @@ class Cell:
 
     @property
     def num_missing(self) -> int:
+        """How many completions are still to come."""
         return max(0, self.expected - len(self.texts))
 
 
 @dataclass
 class Row:
+    """A prompt and its completions at each step shown."""
+
     prompt: str
     cells: list[Cell] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Film:
+    """The whole film strip, without the columns that are left out."""
+
     columns: list[Column]
     rows: list[Row]
-    # Columns that are left out, between step 0 and the first one shown.
+    # How many columns are left out between step 0 and the first one shown.
     num_hidden: int
     # The step that is answered next, while the job goes on.
     next_step: int | None
 
     @property
     def num_steps(self) -> int:
+        """How many steps were answered, with those left out."""
         return len(self.columns) + self.num_hidden
 
 
 def read_film(job: Job, newest: int | None = MAX_NEWEST_COLUMNS) -> Film:
-    """`newest` columns besides step 0; None for all of them."""
+    """Returns the film strip with the `newest` columns and step 0.
+
+    With None it has all columns.
+    """
     completions = _completions(job)
     steps = sorted(set(completions.values_list("step", flat=True).order_by()))
     shown = steps
@@ -72,14 +83,16 @@ def read_film(job: Job, newest: int | None = MAX_NEWEST_COLUMNS) -> Film:
 
 
 def read_columns(job: Job, steps: Collection[int]) -> list[Column]:
+    """Returns the columns of some steps."""
     snapshots = {snapshot.step: snapshot for snapshot in job.snapshots.all()}
     return [Column(step, snapshots.get(step)) for step in steps]
 
 
 def read_cells(job: Job, after: int) -> list[Cell]:
-    """All cells of the steps that got a completion after event `after`.
+    """Returns all cells of the steps that got a completion after event `after`.
 
-    Of many only the newest, as on the first load: one thread renders for all pages.
+    If these are many, only the newest are returned, as on the first load: one thread
+    renders for all pages.
     """
     steps = sorted(set(_new_steps(job, after)))[-MAX_NEWEST_COLUMNS:]
     if not steps:
@@ -90,7 +103,10 @@ def read_cells(job: Job, after: int) -> list[Cell]:
 
 
 def read_prompts(job: Job) -> list[str]:
-    """Those the trainer answers: known from its events when nobody gave any."""
+    """Returns the prompts that the trainer answers.
+
+    They are known from the events if nobody gave any.
+    """
     if job.prompts:
         return list(job.prompts)
     first = _completions(job).values_list("step", flat=True).first()
@@ -102,7 +118,7 @@ def read_prompts(job: Job) -> list[str]:
 
 
 def next_step(job: Job) -> int | None:
-    """The step whose completions come next."""
+    """Returns the step whose completions come next, or None if none do."""
     if job.is_final or not job.settings.completions_every or not job.total_steps:
         return None
     done = _completions(job).values_list("step", flat=True).last()
@@ -127,7 +143,7 @@ Texts = dict[tuple[int, int], dict[int, str]]
 
 
 def _texts(job: Job, steps: Collection[int]) -> Texts:
-    """(row, step) → completion by its index."""
+    """Returns the completions of each row and step, by their index."""
     texts: Texts = defaultdict(dict)
     events = _completions(job).filter(step__in=steps).values_list("step", "data")
     for step, data in events:

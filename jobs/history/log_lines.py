@@ -1,4 +1,4 @@
-"""The log of the live page: events as sentences, newest first."""
+"""Writes the log of the live page: events as sentences, the newest first."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -8,23 +8,25 @@ from typing import Any
 from finetune_site.common.wording import count, loss
 from jobs.models import Event, Job
 
-# Lines of each kind on first load.
+# The first load shows so many lines of each kind.
 MAX_NEWEST_LINES = 100
 MAX_TAIL_LINES = 12
 
 
 @dataclass(frozen=True)
 class LogLine:
+    """An event as a line of the log."""
+
     seq: int
     time: datetime
     level: str
     text: str
-    # Of little importance: shown with "Every step" only.
+    # A minor line is shown with "Every step" only.
     minor: bool
 
 
 def read_log(job: Job, after: int = 0) -> list[LogLine]:
-    """The newest lines; with `after`, all that are newer than that event."""
+    """Returns the newest lines, or those that are newer than event `after`."""
     events = job.events.filter(seq__gt=after).exclude(type="completion")
     if after:
         return to_lines(events.order_by("-seq")[: 2 * MAX_NEWEST_LINES])
@@ -35,6 +37,7 @@ def read_log(job: Job, after: int = 0) -> list[LogLine]:
 
 
 def to_lines(events: Iterable[Event]) -> list[LogLine]:
+    """Returns events as lines, in the same order."""
     return [
         LogLine(
             seq=event.seq,
@@ -51,6 +54,7 @@ MINOR = ("step", "validation")
 
 
 def sentence(event: Event) -> str:
+    """Returns an event as a sentence."""
     write = SENTENCES.get(event.type)
     return write(event.step, event.data) if write else event.data.get("message", "")
 
@@ -91,7 +95,7 @@ SENTENCES: dict[str, Callable[[int, dict[str, Any]], str]] = {
 
 
 def log_tail(job: Job) -> str:
-    """The last lines a trainer wrote to its log."""
+    """Returns the last lines that a trainer wrote to its log, or an empty text."""
     try:
         with (job.folder / "trainer.log").open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - 8_000))

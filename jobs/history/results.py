@@ -1,4 +1,4 @@
-"""The result file of a job: a CSV of its steps, made when it is asked for."""
+"""Writes the result file of a job: a CSV of its steps, made when it is asked for."""
 
 import csv
 import io
@@ -27,16 +27,17 @@ Validations = dict[int, list[Any]]
 
 
 def finished_jobs() -> QuerySet[Job]:
-    """Those with a result file."""
+    """Returns the jobs with a result file: they have learned and ended."""
     return Job.objects.filter(status__in=Job.FINAL, step__gt=0)
 
 
 def result_file_id(job: Job) -> str:
+    """Returns the id of a job's result file."""
     return PREFIX + job.uid.removeprefix(JOB_PREFIX)
 
 
 def find_result(file_id: str) -> Job | None:
-    """The job whose result file it is; it has one once it has learned and ended."""
+    """Returns the job whose result file has that id, or None if there is none."""
     if not file_id.startswith(PREFIX) or not is_text(file_id):
         return None
     uid = JOB_PREFIX + file_id.removeprefix(PREFIX)
@@ -44,7 +45,7 @@ def find_result(file_id: str) -> Job | None:
 
 
 def result_parts(job: Job) -> Iterator[bytes]:
-    """The file, some thousand lines at a time."""
+    """Yields the file, some thousand lines at a time."""
     yield _lines([HEADER])
     validations = _validations(job)
     after = 0
@@ -54,6 +55,7 @@ def result_parts(job: Job) -> Iterator[bytes]:
 
 
 async def stream_result(job: Job) -> AsyncIterator[bytes]:
+    """Yields the file as `result_parts` does, reading the database in a thread."""
     parts = result_parts(job)
 
     @sync_to_async
@@ -65,7 +67,10 @@ async def stream_result(job: Job) -> AsyncIterator[bytes]:
 
 
 def result_bytes(job: Job) -> int:
-    """Counted once, by writing it: an ended job changes no more."""
+    """Returns the size of the file.
+
+    It is counted once, by writing the file, since an ended job changes no more.
+    """
     if job.result_bytes is None:
         job.result_bytes = sum(map(len, result_parts(job)))
         Job.objects.filter(pk=job.pk).update(result_bytes=job.result_bytes)

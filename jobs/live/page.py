@@ -1,4 +1,4 @@
-"""What the live page shows: the same parts on first load and in every update."""
+"""Renders the live page: the same parts on first load and in every update."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ from jobs.models import Job, Snapshot
 
 Update = dict[str, Any]
 
-# Part → template. Each stands in an element with data-part on the page.
+# Each part stands in an element of the page whose data-part is its name.
 PARTS = {
     "status": "jobs/_status.html",
     "actions": "jobs/_actions.html",
@@ -39,12 +39,13 @@ MAX_NEWEST_SNAPSHOTS = 5
 
 
 def render_parts(job: Job, *, can_work: bool) -> dict[str, SafeString]:
+    """Returns the HTML of each part in PARTS."""
     context = _context(job, can_work=can_work)
     return {name: _render(template, context) for name, template in PARTS.items()}
 
 
 def first_load(job: Job, *, can_work: bool, all_columns: bool) -> dict[str, Any]:
-    """The context of the whole page."""
+    """Returns the context of the whole page."""
     return {
         "job": job,
         "can_work": can_work,
@@ -57,7 +58,10 @@ def first_load(job: Job, *, can_work: bool, all_columns: bool) -> dict[str, Any]
 
 
 def update(job: Job, *, after: int, can_work: bool) -> Update:
-    """What changed since event `after`, small enough to send twice a second."""
+    """Returns what changed since event `after`.
+
+    It is small enough to be sent twice a second.
+    """
     cells = read_cells(job, after)
     new_steps, changed = _new_snapshots(job, after)
     film = _film_update(job, cells, changed) if cells or changed else None
@@ -75,6 +79,7 @@ def update(job: Job, *, after: int, can_work: bool) -> Update:
 
 
 def page_title(job: Job) -> str:
+    """Returns the title of the page, which the browser's tab shows."""
     if job.status == Job.Status.RUNNING and job.step:
         return f"Step {count(job.step)} of {count(job.total_steps)} · {job.name}"
     return f"{job.name} · {Job.Status(job.shown_status).label}"
@@ -85,7 +90,7 @@ def _render(template: str, context: dict[str, Any]) -> SafeString:
 
 
 def _film_update(job: Job, cells: list[Cell], snapshot_steps: set[int]) -> Update:
-    """New cells, and the heads of the columns that they or snapshots change."""
+    """Returns new cells, and the heads of the columns that they or snapshots change."""
     steps = {cell.step for cell in cells} | snapshot_steps
     return {
         "rows": [
@@ -111,7 +116,10 @@ def _film_update(job: Job, cells: list[Cell], snapshot_steps: set[int]) -> Updat
 
 
 def _new_snapshots(job: Job, after: int) -> tuple[list[int], set[int]]:
-    """Their steps, and the columns they change: a best takes another's mark."""
+    """Returns the steps of new snapshots, and the columns that they change.
+
+    A best snapshot takes the mark of another one, whose column changes too.
+    """
     snapshots = job.events.filter(type="snapshot").order_by("seq")
     steps = list(snapshots.filter(seq__gt=after).values_list("step", flat=True))
     if not steps:
@@ -122,7 +130,7 @@ def _new_snapshots(job: Job, after: int) -> tuple[list[int], set[int]]:
 
 
 def _announcement(new_steps: list[int]) -> str:
-    """For a screen reader: new snapshots, never each step."""
+    """Returns what a screen reader says: new snapshots, never each step."""
     if not new_steps:
         return ""
     return f"The snapshot of step {count(new_steps[-1])} is ready."
@@ -148,7 +156,7 @@ def _context(job: Job, *, can_work: bool) -> dict[str, Any]:
 
 
 def _tail(job: Job) -> str:
-    """The end of the trainer's log, unless the status message quotes it already."""
+    """Returns the end of the trainer's log, unless the status message quotes it."""
     if job.status != Job.Status.FAILED:
         return ""
     tail = log_tail(job)

@@ -1,4 +1,4 @@
-"""Where a job stands: in the queue of its engine, on its way, at its next snapshot."""
+"""Tells where a job stands: in the queue, on its way, and at its next snapshot."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
 """Watches jobs for live pages: one loop per job and process, however many look on.
 
-A loop asks the database every 0.25 s while somebody listens; what it finds is rendered
+A loop asks the database every 0.25 s while somebody listens. What it finds is rendered
 once for all who need the same.
 """
 
@@ -23,7 +23,7 @@ LOOK_SECONDS = 0.25
 # No page changes more often; the first change after a pause goes out at once.
 PACE_SECONDS = 0.4
 HEARTBEAT_SECONDS = 15.0
-# Then the browser comes again, and its member is checked again.
+# Then the browser asks again, and its member is checked again.
 MAX_STREAM_SECONDS = 900.0
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Stamp = tuple[Any, ...]
 
-# One thread: its one connection serves all loops, and the event loop never waits.
+# One thread has one connection for all loops, and the event loop never waits.
 _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live")
 _feeds: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, "JobFeed"]] = (
     WeakKeyDictionary()
@@ -41,9 +41,10 @@ _feeds: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, "JobFeed"]] = (
 async def updates_of(
     pk: int, *, after: int, can_work: bool
 ) -> AsyncGenerator[Update | None]:
-    """Updates of a job until it is final or gone; None when nothing happens.
+    """Yields updates of a job until it is final or gone, and None when nothing happens.
 
-    The first comes at once, so that a page that slept is right again.
+    The first update comes at once, so that a page that slept is right again. The stream
+    ends after MAX_STREAM_SECONDS at the latest.
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + MAX_STREAM_SECONDS
@@ -85,7 +86,7 @@ class JobFeed:
         self.task: asyncio.Task[None] | None = None
 
     async def wait_for_change(self, seen: Stamp | None) -> bool:
-        """False when nothing changed for as long as a heartbeat takes."""
+        """Returns False if nothing changed for as long as a heartbeat takes."""
         if self.looked and self.stamp != seen:
             return True
         try:
@@ -95,7 +96,7 @@ class JobFeed:
         return True
 
     async def update(self, after: int, can_work: bool) -> Update | None:
-        """Rendered once for all listeners that know as much."""
+        """Returns the update, rendered once for all listeners that know as much."""
         key = (after, can_work)
         if key not in self.updates:
             read = partial(_read_update, self.pk, after, can_work)
@@ -103,6 +104,7 @@ class JobFeed:
         return await asyncio.shield(self.updates[key])
 
     async def run(self) -> None:
+        """Looks at the job again and again while somebody listens."""
         while self.num_listeners:
             try:
                 stamp = await _in_thread(partial(_read_stamp, self.pk))
@@ -122,6 +124,7 @@ class JobFeed:
         changed.set()
 
     def leave(self) -> None:
+        """Says that one listener is gone. The watch ends with the last one."""
         self.num_listeners -= 1
         if self.num_listeners:
             return
@@ -148,7 +151,10 @@ async def _in_thread(read: Callable[[], Result]) -> Result:
 
 
 def _with_db(read: Callable[[], Result]) -> Result:
-    """Keeps the connection, unless it may be broken; the last listener closes it."""
+    """Calls `read` and keeps the connection, unless the connection may be broken.
+
+    The last listener closes it.
+    """
     try:
         return read()
     except AnyDatabaseError:
@@ -157,7 +163,7 @@ def _with_db(read: Callable[[], Result]) -> Result:
 
 
 def _read_stamp(pk: int) -> Stamp | None:
-    """Whatever of a job's row a page shows; its place in the queue while it waits."""
+    """Returns whatever of a job's row a page shows, with its place in the queue."""
     fields = (
         "last_seq",
         "status",

@@ -1,4 +1,4 @@
-"""The forms of the page of engines."""
+"""The forms on the page of engines."""
 
 from django import forms
 
@@ -8,10 +8,11 @@ PLAIN = {"autocomplete": "off", "autocapitalize": "off", "spellcheck": "false"}
 
 
 def key_field(label: str) -> forms.CharField:
+    """Returns a field for an API key of the other server."""
     return forms.CharField(
         label=label,
         max_length=500,
-        # Never shown again, not even after an error.
+        # A password field is never filled in again, not even after an error.
         widget=forms.PasswordInput(attrs={**PLAIN, "autocomplete": "new-password"}),
         help_text="Stored encrypted, and never shown again.",
         error_messages={"required": "Enter an API key of the other server."},
@@ -19,7 +20,7 @@ def key_field(label: str) -> forms.CharField:
 
 
 class EngineForm(ServiceForm):
-    """Field names are those that `add_engine` names in its errors."""
+    """Asks for an engine, in the words that `add_engine` uses in its errors."""
 
     name = forms.CharField(
         label="Name",
@@ -46,4 +47,6 @@ class EngineForm(ServiceForm):
 
 
 class KeyForm(forms.Form):
+    """Asks for another API key of an engine."""
+
     key = key_field("Another API key")

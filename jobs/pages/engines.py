@@ -1,4 +1,4 @@
-"""What the page of engines shows."""
+"""Reads what the page of engines shows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,22 +11,26 @@ from jobs.services.engines import loss_by_removal
 
 @dataclass(frozen=True)
 class EngineRow:
+    """An engine, and what it does at the moment."""
+
     name: str
     title: str
     jobs_at_once: int
     running: list[Job]
     num_queued: int
-    # Not of the built-in one.
+    # The built-in engine has none.
     setting: EngineSetting | None = None
     # What removing it would cost, in words.
     loss: str = ""
 
     @property
     def is_remote(self) -> bool:
+        """Whether the engine is another server."""
         return bool(self.setting and self.setting.kind == EngineSetting.Kind.REMOTE)
 
 
 def read_engines() -> dict[str, Any]:
+    """Returns the machine, its built-in engine, and the engines that admins added."""
     local = _row(LOCAL.name, LOCAL.title, LOCAL.jobs_at_once)
     settings = EngineSetting.objects.select_related("created_by")
     others = [_other(setting) for setting in settings]

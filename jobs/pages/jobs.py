@@ -1,4 +1,4 @@
-"""What the page of all jobs shows."""
+"""Reads what the page of all jobs shows."""
 
 from typing import Any
 
@@ -19,6 +19,10 @@ GROUPS = Case(
 
 
 def read_page(number: str) -> dict[str, Any]:
+    """Returns a page of jobs by its number.
+
+    `busy` tells whether a job may change by itself, so that the page asks often.
+    """
     found = Job.objects.select_related("dataset_version__dataset", "created_by")
     ordered = found.alias(group=GROUPS).order_by("group", "-id")
     page = Paginator(ordered, JOBS_PER_PAGE).get_page(number)

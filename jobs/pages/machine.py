@@ -1,4 +1,4 @@
-"""What this machine has, and how much of it is in use."""
+"""Measures what this machine has, and how much of it is in use."""
 
 import os
 import shutil
@@ -15,6 +15,8 @@ from jobs.models import Snapshot
 
 @dataclass(frozen=True)
 class Machine:
+    """What the machine has. Memory and disk are in bytes."""
+
     jobs_at_once: int
     cores: int
     memory_used: int
@@ -25,11 +27,12 @@ class Machine:
 
     @property
     def disk_for_snapshots(self) -> int:
-        """What they use and what they could still use."""
+        """The bytes that snapshots use and those that they could still use."""
         return self.snapshot_bytes + self.disk_free
 
 
 def read_machine() -> Machine:
+    """Returns what the machine has at this moment."""
     memory = psutil.virtual_memory()
     here = Snapshot.objects.filter(job__far_uid="")
     kept = here.aggregate(num=Count("pk"), size=Sum("num_bytes"))
@@ -45,8 +48,11 @@ def read_machine() -> Machine:
 
 
 def _num_cores() -> int:
-    """Those this process may use: fewer than there are in a container or a queue."""
+    """Returns how many cores this process may use.
+
+    In a container or a queue that may be fewer than there are.
+    """
     try:
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
+    except AttributeError:  # macOS cannot tell.
         return os.cpu_count() or 1

@@ -6,7 +6,7 @@ from finetune_site.common.forms import ServiceForm
 
 
 class ModelForm(ServiceForm):
-    """Field names are those that `add_model` names in its errors."""
+    """Asks for a model, in the words that `add_model` uses in its errors."""
 
     hub_id = forms.CharField(
         label="Id on the hub",

@@ -1,4 +1,4 @@
-"""What the page of base models shows."""
+"""Reads what the page of base models shows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ Status = ModelDownload.Status
 class ListedModel:
     """A line of the list: a model that is known, asked for, or in a broken folder.
 
-    `state`: ready, missing, downloading, waiting, cancelled, failed or broken.
+    `state` is ready, missing, downloading, waiting, cancelled, failed or broken.
     """
 
     name: str
@@ -28,32 +28,36 @@ class ListedModel:
     download: ModelDownload | None = None
     # What is wrong with its folder.
     fault: str = ""
-    # Its files, or some of them, can be removed: they are not those that ship.
+    # Whether there are files that can be removed: those that ship stay.
     removable: bool = False
 
     @property
     def hub_id(self) -> str:
+        """The model's id on the hub; empty if it is not from there."""
         return (self.download or self.model or _NOTHING).hub_id
 
     @property
     def hub_page(self) -> str:
+        """The address of the model's page; empty if it has none."""
         known = self.hub_id and settings.HUB_ENDPOINT
         return f"{settings.HUB_ENDPOINT}/{self.hub_id}" if known else ""
 
     @property
     def licence(self) -> str:
+        """The licence, as far as it is known."""
         known = [source.licence for source in (self.model, self.download) if source]
         return next((one for one in known if one and one != NOT_STATED), NOT_STATED)
 
     @property
     def num_bytes(self) -> int:
-        """How large the download is; 0: not known."""
+        """How many bytes are downloaded; 0 if that is not known."""
         if self.download and self.download.bytes_total:
             return self.download.bytes_total
         return self.model.download_bytes if self.model else 0
 
     @property
     def can_start(self) -> bool:
+        """Whether a download can begin or go on."""
         return self.state in {"missing", "cancelled", "failed"} and bool(self.hub_id)
 
 
@@ -61,7 +65,10 @@ _NOTHING = ModelDownload()
 
 
 def read_models() -> dict[str, Any]:
-    """`busy`: something is on its way, so the page asks often."""
+    """Returns the list of base models.
+
+    `busy` tells whether a download is on its way, so that the page asks often.
+    """
     rows = {download.name: download for download in ModelDownload.objects.all()}
     broken = {folder.name: folder.fault for folder in broken_folders(models_dir())}
     models = {model.name: model for model in base_models()}
@@ -104,7 +111,10 @@ def _state(
     fault: str,
     active: ModelDownload | None,
 ) -> str:
-    """Files say whether a model is ready, its row what is being done for it."""
+    """Returns the state of a model.
+
+    Its files say whether it is ready, and its row says what is being done for it.
+    """
     if ready:
         return "ready"
     if fault:
@@ -117,7 +127,7 @@ def _state(
 
 
 def _active() -> ModelDownload | None:
-    """The download that is being worked on, else the one that is next."""
+    """Returns the download that is being worked on, or else the next one."""
     wanted = ModelDownload.objects.filter(status=Status.DOWNLOADING)
     newest_claim = F("claimed_at").desc(nulls_last=True)
     return wanted.order_by(newest_claim, "asked_at", "pk").first()

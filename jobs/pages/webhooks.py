@@ -1,4 +1,4 @@
-"""What the page of webhooks shows and takes."""
+"""Reads what the page of webhooks shows, and the form on it."""
 
 from django import forms
 from django.db.models import QuerySet
@@ -10,7 +10,9 @@ MAX_SHOWN_DELIVERIES = 20
 
 
 class WebhookForm(ServiceForm):
-    # Text, because what is wrong with an address is said by the service.
+    """Asks for an address that is told when a job ends."""
+
+    # The field takes any text, since the service says what is wrong with an address.
     url = forms.CharField(
         label="Address",
         max_length=500,
@@ -25,10 +27,11 @@ class WebhookForm(ServiceForm):
 
 
 def list_webhooks() -> QuerySet[Webhook]:
+    """Returns all webhooks, with the members who added them."""
     return Webhook.objects.select_related("created_by")
 
 
 def list_deliveries() -> list[Delivery]:
-    """The newest, of all webhooks."""
+    """Returns the newest deliveries of all webhooks."""
     newest = Delivery.objects.select_related("webhook", "job").order_by("-pk")
     return list(newest[:MAX_SHOWN_DELIVERIES])

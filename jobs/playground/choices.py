@@ -1,4 +1,4 @@
-"""What can be asked in the playground: snapshots and base models."""
+"""Lists what can be asked in the playground: snapshots and base models."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from jobs.selectors.base_models import base_models, find_base_model, models_dir
 
 MAX_COLUMNS = 4
 MAX_OFFERED_SNAPSHOTS = 200
-# Longer ones are no suggestion that somebody reads.
+# Nobody reads a suggestion that is longer.
 MAX_SUGGESTION_CHARACTERS = 500
 
 
@@ -27,21 +27,25 @@ class Choice:
     # One line about it, and the page that says more.
     about: str
     url: str
-    # A prompt that its job watched.
+    # The first prompt that its job watched, as a suggestion.
     prompt: str = ""
 
 
 @dataclass(frozen=True)
 class Group:
+    """Choices under one title."""
+
     title: str
     choices: list[Choice]
 
 
 def of_base_model(name: str) -> Choice:
+    """Returns a base model as a choice."""
     return Choice(name, name, "Base model, before any training", reverse("models"))
 
 
 def of_snapshot(snapshot: Snapshot) -> Choice:
+    """Returns a snapshot as a choice."""
     job = snapshot.job
     step, measured = f"Step {count(snapshot.step)}", ""
     if snapshot.validation_loss is not None:
@@ -53,7 +57,7 @@ def of_snapshot(snapshot: Snapshot) -> Choice:
     return Choice(
         snapshot.uid,
         ", ".join(filter(None, (step, measured, best))),
-        # The list shows the beginning of its title only where columns are narrow.
+        # Where columns are narrow, only the beginning of the line is seen.
         " · ".join(filter(None, (measured.capitalize(), best, job.name))),
         reverse("job", args=[job.pk]),
         prompt if len(prompt) <= MAX_SUGGESTION_CHARACTERS else "",
@@ -61,9 +65,9 @@ def of_snapshot(snapshot: Snapshot) -> Choice:
 
 
 def read_groups(chosen: Iterable[Choice] = ()) -> list[Group]:
-    """Everything that can be asked: the newest snapshots by job, then base models.
+    """Returns what can be asked: the newest snapshots by job, then base models.
 
-    What is chosen already is among them, however old.
+    What is chosen already is among them, however old it is.
     """
     by_job: dict[Job, list[Choice]] = {}
     for snapshot in Snapshot.objects.select_related("job")[:MAX_OFFERED_SNAPSHOTS]:
@@ -80,13 +84,19 @@ def read_groups(chosen: Iterable[Choice] = ()) -> list[Group]:
 
 
 def read_chosen(query: QueryDict) -> list[Choice]:
-    """`?snapshot=UID&model=tiny`: what to ask, a column each. 404: there is no such."""
+    """Returns what an address such as `?snapshot=UID&model=tiny` asks, a column each.
+
+    Answers 404 if there is no such snapshot or model.
+    """
     asked = [*query.getlist("snapshot"), *query.getlist("model")][:MAX_COLUMNS]
     return [choice_of(find(value), value) for value in asked]
 
 
 def find(value: str) -> Snapshot | None:
-    """The snapshot of that uid; None for a base model that is here. Else 404."""
+    """Returns the snapshot of that uid, or None for a base model that is here.
+
+    Answers 404 for anything else.
+    """
     model = find_base_model(value)
     if model and model.is_ready(models_dir()):
         return None
@@ -98,10 +108,12 @@ def find(value: str) -> Snapshot | None:
 
 
 def choice_of(snapshot: Snapshot | None, value: str) -> Choice:
+    """Returns the choice for what `find` returned for `value`."""
     return of_base_model(value) if snapshot is None else of_snapshot(snapshot)
 
 
 def address(chosen: Iterable[Choice]) -> str:
+    """Returns the address of the playground with these choices."""
     pairs = [
         ("model" if find_base_model(choice.value) else "snapshot", choice.value)
         for choice in chosen

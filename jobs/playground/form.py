@@ -1,4 +1,4 @@
-"""How to answer: the playground's form."""
+"""The form of the playground."""
 
 from typing import Any
 
@@ -20,11 +20,12 @@ DEFAULTS = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 64, "n": 1}
 
 
 class StopField(forms.CharField):
-    """A stop text a line. `\\n` stands for a new line."""
+    """Takes a stop text a line. `\\n` stands for a new line."""
 
     widget = forms.Textarea
 
     def clean(self, value: Any) -> list[str]:
+        """Returns the stop texts. Raises ValidationError if one or all are too much."""
         text = super().clean(value).replace("\r\n", "\n")
         stops = [line.replace("\\n", "\n") for line in text.split("\n") if line]
         if len(stops) > PLAYGROUND_MAX_STOPS:
@@ -40,11 +41,12 @@ class StopField(forms.CharField):
 
 
 class PromptField(forms.CharField):
-    """Text exactly as typed: the spaces at its end count."""
+    """Takes text exactly as typed: the spaces at its end count."""
 
     widget = forms.Textarea
 
     def to_python(self, value: Any) -> str:
+        """Returns the text with plain line ends."""
         # Browsers send each line's end as two characters.
         return str(super().to_python(value)).replace("\r\n", "\n")
 
@@ -54,7 +56,7 @@ def _slider(step: float) -> forms.NumberInput:
 
 
 class PlaygroundForm(forms.Form):
-    """How to answer: the fields of a completion request, but for the model."""
+    """Asks how to answer, with the fields of a completion request but the model."""
 
     prompt = PromptField(
         strip=False,

@@ -1,4 +1,4 @@
-"""Which base models there are, and where they lie."""
+"""Finds base models and the folders in which they lie."""
 
 from pathlib import Path
 
@@ -11,20 +11,22 @@ from jobs.trainer.contract.settings import LORA
 
 
 def models_dir() -> Path:
+    """Returns the folder in which all base models lie."""
     return Path(settings.DATA_DIR) / "models"
 
 
 def base_models() -> list[BaseModel]:
-    """All that are known, whether ready or not."""
+    """Returns all models that are known, whether they are ready or not."""
     return registry.base_models(models_dir())
 
 
 def find_base_model(name: str) -> BaseModel | None:
+    """Returns the model of that name, or None if there is none."""
     return registry.base_model(name, models_dir())
 
 
 def get_base_model(name: str) -> BaseModel:
-    """UserError: it was removed."""
+    """Returns the model of that name. Raises UserError if it was removed."""
     model = find_base_model(name)
     if model is None:
         raise UserError(
@@ -36,7 +38,7 @@ def get_base_model(name: str) -> BaseModel:
 
 
 def base_learning_rate(model: BaseModel, method: str) -> float:
-    """What learning-rate scale 1 means."""
+    """Returns the learning rate that a learning-rate scale of 1 means."""
     if method == LORA:
         return model.lora_learning_rate
     return model.full_learning_rate

@@ -1,4 +1,4 @@
-"""What a client may call a model, and which model that is."""
+"""Finds the model that a client means by a name."""
 
 from dataclasses import dataclass
 
@@ -12,30 +12,32 @@ from jobs.selectors.base_models import base_models
 
 TUNED_PREFIX = "ft:"
 LATEST = ":latest"
-# No name is longer; databases need not look for what cannot be.
+# No name is longer, so databases need not look for one that is.
 MAX_NAME_CHARACTERS = 300
 
 
 class UnknownModelError(UserError):
-    """No model goes by that name."""
+    """No model has that name."""
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    # As the client wrote it.
+    """The model that a client asks for."""
+
+    # The name as the client wrote it.
     name: str
     base_model: str
-    # None: the base model itself.
+    # The base model itself has none.
     snapshot: Snapshot | None
 
 
 def find_model(name: str, *, engine: str = "") -> ModelChoice:
-    """The model of that name: UnknownModelError when there is none.
+    """Returns the model of that name. Raises UnknownModelError if there is none.
 
-    Names are a base model's (in any case), a snapshot's uid, the fine-tuned model of a
-    job, and `<name>:latest`, where the name is a job's, its suffix, or a base model's.
-    A base model may be one that is not on this machine. With an engine, the latest is
-    the latest there, if it has one.
+    A name is that of a base model (in any case), a snapshot's uid, the fine-tuned model
+    of a job, or `<name>:latest`, where the name is a job's, its suffix, or a base
+    model's. The base model may be one that is not on this machine. With an engine, the
+    latest is the latest there, if it has one.
     """
     if _is_storable(name):
         if base_model := _find_any_case(name):
@@ -49,9 +51,10 @@ def find_model(name: str, *, engine: str = "") -> ModelChoice:
 
 
 def fine_tuned_model(job: Job) -> str:
-    """The name of what a job made: its best snapshot if one is marked, else its last.
+    """Returns the name of what a job made.
 
-    Always four colons, as clients split it.
+    It means the best snapshot if one is marked, and else the last one. The name always
+    has four colons, since clients split it there.
     """
     uid = job.uid.removeprefix(JOB_PREFIX)
     return f"{TUNED_PREFIX}{job.base_model}::{job.suffix}:{uid}"
@@ -70,13 +73,13 @@ def _find_snapshot(name: str, engine: str = "") -> Snapshot | None:
 
 
 def _chosen_snapshot(job: Job) -> Snapshot | None:
-    """What the name of a job's fine-tuned model means."""
+    """Returns the snapshot that the name of a job's fine-tuned model means."""
     return _snapshots().filter(job=job).order_by("-best", "-step").first()
 
 
 def _find_any_case(name: str) -> str | None:
     """Returns the base model's own name: clients write `Ada` for `ada`."""
-    # Base models' names hold no colon; most others do, and need no look at the folders.
+    # A base model's name holds no colon. Most others do, and need no look at folders.
     if ":" in name:
         return None
     names = [model.name for model in base_models()]
@@ -87,7 +90,7 @@ def _find_any_case(name: str) -> str | None:
 
 
 def _is_storable(name: str) -> bool:
-    """Whether a database can look for it."""
+    """Whether a database can look for the name."""
     return is_text(name) and len(name) <= MAX_NAME_CHARACTERS
 
 
@@ -99,7 +102,10 @@ def _of_fine_tuned(name: str) -> Snapshot | None:
 
 
 def _latest(name: str, **jobs: str) -> Snapshot | None:
-    """Of the newest job of that suffix or name, else of any that the base model had."""
+    """Returns the last snapshot of the newest job of that suffix or name.
+
+    If there is no such job, returns the newest of the base model of that name.
+    """
     trained = Job.objects.filter(snapshots__isnull=False, **jobs)
     for field in ("suffix", "name"):
         job = trained.filter(**{f"{field}__iexact": name}).first() if name else None
@@ -112,7 +118,7 @@ def _latest(name: str, **jobs: str) -> Snapshot | None:
 
 
 def _snapshots() -> QuerySet[Snapshot]:
-    """With what asking and training further look at."""
+    """Returns snapshots with the rows that asking and training further look at."""
     return Snapshot.objects.select_related(
         "job__dataset_version", "job__parent_snapshot__job"
     )

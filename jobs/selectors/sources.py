@@ -1,4 +1,4 @@
-"""Where the weights lie that a job starts from or a snapshot is served from."""
+"""Finds the weights that a job starts from or a snapshot is served from."""
 
 from jobs.models import Snapshot
 from jobs.selectors.base_models import get_base_model, models_dir
@@ -7,7 +7,7 @@ from jobs.trainer.contract.spec import ModelSource
 
 
 def model_source(base_model: str, snapshot: Snapshot | None) -> ModelSource:
-    """The folders a model is loaded from.
+    """Returns the folders from which a model is loaded.
 
     An adapter lies over what its own job started from: the base model, or a snapshot of
     the whole model somewhere up its family.
