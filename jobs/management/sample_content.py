@@ -1,4 +1,4 @@
-"""The sample datasets and the sample job of `manage.py demo`."""
+"""Makes the sample datasets and the sample job of `manage.py demo`."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from jobs.new_job.creation import NewJob, create_job
 from jobs.trainer.contract.settings import JobSettings
 
 FOLDER = Path(settings.BASE_DIR) / "datasets" / "sample_data"
-# Dataset → file. Those for validation hold examples that no training file has.
+# The file of each dataset. Validation data has no example of the training data.
 SAMPLES = {
     "Jokes": "jokes.jsonl",
     "Jokes, validation": "jokes-validation.jsonl",
@@ -24,12 +24,12 @@ SAMPLES = {
     "Short stories, validation": "stories-validation.txt",
 }
 JOB_NAME = "Sample: capitals"
-# About a minute on a laptop, so that there is something to watch.
+# This takes about a minute on a laptop, so that there is something to watch.
 EPOCHS = 40
 
 
 def create_sample_content(member: Member) -> None:
-    """What is there already, under whatever state, stays as it is."""
+    """Makes what is not there yet. What is there stays as it is."""
     for name, file in SAMPLES.items():
         if not Dataset.objects.filter(name__iexact=name).exists():
             version = import_dataset_file(
@@ -41,6 +41,7 @@ def create_sample_content(member: Member) -> None:
 
 
 def create_sample_job(member: Member) -> None:
+    """Makes the sample job, unless its dataset is missing."""
     training, validation = (
         DatasetVersion.objects.filter(
             dataset__name__iexact=name, status=DatasetVersion.Status.READY

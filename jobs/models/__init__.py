@@ -1,4 +1,4 @@
-"""The rows of this app."""
+"""The rows of jobs and of all that belongs to them."""
 
 from jobs.models.api import CheckpointPermission, FirstAnswer
 from jobs.models.downloads import ModelDownload

@@ -1,4 +1,4 @@
-"""What the API keeps for its clients."""
+"""Rows that the API keeps for its clients."""
 
 from django.conf import settings
 from django.db import models
@@ -11,10 +11,10 @@ class FirstAnswer(models.Model):
 
     member = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
     path = models.CharField(max_length=300)
-    # Hash of the Idempotency-Key, or of the body where a client sends none.
+    # The hash of the Idempotency-Key, or of the body if a client sends none.
     token = models.CharField(max_length=64)
     created_at = models.DateTimeField()
-    # Null while the first request is at work.
+    # It is null while the first request is being answered.
     status = models.PositiveSmallIntegerField(null=True, blank=True)
     body = models.JSONField(null=True, blank=True)
 
@@ -30,7 +30,7 @@ class FirstAnswer(models.Model):
 
 
 class CheckpointPermission(models.Model):
-    """A project that may use a snapshot. All of a team may, so it is a note only."""
+    """A project that may use a snapshot. It is a note only: all of a team may."""
 
     uid = models.CharField(max_length=40, unique=True)
     snapshot = models.ForeignKey(

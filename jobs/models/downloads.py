@@ -1,21 +1,21 @@
-"""Base models that are fetched from the hub."""
+"""Rows of base models that are fetched from the hub."""
 
 from django.conf import settings
 from django.db import models
 
 
 class ModelDownload(models.Model):
-    """A base model from the hub: asked for, on its way, or here."""
+    """A base model of the hub that was asked for, is on its way, or is here."""
 
     class Status(models.TextChoices):
-        # Looked up, so that its licence and size are known before it is fetched.
+        # A model that is added is looked up, so that its licence and size are known.
         ADDED = "added", "Not downloaded"
         DOWNLOADING = "downloading", "Downloading"
         CANCELLED = "cancelled", "Cancelled"
         FAILED = "failed", "Failed"
         READY = "ready", "Ready"
 
-    # Also of its folder below `models`.
+    # Its folder below `models` has the same name.
     name = models.CharField(max_length=80, unique=True)
     hub_id = models.CharField(max_length=200)
     licence = models.CharField(max_length=200, blank=True)
@@ -24,7 +24,7 @@ class ModelDownload(models.Model):
     revision = models.CharField(max_length=64, blank=True)
     files = models.JSONField(default=list, blank=True)
     status = models.CharField(max_length=12, choices=Status, default=Status.ADDED)
-    # What went wrong, or what is being done.
+    # It says what went wrong, or what is being done.
     message = models.TextField(blank=True)
     bytes_total = models.BigIntegerField(default=0)
     bytes_done = models.BigIntegerField(default=0)
@@ -33,7 +33,7 @@ class ModelDownload(models.Model):
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
     )
     asked_at = models.DateTimeField()
-    # Renewed while somebody downloads it; see services.download_claims.
+    # It is renewed while a task downloads the model; see services.download_claims.
     claimed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -44,6 +44,7 @@ class ModelDownload(models.Model):
 
     @property
     def seconds_left(self) -> float | None:
+        """How long the download still takes, or None while that is not known."""
         if not self.bytes_per_second:
             return None
         return (self.bytes_total - self.bytes_done) / self.bytes_per_second

@@ -1,11 +1,11 @@
-"""Engines that admins have added."""
+"""Rows of the engines that admins have added."""
 
 from django.conf import settings
 from django.db import models
 
 
 class EngineSetting(models.Model):
-    """Where jobs may run beside this machine. `local` needs no row."""
+    """A place where jobs may run beside this machine. `local` needs no row."""
 
     class Kind(models.TextChoices):
         LOCAL = "local", "This machine"
@@ -13,9 +13,9 @@ class EngineSetting(models.Model):
 
     name = models.SlugField(max_length=40, unique=True)
     kind = models.CharField(max_length=10, choices=Kind)
-    # The client's base URL, ending in /v1.
+    # The base URL that clients of the other server use; it ends in /v1.
     url = models.CharField(max_length=500, blank=True)
-    # See finetune_site.sealing.
+    # It is encrypted; see finetune_site.common.sealing.
     sealed_key = models.TextField(blank=True)
     # Addresses of the site's own network are refused otherwise.
     allow_private = models.BooleanField(default=False)
@@ -24,7 +24,7 @@ class EngineSetting(models.Model):
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
     )
     created_at = models.DateTimeField(auto_now_add=True)
-    # What came of the last talk with it: empty when it went well.
+    # What went wrong when the site last talked with it; empty if nothing did.
     trouble = models.TextField(blank=True)
     last_answer_at = models.DateTimeField(null=True, blank=True)
 

@@ -1,4 +1,4 @@
-"""Addresses that are told when a job ends."""
+"""Rows of the addresses that are told when a job ends."""
 
 from django.conf import settings
 from django.db import models
@@ -7,8 +7,10 @@ from jobs.models.training import Job
 
 
 class Webhook(models.Model):
+    """An address that is told when a job ends."""
+
     url = models.CharField(max_length=500)
-    # Signs what is sent; see finetune_site.sealing.
+    # It signs what is sent. It is encrypted; see finetune_site.common.sealing.
     sealed_secret = models.TextField()
     # Addresses of the site's own network are refused otherwise.
     allow_private = models.BooleanField(default=False)
@@ -27,7 +29,7 @@ class Webhook(models.Model):
 class Delivery(models.Model):
     """One event on its way to one address."""
 
-    # `webhook-id`: the receiver knows by it what it has had already.
+    # It is sent as `webhook-id`. The receiver knows by it what it has had already.
     uid = models.CharField(max_length=40, unique=True)
     webhook = models.ForeignKey(
         Webhook, on_delete=models.CASCADE, related_name="deliveries"
@@ -35,11 +37,11 @@ class Delivery(models.Model):
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="deliveries")
     type = models.CharField(max_length=60)
     created_at = models.DateTimeField(auto_now_add=True)
-    # Null once it has arrived or was given up.
+    # It is null once the event has arrived or was given up.
     due_at = models.DateTimeField(null=True, blank=True, db_index=True)
     num_tries = models.PositiveSmallIntegerField(default=0)
     delivered_at = models.DateTimeField(null=True, blank=True)
-    # What the last try came to, for people.
+    # It tells people why the last try failed.
     message = models.TextField(blank=True)
 
     class Meta:

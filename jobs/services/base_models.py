@@ -30,9 +30,9 @@ Status = ModelDownload.Status
 
 
 def add_model(*, member: Member | None, hub_id: str, name: str = "") -> ModelDownload:
-    """Look a model up at the hub, so that its licence is known before it is fetched.
+    """Looks a model up at the hub, so that its licence is known before it is fetched.
 
-    UserError names the field at fault.
+    Raises UserError, which names the field at fault.
     """
     hub_id = clean_hub_id(hub_id)
     name = name.strip() or hub_id.rpartition("/")[2]
@@ -58,7 +58,10 @@ def add_model(*, member: Member | None, hub_id: str, name: str = "") -> ModelDow
 
 
 def start_download(*, member: Member | None, name: str) -> ModelDownload:
-    """Fetch a model, or go on with one that was cancelled or failed."""
+    """Fetches a model, or goes on with a download that was cancelled or failed.
+
+    Raises UserError if the model is here or is being downloaded already.
+    """
     open_hub()
     check_absent(name)
     with transaction.atomic():
@@ -75,14 +78,18 @@ def start_download(*, member: Member | None, name: str) -> ModelDownload:
         record(
             member=member, action="model.download", subject=name, hub_id=download.hub_id
         )
-        # Robust: the row says what is wanted, and the watcher enqueues it again.
+        # Errors are swallowed (robust), since the row says what is wanted and the
+        # watcher enqueues it again.
         transaction.on_commit(enqueue_download, robust=True)
     download.refresh_from_db()
     return download
 
 
 def cancel_download(*, member: Member | None, name: str) -> None:
-    """What has come is kept, so that a resume goes on from there."""
+    """Stops a download. The bytes that have come are kept, so that it can go on.
+
+    Raises UserError if the model is not being downloaded.
+    """
     with transaction.atomic():
         loading = ModelDownload.objects.filter(name=name, status=Status.DOWNLOADING)
         if not loading.update(
@@ -96,10 +103,13 @@ def cancel_download(*, member: Member | None, name: str) -> None:
 
 
 def remove_model(*, member: Member | None, name: str) -> None:
-    """A model's files, or what has come of them. What ships inside stays."""
+    """Removes a model's files, or what has come of them.
+
+    Raises UserError if it ships with the site, is being downloaded, or is needed.
+    """
     if ships_inside(name):
         raise UserError(f"{name} ships inside and stays.")
-    # Whether there is such a folder, never whether a name leads to one.
+    # The names of folders are compared, so that no name can lead out of their folder.
     has_folder = name in folder_names(models_dir())
     check_unneeded(name)
     with transaction.atomic():
@@ -110,7 +120,7 @@ def remove_model(*, member: Member | None, name: str) -> None:
         if not num_deleted and not has_folder:
             raise UserError(f"There is no base model {name} to remove.")
         record(member=member, action="model.remove", subject=name)
-    # After the row: a folder without a row is a model all the same.
+    # The folder goes after the row, since a folder without a row is still a model.
     if num_deleted:
         shutil.rmtree(draft_folder(name), ignore_errors=True)
     if has_folder:
@@ -118,11 +128,12 @@ def remove_model(*, member: Member | None, name: str) -> None:
 
 
 def remove_folder(folder: Path) -> None:
+    """Removes a model's folder. Only a link is removed if the folder is one."""
     if folder.is_symlink():
         folder.unlink()
         return
-    # Out of the way at once: half a folder is no model. A kill leaves it among the
-    # drafts, which the next download clears.
+    # It is moved out of the way at once, since half a folder is no model. If this is
+    # killed, the next download clears it from the drafts.
     leaving = draft_folder(random_id("removed"))
     leaving.parent.mkdir(mode=0o700, exist_ok=True)
     folder.rename(leaving)
@@ -130,7 +141,10 @@ def remove_folder(folder: Path) -> None:
 
 
 def clean_hub_id(text: str) -> str:
-    """`Qwen/Qwen3-0.6B-Base`, also from the address of its page."""
+    """Returns an id such as `Qwen/Qwen3-0.6B-Base`, also from its page's address.
+
+    Raises UserError if it is no id, or that of a model in the catalogue.
+    """
     text = text.strip().rstrip("/")
     if text.startswith("https://"):
         text = urlsplit(text).path.strip("/")
@@ -149,6 +163,7 @@ def clean_hub_id(text: str) -> str:
 
 
 def check_name(name: str) -> None:
+    """Raises UserError if a model cannot have the name."""
     if not is_usable_name(name):
         raise UserError(
             f"{name[:80]} cannot be a model's name. Write up to 80 letters, digits, "
@@ -161,6 +176,7 @@ def check_name(name: str) -> None:
 
 
 def name_taken(name: str) -> UserError:
+    """Returns the error for a name that another model has."""
     return UserError(
         f"There is a base model named {name} already. Give this one another name.",
         field="name",
@@ -168,6 +184,7 @@ def name_taken(name: str) -> UserError:
 
 
 def check_absent(name: str) -> None:
+    """Raises UserError if a folder of that name is there, usable or not."""
     if not (models_dir() / name).is_dir():
         return
     model = find_base_model(name)
@@ -180,7 +197,7 @@ def check_absent(name: str) -> None:
 
 
 def check_unneeded(name: str) -> None:
-    """Refuse for jobs that have not ended, and adapters that lie over the model."""
+    """Raises UserError if a job that has not ended, or an adapter, needs the model."""
     jobs = Job.objects.filter(base_model=name)
     if job := jobs.exclude(status__in=Job.FINAL).first():
         raise UserError(
@@ -198,7 +215,10 @@ def check_unneeded(name: str) -> None:
 
 
 def row_of(name: str) -> ModelDownload:
-    """The row of a model; one of the catalogue gets its row now."""
+    """Returns the row of a model, which is created now for one of the catalogue.
+
+    Raises UserError if there is no such model.
+    """
     if name in CATALOGUE and CATALOGUE[name].hub_id:
         model = CATALOGUE[name]
         download, _ = ModelDownload.objects.get_or_create(

@@ -1,4 +1,4 @@
-"""What clients write on their jobs: a suffix for the model's name, and metadata."""
+"""Checks what clients write on their jobs: a suffix for the name, and metadata."""
 
 import re
 from collections.abc import Mapping
@@ -13,9 +13,10 @@ MAX_VALUE_CHARACTERS = 512
 
 
 def clean_suffix(suffix: str) -> str:
-    """What a model's name may hold: others of its characters become hyphens.
+    """Returns the suffix with hyphens for what a model's name cannot hold.
 
     Colons divide the name into its parts, and slashes and spaces suit no address.
+    Raises UserError if the suffix is too long or nothing of it is left.
     """
     if len(suffix) > MAX_SUFFIX_CHARACTERS:
         raise UserError(
@@ -29,6 +30,7 @@ def clean_suffix(suffix: str) -> str:
 
 
 def clean_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Returns the metadata. Raises UserError if it is too much, or no text."""
     if len(metadata) > MAX_METADATA_PAIRS:
         raise UserError(
             f"{len(metadata)} pairs of metadata are too many; "

@@ -1,4 +1,4 @@
-"""Counts the tokens of a dataset version, which may take minutes, for all to see."""
+"""Counts the tokens of a dataset version, which may take minutes."""
 
 import time
 
@@ -31,9 +31,9 @@ class NotWantedError(Exception):
 def count_tokens(
     version: DatasetVersion, model: BaseModel, *, job: Job | None = None
 ) -> TokenCache:
-    """Count them unless that was done before, for a claimed job or for a form.
+    """Counts the tokens for a claimed job or for a form, unless that is done already.
 
-    When somebody else is counting them, wait for the end of that.
+    If somebody else is counting them, waits for the end of that.
     """
     folder = model.folder(models_dir())
     progress = CountProgress(version, model, job)
@@ -47,7 +47,7 @@ def count_tokens(
 
 
 def start_counting(version: DatasetVersion, base_model: str) -> None:
-    """Once, however often the form asks while it waits."""
+    """Has the worker count the tokens, once, however often the form asks."""
     key = f"count-tokens-{version.pk}-{base_model}"
     if cache.add(key, True, COUNT_AGAIN_SECONDS):
         async_task(
@@ -56,7 +56,7 @@ def start_counting(version: DatasetVersion, base_model: str) -> None:
 
 
 def count_version(version_id: int, base_model: str) -> None:
-    """Make the token cache of a version. It may have gone meanwhile."""
+    """Makes the token cache of a version, if version and model are still there."""
     version = DatasetVersion.objects.filter(pk=version_id).first()
     model = find_base_model(base_model)
     if version and model and model.is_ready(models_dir()):
@@ -64,7 +64,7 @@ def count_version(version_id: int, base_model: str) -> None:
 
 
 class CountProgress:
-    """Says how far a count is, in the rows of all jobs that wait for its end."""
+    """Tells how far a count is, in the rows of all jobs that wait for its end."""
 
     def __init__(
         self, version: DatasetVersion, model: BaseModel, job: Job | None
@@ -76,6 +76,7 @@ class CountProgress:
         self.began = self.reported = self.renewed = time.monotonic()
 
     def counted(self, num_examples: int) -> None:
+        """Notes how many examples are counted."""
         self.alive()
         if time.monotonic() - self.reported < REPORT_SECONDS:
             return
@@ -90,7 +91,7 @@ class CountProgress:
         )
 
     def alive(self) -> None:
-        """Keep the claim fresh; raises NotWantedError once the job is stopped."""
+        """Keeps the claim fresh. Raises NotWantedError once the job is stopped."""
         self.pulse()
         if self.job is None or time.monotonic() - self.renewed < REPORT_SECONDS:
             return

@@ -1,7 +1,7 @@
-"""Tells webhooks of jobs that have ended: at least once, whatever dies meanwhile.
+"""Tells webhooks of jobs that have ended: at least once, whatever is killed.
 
-Nothing is sent where a job ends, for jobs end in many places. A sweep compares the jobs
-that have ended with what each webhook was told.
+Nothing is sent where a job ends, because jobs end in many places. A sweep compares the
+jobs that have ended with what each webhook was told.
 """
 
 from datetime import datetime, timedelta
@@ -14,17 +14,17 @@ from jobs.models import Delivery, Job, Webhook
 from jobs.services.webhook_message import event_body
 from jobs.services.webhooks import EVENT_PREFIX, NotTakenError, post
 
-# Seconds until the next try; the last one over and over.
+# Seconds until each next try; the last one is used over and over.
 WAITS = (5, 30, 120, 600, 1800, 3600)
-# While it is sent: longer than that may take, or the same event would go out twice.
+# This is longer than sending may take, or else the same event would go out twice.
 CLAIMED_SECONDS = 30
 GIVEN_UP_AFTER = timedelta(days=1)
-# A site that was down for longer tells nobody about what ended before.
+# A site that was down for longer tells nobody of jobs that ended before.
 LAID_WITHIN = timedelta(days=7)
 
 
 def lay_deliveries() -> None:
-    """A delivery for each webhook and each job that has ended since it was added."""
+    """Makes a delivery for each webhook and each job that ended since it was added."""
     recently = timezone.now() - LAID_WITHIN
     for webhook in Webhook.objects.all():
         told = Delivery.objects.filter(webhook=webhook, job=OuterRef("pk"))
@@ -40,6 +40,7 @@ def lay_deliveries() -> None:
 
 
 def new_delivery(webhook: Webhook, job: Job) -> Delivery:
+    """Returns a delivery, not saved, that tells a webhook how a job ended."""
     return Delivery(
         uid=random_id(EVENT_PREFIX),
         webhook=webhook,
@@ -50,8 +51,10 @@ def new_delivery(webhook: Webhook, job: Job) -> Delivery:
 
 
 def deliver_due() -> bool:
-    """One after another, the first of each webhook only: so a receiver that does not
-    answer holds up the others once a round. False when nothing was due.
+    """Sends the first delivery that is due of each webhook, one after another.
+
+    So a receiver that does not answer holds up the others only once a round. Returns
+    False if nothing was due.
     """
     due = Delivery.objects.filter(due_at__lte=timezone.now()).order_by("due_at")
     first: dict[int, int] = {}
@@ -63,7 +66,7 @@ def deliver_due() -> bool:
 
 
 def deliver(delivery_id: int) -> None:
-    """Send it, if it is due. One that dies meanwhile is due again by and by."""
+    """Sends a delivery, if it is due. If this is killed, it is due again later."""
     delivery = claim(delivery_id)
     if delivery is None:
         return
@@ -77,7 +80,7 @@ def deliver(delivery_id: int) -> None:
 
 
 def claim(delivery_id: int) -> Delivery | None:
-    """None: it is not due, or somebody else sends it."""
+    """Returns a delivery to send; None if it is not due or somebody else sends it."""
     now = timezone.now()
     rows = Delivery.objects.filter(pk=delivery_id, due_at__lte=now)
     delivery = rows.select_related("webhook", "job").first()
@@ -90,7 +93,7 @@ def claim(delivery_id: int) -> Delivery | None:
 
 
 def body_of(delivery: Delivery) -> bytes:
-    """The same bytes at each try."""
+    """Returns what is sent, which is the same bytes at each try."""
     job = delivery.job
     return event_body(
         uid=delivery.uid,
@@ -101,6 +104,7 @@ def body_of(delivery: Delivery) -> bytes:
 
 
 def note_failure(delivery: Delivery, message: str) -> None:
+    """Notes why a try failed, and when to try again, if at all."""
     now = timezone.now()
     given_up = now - delivery.created_at > GIVEN_UP_AFTER
     Delivery.objects.filter(pk=delivery.pk).update(
@@ -109,5 +113,6 @@ def note_failure(delivery: Delivery, message: str) -> None:
 
 
 def next_try(delivery: Delivery, now: datetime) -> datetime:
+    """Returns the time of the next try."""
     wait = WAITS[min(delivery.num_tries, len(WAITS) - 1)]
     return now + timedelta(seconds=wait)

@@ -1,4 +1,4 @@
-"""The right to download a model, so that at any time only one task does, one model."""
+"""The right to download a model: one task has it at a time, for one model."""
 
 from datetime import datetime, timedelta
 
@@ -9,17 +9,19 @@ from django.utils import timezone
 from finetune_site.common.claims import RowClaim
 from jobs.models import ModelDownload
 
-# Longer than a download may be silent: a request and the one it is sent on to may each
-# take 4 s to connect and 10 s to answer, and the first bytes another 10 s.
+# This is longer than a download may be silent: a request and the one it is sent on to
+# may each take 4 s to connect and 10 s to answer, and the first bytes another 10 s.
 CLAIM_SECONDS = 60
 REPORT_SECONDS = 0.7
-# Share of the newest measurement in the speed that is shown.
+# The share of the newest measurement in the speed that is shown.
 NEWEST_SPEED = 0.3
 
 Status = ModelDownload.Status
 
 
 class Claim(RowClaim):
+    """The right of this task to download one model."""
+
     def __init__(self, pk: int, at: datetime) -> None:
         super().__init__(wanted_downloads(), pk, at)
         self._bytes_done: int | None = None
@@ -27,9 +29,10 @@ class Claim(RowClaim):
 
     @classmethod
     def take_next(cls) -> "Claim | None":
-        """Of the model that waits longest; None: there is none, or one is on its way.
+        """Returns the claim on the model that waits longest.
 
-        The rows are locked, so that of two who claim at a time one sees the other's.
+        Returns None if none waits, or one is on its way. The rows are locked, so that
+        of two who claim at a time one sees the other's claim.
         """
         now = timezone.now()
         with transaction.atomic():
@@ -42,7 +45,7 @@ class Claim(RowClaim):
             return claim
 
     def report(self, bytes_done: int, message: str = "") -> None:
-        """About once a second; in between it costs nothing."""
+        """Tells about once a second how far the download is."""
         if self.age < REPORT_SECONDS:
             return
         self._measure(bytes_done, self.age)
@@ -58,10 +61,12 @@ class Claim(RowClaim):
 
 
 def wanted_downloads() -> QuerySet[ModelDownload]:
+    """Returns the downloads that are not over, the longest waiting first."""
     wanted = ModelDownload.objects.filter(status=Status.DOWNLOADING)
     return wanted.order_by("asked_at", "pk")
 
 
 def is_claimed(download: ModelDownload, now: datetime) -> bool:
+    """Whether a task works on the download."""
     at = download.claimed_at
     return at is not None and now - at < timedelta(seconds=CLAIM_SECONDS)

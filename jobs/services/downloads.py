@@ -1,8 +1,8 @@
 """The background half of a download: from a row to a model that is ready.
 
 A task works for some seconds and hands on to the next one, so that a large model never
-keeps a worker from its other tasks. Any of them may be killed anywhere: the next goes
-on from the bytes that are there.
+keeps a worker from its other tasks. A task may be killed anywhere: the next one goes on
+from the bytes that are there.
 """
 
 import logging
@@ -35,22 +35,22 @@ from jobs.services.download_claims import (
 
 logger = logging.getLogger(__name__)
 
-# Short enough that a single worker still shows signs of life in between.
+# This is short enough that a single worker shows signs of life in between.
 SLICE_SECONDS = 15.0
-# A download that was asked for is on its way for this long before it is asked again.
+# The worker gets this long to take a download before it is asked again.
 ENQUEUED_SECONDS = 10
-# Begins with a full stop, so it is taken for no model.
+# It begins with a full stop, so it is taken for no model.
 DRAFTS = ".downloads"
 
 Status = ModelDownload.Status
 
 
 class SliceOverError(Exception):
-    """The next task goes on."""
+    """The time of this task is over, and the next one goes on."""
 
 
 def download_next() -> bool:
-    """Work on the download that waits longest; True: there is more to be done."""
+    """Works on the download that waits longest. Returns whether more is to be done."""
     claim = Claim.take_next()
     if claim is None:
         return False
@@ -61,11 +61,15 @@ def download_next() -> bool:
 
 
 def enqueue_download() -> None:
+    """Has the worker go on with the downloads."""
     async_task("jobs.tasks.download_model", timeout=TASK_SECONDS, save=False)
 
 
 def requeue_stale_downloads() -> bool:
-    """Ask for a worker when nobody works; the watcher calls this every few seconds."""
+    """Asks for a worker if nobody works on a download. Returns whether it did.
+
+    The watcher calls this every few seconds.
+    """
     now = timezone.now()
     wanted = list(wanted_downloads())
     if not wanted or any(is_claimed(download, now) for download in wanted):
@@ -79,6 +83,7 @@ def requeue_stale_downloads() -> bool:
 
 
 def open_hub() -> Hub:
+    """Returns the hub. Raises UserError if downloads are switched off."""
     if not settings.HUB_ENDPOINT:
         raise UserError(
             "Downloads are switched off on this site (FINETUNE_HUB_ENDPOINT is empty)."
@@ -87,19 +92,22 @@ def open_hub() -> Hub:
 
 
 def advised(error: UserError, name: str) -> str:
-    """Its message; when there is no way to the hub, with the other way to a model."""
+    """Returns the message of an error.
+
+    If there is no way to the hub, the message names the other way to a model.
+    """
     if isinstance(error, HubUnreachableError):
         return f"{error.message} Or copy the model's folder to DATA_DIR/models/{name}."
     return error.message
 
 
 def draft_folder(name: str) -> Path:
-    """Where a model's files arrive before all of them are there and checked."""
+    """Returns the folder in which a model's files arrive until all are checked."""
     return models_dir() / DRAFTS / name
 
 
 def remove_left_drafts() -> None:
-    """Those of rows that are gone, whose remover was killed."""
+    """Removes drafts whose rows are gone, since their remover was killed."""
     known = set(ModelDownload.objects.values_list("name", flat=True))
     for draft in (models_dir() / DRAFTS).glob("*"):
         if draft.name not in known:
@@ -107,7 +115,7 @@ def remove_left_drafts() -> None:
 
 
 def pinned_fields(model: HubModel) -> dict[str, object]:
-    """What a row keeps of it, so that a resume fetches the same."""
+    """Returns what a row keeps of a model, so that a resume fetches the same files."""
     return {
         "licence": model.licence,
         "revision": model.revision,
@@ -148,13 +156,14 @@ def _download_claimed(download: ModelDownload, claim: Claim) -> None:
         claim.update(**pinned_fields(hub.look_up(download.hub_id)))
         download.refresh_from_db()
     draft = draft_folder(download.name)
-    # Without a draft the files are in place, and a kill kept the row from saying so.
+    # If there is no draft but a folder, the files are in place, and a task was killed
+    # before the row said so.
     if draft.is_dir() or not target.is_dir():
         Download(hub, _pinned(download), draft, _ticker(claim)).run()
         _check_draft(draft, target)
     elif fault := fault_of(target):
         raise UserError(fault)
-    # The row is locked until the folder is in place: a cancel comes before or after.
+    # The row is locked until the folder is in place, so a cancel comes before or after.
     with transaction.atomic():
         claim.update(
             status=Status.READY,
@@ -184,7 +193,7 @@ def _pinned(download: ModelDownload) -> HubModel:
 
 
 def _check_draft(draft: Path, target: Path) -> None:
-    """Whether it can be used, and can get its name."""
+    """Raises UserError if the draft cannot be used, or cannot get its name."""
     if fault := fault_of(draft):
         raise UserError(fault)
     if target.exists():

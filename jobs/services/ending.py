@@ -8,7 +8,10 @@ from jobs.models import Job
 
 
 def end_job(job: Job, status: str, message: str, *, was: Iterable[str]) -> bool:
-    """Give a job a final status, if its status is still one of `was`."""
+    """Gives a job a final status, if its status is still one of `was`.
+
+    Returns whether it did.
+    """
     jobs = Job.objects.filter(pk=job.pk, status__in=list(was))
     fields = {
         "status": status,

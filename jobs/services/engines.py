@@ -19,7 +19,7 @@ from jobs.selectors.base_models import find_base_model
 
 Kind = EngineSetting.Kind
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-# What a header can carry.
+# A header can carry these characters.
 KEY = re.compile(r"[!-~]{1,500}")
 
 
@@ -32,7 +32,10 @@ def add_engine(
     key: str = "",
     allow_private: bool = False,
 ) -> EngineSetting:
-    """UserError names the field at fault. Whether it answers is for `check_engine`."""
+    """Adds an engine. Raises UserError, which names the field at fault.
+
+    Whether the engine answers is found out by `check_engine`.
+    """
     name, url, key = name.strip(), url.strip().rstrip("/"), key.strip()
     check_name(name)
     if kind == Kind.REMOTE:
@@ -63,6 +66,7 @@ def add_engine(
 
 
 def check_name(name: str) -> None:
+    """Raises UserError if an engine cannot have the name."""
     if not NAME.fullmatch(name):
         raise UserError(
             "A name has small letters, digits and hyphens, 40 at most, for example "
@@ -80,12 +84,14 @@ def check_name(name: str) -> None:
 
 
 def name_taken(name: str) -> UserError:
+    """Returns the error for a name that another engine has."""
     return UserError(
         f"There is an engine {name} already. Choose another name.", field="name"
     )
 
 
 def check_base_url(url: str, *, allow_private: bool) -> None:
+    """Raises UserError if the address cannot be that of another server's API."""
     check_url(url, allow_private=allow_private)
     if not url.endswith("/v1") or "?" in url or "#" in url:
         raise UserError(
@@ -96,6 +102,7 @@ def check_base_url(url: str, *, allow_private: bool) -> None:
 
 
 def check_key(key: str) -> None:
+    """Raises UserError if this cannot be a key of another server."""
     if not KEY.fullmatch(key):
         raise UserError(
             "Enter an API key of the other server, exactly as it showed it. A member "
@@ -109,7 +116,7 @@ def check_key(key: str) -> None:
 
 
 def change_key(*, member: Member | None, name: str, key: str) -> EngineSetting:
-    """Jobs that wait because of the old one go on by themselves."""
+    """Gives an engine another key. Jobs that wait for that go on by themselves."""
     key = key.strip()
     setting = row_of(name)
     if setting.kind != Kind.REMOTE:
@@ -122,7 +129,10 @@ def change_key(*, member: Member | None, name: str, key: str) -> EngineSetting:
 
 
 def check_engine(*, name: str) -> str:
-    """Ask it for what jobs will need of it. UserError says what is wrong."""
+    """Asks an engine for all that jobs will need of it, and returns good news.
+
+    Raises UserError, which says what is wrong.
+    """
     if name == LOCAL.name:
         return "local is this machine: it answers as long as this site runs."
     setting = row_of(name)
@@ -140,7 +150,10 @@ def check_engine(*, name: str) -> str:
 
 
 def remove_engine(*, member: Member | None, name: str) -> str:
-    """Says what is lost by it."""
+    """Removes an engine, and returns in words what is lost by it.
+
+    Raises UserError if it has jobs that have not ended.
+    """
     if name == LOCAL.name:
         raise UserError("local is this machine, which is always there.")
     with transaction.atomic():
@@ -160,10 +173,12 @@ def remove_engine(*, member: Member | None, name: str) -> str:
 
 
 def loss_by_removal(name: str) -> str:
+    """Returns in words what is lost if another server is removed."""
     return " ".join(filter(None, [lost_snapshots(name), lost_sight(name)]))
 
 
 def lost_snapshots(name: str) -> str:
+    """Returns in words how many snapshots lie on the engine."""
     num = Snapshot.objects.filter(job__engine=name).exclude(job__far_uid="").count()
     if not num:
         return ""
@@ -175,7 +190,10 @@ def lost_snapshots(name: str) -> str:
 
 
 def lost_sight(name: str) -> str:
-    """Jobs that ended here while it was away, such as by a stop."""
+    """Returns in words how many jobs ended here that may go on there.
+
+    That happens if a job is stopped while the engine is away.
+    """
     num = unheard(name).exclude(far_uid="").count()
     if not num:
         return ""
@@ -187,6 +205,7 @@ def lost_sight(name: str) -> str:
 
 
 def row_of(name: str) -> EngineSetting:
+    """Returns the row of an engine. Raises UserError if there is none."""
     setting = EngineSetting.objects.filter(name=name).first()
     if setting is None:
         raise no_engine(name)
@@ -194,4 +213,5 @@ def row_of(name: str) -> EngineSetting:
 
 
 def no_engine(name: str) -> UserError:
+    """Returns the error for an engine that is not there."""
     return UserError(f"There is no engine {name}. It may have been removed.")

@@ -1,4 +1,4 @@
-"""Signs of life of the processes."""
+"""Writes and reads the processes' signs of life."""
 
 import time
 from datetime import datetime
@@ -13,12 +13,12 @@ PULSE_SECONDS = 5.0
 
 
 def forget_heartbeats() -> None:
-    """Those of an earlier start say nothing about the processes of this one."""
+    """Deletes those of an earlier start, which say nothing about these processes."""
     Heartbeat.objects.all().delete()
 
 
 def beat(name: str) -> None:
-    """One statement, whether the row is there or not."""
+    """Notes that a process is alive, in one statement."""
     Heartbeat.objects.bulk_create(
         [Heartbeat(name=name, at=timezone.now())],
         update_conflicts=True,
@@ -28,20 +28,20 @@ def beat(name: str) -> None:
 
 
 def newest_heartbeats() -> dict[str, datetime] | None:
-    """Returns when each process was last alive; None: the database does not answer."""
+    """Returns when each process was last alive, or None without a database."""
     try:
         beats = dict(Heartbeat.objects.values_list("name", "at"))
         importing_at = last_import_activity()
     except AnyDatabaseError:
         return None
-    # While it imports, the worker answers nothing, and is alive all the same.
+    # A worker that imports does not beat, but its claims show that it is alive.
     if importing_at is not None:
         beats["worker"] = max(importing_at, beats.get("worker", importing_at))
     return beats
 
 
 class Pulse:
-    """Beats for a process that is busy for long; call it as often as it gets on."""
+    """Beats for a process that is busy for long. It may be called very often."""
 
     def __init__(self, name: str) -> None:
         self.name = name

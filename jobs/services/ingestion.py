@@ -36,10 +36,10 @@ ECHO_FIELDS = [
 
 
 def ingest(job: Job, report: Report) -> Job:
-    """Add new events, what follows from them, and the cursor: all or nothing.
+    """Adds new events, what follows from them, and the cursor: all or nothing.
 
-    Returns the job as it is now. A report that another watcher has read in already
-    changes nothing.
+    Returns the job as it is now. A report that another watcher has read already changes
+    nothing.
     """
     with transaction.atomic():
         job = Job.objects.select_for_update().get(pk=job.pk)
@@ -61,6 +61,7 @@ def ingest(job: Job, report: Report) -> Job:
 
 
 def row_of(job: Job, line: Line) -> Event:
+    """Returns the row of an event, not saved."""
     data = {k: without_zero(v) for k, v in line.items() if k not in FRAME}
     return Event(
         job=job,
@@ -72,28 +73,36 @@ def row_of(job: Job, line: Line) -> Event:
     )
 
 
-# What has a column of its own.
+# These have columns of their own.
 FRAME = {"seq", "time", "type", "step"}
 
 
 def without_zero(value: Any) -> Any:
-    """PostgreSQL cannot keep a zero character, which a model may well write."""
+    """Returns a text without zero characters, which PostgreSQL cannot keep.
+
+    A model may well write one. Any other value is returned as it is.
+    """
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
 def time_of(line: Line) -> datetime:
+    """Returns the time of an event."""
     return datetime.fromtimestamp(line["time"], UTC)
 
 
 def time_of_last_step(job: Job) -> datetime | None:
-    """None when the trainer was started anew since: the pause is no step's time."""
+    """Returns when the last step was made.
+
+    Returns None if the trainer was started anew since then, because the pause is not
+    the time of a step.
+    """
     events = job.events.filter(type__in=["step", "status", "log"])
     event = events.order_by("-seq").first()
     return event.time if event and event.type == "step" else None
 
 
 def apply(job: Job, line: Line, last_step_at: datetime | None) -> datetime | None:
-    """Let one event change the job's echo; returns when the last step was made."""
+    """Lets one event change the job's echo. Returns when the last step was made."""
     if line["type"] == "step":
         apply_step(job, line, last_step_at)
         return time_of(line)
@@ -103,13 +112,14 @@ def apply(job: Job, line: Line, last_step_at: datetime | None) -> datetime | Non
 
 
 def apply_step(job: Job, line: Line, last_step_at: datetime | None) -> None:
+    """Takes over what a step reports."""
     if job.status == Status.STARTING:
         mark_running(job, time_of(line))
-    # Such as: that it was started again.
+    # The message may be that the trainer was started again, which is over now.
     job.status_message = ""
     job.step = line["step"]
     job.epoch = line["epoch"]
-    # Single steps jump too much to be read: these end as the chart's lines do.
+    # Single steps jump too much to be read, so these end as the chart's lines do.
     job.train_loss = smoothed_on(job.train_loss, line["loss"], job.step)
     job.learned_loss = smoothed_on(job.learned_loss, line["learned_loss"], job.step)
     if job.first_learned_loss is None:
@@ -122,7 +132,7 @@ def apply_step(job: Job, line: Line, last_step_at: datetime | None) -> None:
 
 
 def smoothed(average: float | None, value: float, count: int) -> float:
-    """The mean of all at first, of about the last 50 later on.
+    """Returns the mean of all values at first, and of about the last 50 later on.
 
     What comes every few steps (completions, snapshots) is in it, as it is in the time
     that is left.
@@ -133,6 +143,7 @@ def smoothed(average: float | None, value: float, count: int) -> float:
 
 
 def apply_validation(job: Job, line: Line) -> None:
+    """Takes over a validation loss, and the best one so far."""
     job.validation_loss = line["loss"]
     best = job.best_validation_loss
     if best is None or (line["loss"] is not None and line["loss"] < best):
@@ -140,6 +151,7 @@ def apply_validation(job: Job, line: Line) -> None:
 
 
 def apply_snapshot(job: Job, line: Line) -> None:
+    """Adds a snapshot. If it is the best one so far, it alone is marked."""
     if line["best"]:
         Snapshot.objects.filter(job=job, best=True).update(best=False)
     Snapshot.objects.create(
@@ -159,6 +171,7 @@ def apply_snapshot(job: Job, line: Line) -> None:
 
 
 def apply_status(job: Job, line: Line) -> None:
+    """Takes over a status that the trainer reports."""
     status = line["status"]
     message = without_zero(line.get("message", ""))
     if status == Status.RUNNING:
@@ -173,15 +186,19 @@ def apply_status(job: Job, line: Line) -> None:
 
 
 def mark_running(job: Job, at: datetime) -> None:
+    """Makes a job a running one; a resumed job keeps its first start."""
     job.status = Status.RUNNING
     job.started_at = job.started_at or at
 
 
 def apply_pause(job: Job, line: Line) -> None:
-    """The trainer has left; what people want by now decides what that means."""
+    """Takes over that the trainer has left.
+
+    What people want by now decides what that means.
+    """
     job.claimed_at = None
     if line.get("forced") and job.want == Job.Want.RUN:
-        # Such as a full disk: it waits until somebody lets it go on.
+        # Something such as a full disk forced it: it waits until somebody resumes it.
         job.want = Job.Want.PAUSE
     if job.want == Job.Want.STOP:
         job.status = Status.CANCELLED

@@ -134,7 +134,7 @@ def delete_job(*, member: Member | None, job: Job) -> None:
     with transaction.atomic():
         job.delete()
         record(member=member, action="job.delete", subject=subject, job=uid)
-    # After the rows: a folder without a row harms nobody, the reverse does.
+    # The folder goes after the rows: a folder without a row harms nobody.
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -21,9 +21,9 @@ Status = Job.Status
 
 
 def launch_queued(engine: str) -> int:
-    """Launch as many waiting jobs as the engine has room for.
+    """Launches as many waiting jobs as the engine has room for. Returns how many.
 
-    None of an engine elsewhere: that may take long, and its watch does it.
+    Launches none on an engine elsewhere: that may take long, and its watch does it.
     """
     if get_engine(engine).is_remote:
         return 0
@@ -35,11 +35,14 @@ def launch_queued(engine: str) -> int:
 
 
 def claim_next(engine: str) -> int | None:
-    """The engine's next job, now `starting`; None: there is none, or no room."""
+    """Returns the engine's next job, which is `starting` now.
+
+    Returns None if no job waits or there is no room.
+    """
     with transaction.atomic():
         waiting = Job.objects.filter(engine=engine, status=Status.QUEUED)
-        # Locked before the room is counted: of two who claim at a time the second
-        # waits here, and then counts the job of the first.
+        # The row is locked before the room is counted: of two who claim at a time the
+        # second waits here, and then counts the job of the first.
         first = waiting.select_for_update().order_by("queued_at", "id").first()
         taken = Job.objects.filter(engine=engine, status__in=Job.LIVE).count()
         if first is None or taken >= get_engine(engine).jobs_at_once:
@@ -51,7 +54,7 @@ def claim_next(engine: str) -> int | None:
 
 
 def launch(job_id: int) -> None:
-    """Start the trainer of a claimed job. Does nothing when one lives already."""
+    """Starts the trainer of a claimed job, unless one lives already."""
     job = Job.objects.filter(pk=job_id, status=Status.STARTING).first()
     if job is None:
         return
@@ -61,25 +64,29 @@ def launch(job_id: int) -> None:
     except UserError as error:
         end_job(job, Status.FAILED, error.message, was={Status.STARTING})
     except (OperationalError, InterfaceError):
-        # Passes: the watcher claims the job again once the claim is stale.
+        # This passes, and the watcher claims the job again once the claim is stale.
         raise
     except Exception as error:
         logger.exception("The trainer of job %s could not be started", job.uid)
         message = f"The trainer could not be started ({type(error).__name__}: {error})."
         end_job(job, Status.FAILED, message, was={Status.STARTING})
-    # Stopped in between: nobody would look after the trainer.
+    # If the job was stopped meanwhile, nobody would look after the trainer.
     if not Job.objects.filter(pk=job_id, status__in=Job.LIVE).exists():
         engine.end(job)
 
 
 def reclaim(job: Job, **fields: Any) -> bool:
-    """Claim a job again whose launch or trainer died; False: somebody else has."""
+    """Claims a job again whose launch or trainer died.
+
+    Returns False if somebody else has done so.
+    """
     jobs = Job.objects.filter(pk=job.pk, status=job.status, claimed_at=job.claimed_at)
     claim = {"status": Status.STARTING, "claimed_at": timezone.now()}
     return jobs.update(**claim, **fields) == 1
 
 
 def claim_is_stale(job: Job) -> bool:
+    """Whether the claim is so old that its launch must have died."""
     if job.claimed_at is None:
         return True
     return timezone.now() - job.claimed_at > timedelta(seconds=CLAIM_SECONDS)

@@ -1,4 +1,4 @@
-"""Notes of which projects may use a snapshot, with their lines in the audit trail."""
+"""Notes which projects may use a snapshot, with lines in the audit trail."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from jobs.models import CheckpointPermission, Snapshot
 def permit_projects(
     *, member: Member, snapshot: Snapshot, projects: Sequence[str]
 ) -> QuerySet[CheckpointPermission]:
-    """Returns the notes of all of them, also those that were there before."""
+    """Returns the notes of all these projects, also those that were there before."""
     CheckpointPermission.objects.bulk_create(
         [
             CheckpointPermission(
@@ -36,7 +36,7 @@ def permit_projects(
 
 @transaction.atomic
 def forbid_project(*, member: Member, snapshot: Snapshot, uid: str) -> bool:
-    """Take a note back. False: there is none of that id."""
+    """Takes a note back. Returns False if there is none of that id."""
     if not snapshot.permissions.filter(uid=uid).delete()[0]:
         return False
     record(

@@ -1,4 +1,4 @@
-"""What happens to a live job whose trainer is gone without a word."""
+"""Decides what becomes of a live job whose trainer is gone without a word."""
 
 from jobs.engines.registry import get_engine
 from jobs.history.log_lines import log_tail
@@ -11,9 +11,10 @@ Status = Job.Status
 
 
 def recover(job: Job, *, launched: bool) -> bool:
-    """Bring a job without a trainer to where it belongs; True: it is to be launched.
+    """Brings a job without a trainer to where it belongs.
 
-    Called when no trainer lives and all events are read.
+    Returns whether it is to be launched. It is called when no trainer lives and all
+    events are read.
     """
     if job.status == Status.STARTING and not launched:
         return wait_for_launch(job)
@@ -24,7 +25,10 @@ def recover(job: Job, *, launched: bool) -> bool:
 
 
 def wait_for_launch(job: Job) -> bool:
-    """Its launcher is still at work, unless too much time has passed."""
+    """Returns whether to launch the job again, because its launch took too long.
+
+    A job that people want to pause or stop is let go instead.
+    """
     if may_leave(job):
         leave(job)
         return False
@@ -32,14 +36,17 @@ def wait_for_launch(job: Job) -> bool:
 
 
 def may_leave(job: Job) -> bool:
-    """A job to be stopped is started again, for a last snapshot of what it learned."""
+    """Whether the job can end or pause without a trainer.
+
+    A job to be stopped is started again for a last snapshot of what it learned.
+    """
     if job.want == Job.Want.STOP:
         return job.step == 0
     return job.want == Job.Want.PAUSE
 
 
 def leave(job: Job) -> None:
-    """People wanted it to pause or stop, and no trainer is needed for that."""
+    """Ends or pauses a job, as people wanted."""
     if job.want == Job.Want.STOP:
         end_job(job, Status.CANCELLED, "", was={job.status})
         return
@@ -48,13 +55,16 @@ def leave(job: Job) -> None:
 
 
 def resume(job: Job) -> bool:
-    """Go on from the checkpoint; a job that dies again and again ends as failed."""
+    """Claims the job again, to go on from its checkpoint. Returns whether it did.
+
+    A job that dies again and again ends as failed.
+    """
     deaths = 1 if job.step > job.deaths_at_step else job.deaths + 1
     if deaths >= MAX_DEATHS:
         end = Status.CANCELLED if job.want == Job.Want.STOP else Status.FAILED
         end_job(job, end, last_words(job, deaths), was={job.status})
         return False
-    # The first death may have any reason; the same again is most often memory.
+    # The first death may have any reason; a second one is most often for memory.
     eased = get_engine(job.engine).ease(job) if deaths > 1 else ""
     at = f"at step {job.step:,}" if job.step else "before the first step"
     return reclaim(
@@ -66,6 +76,7 @@ def resume(job: Job) -> bool:
 
 
 def last_words(job: Job, deaths: int) -> str:
+    """Returns the status message of a job that died too often."""
     at = f"after step {job.step:,}" if job.step else "before the first step"
     words = (
         f"The trainer ended {deaths} times {at} without saying why. Often that is too "

@@ -1,4 +1,4 @@
-"""Deletes snapshots, one or all of a job."""
+"""Deletes snapshots: one, or all of a job."""
 
 import shutil
 from collections.abc import Sequence
@@ -13,11 +13,15 @@ from jobs.models import Job, Snapshot
 
 
 def delete_snapshot(*, member: Member | None, snapshot: Snapshot) -> None:
+    """Deletes a snapshot. Raises UserError as `delete_snapshots` does."""
     _delete(member, snapshot.job, [snapshot])
 
 
 def delete_snapshots(*, member: Member | None, job: Job) -> None:
-    """All of a job: what its fine-tuned model may mean."""
+    """Deletes all snapshots of a job, and with them its fine-tuned model.
+
+    Raises UserError if the job has not ended, or another one was trained from them.
+    """
     _delete(member, job, list(job.snapshots.select_related("job")))
 
 
@@ -40,6 +44,6 @@ def _delete(member: Member | None, job: Job, snapshots: Sequence[Snapshot]) -> N
         raise UserError(
             f"{child} was trained from it and needs it. Delete {child} first."
         ) from None
-    # After the rows: a folder without a row harms nobody, the reverse does.
+    # The folders go after the rows: a folder without a row harms nobody.
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A job's row as the spec its trainer reads."""
+"""Turns a job's row into the spec that its trainer reads."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -16,12 +16,16 @@ from jobs.trainer.rows.token_cache import cache_folder
 
 
 def build_spec(job: Job) -> Spec:
-    """The same training for the same row, so it does not matter who writes it first."""
+    """Returns the spec of a job.
+
+    The same row gives the same training, so it does not matter who writes it first.
+    """
     base_model = get_base_model(job.base_model)
     parent = job.parent_snapshot
-    # A snapshot elsewhere is known there; the plan is that of its base model.
+    # A snapshot on an engine elsewhere is known only there, so the plan is made with
+    # its base model.
     source = model_source(job.base_model, parent if parent and parent.is_here else None)
-    # Snapshots carry their base model's tokenizer.
+    # Snapshots have the tokenizer of their base model.
     tokenizer_folder = base_model.folder(models_dir())
     validation = job.validation_version
     return Spec(
@@ -38,7 +42,7 @@ def build_spec(job: Job) -> Spec:
 
 
 def known_speed(job: Job) -> float | None:
-    """Tokens a second of the engine's last job of this kind."""
+    """Returns the tokens a second of the engine's last job of this kind, if any."""
     alike = Job.objects.filter(
         engine=job.engine, base_model=job.base_model, method=job.settings.method
     )
@@ -47,6 +51,7 @@ def known_speed(job: Job) -> float | None:
 
 
 def data_source(version: DatasetVersion, tokenizer_folder: Path) -> DataSource:
+    """Returns where the trainer finds a version's examples and their tokens."""
     return DataSource(
         version=version.uid,
         sha256=version.sha256,

@@ -1,6 +1,7 @@
-"""What a webhook is told, signed by the Standard Webhooks scheme.
+"""Writes what a webhook is told, signed by the Standard Webhooks scheme.
 
-See https://www.standardwebhooks.com: HMAC-SHA256 over `id.timestamp.body`, in Base64.
+See https://www.standardwebhooks.com: the signature is HMAC-SHA256 over
+`id.timestamp.body`, in Base64.
 """
 
 import base64
@@ -13,17 +14,18 @@ from datetime import datetime
 
 import orjson
 
-SECRET_PREFIX = "whsec_"  # noqa: S105  what secrets begin with
+SECRET_PREFIX = "whsec_"  # noqa: S105  not a secret itself
 SECRET_BYTES = 32
 
 
 def new_secret() -> str:
+    """Returns a new secret, with which deliveries are signed."""
     random = secrets.token_bytes(SECRET_BYTES)
     return SECRET_PREFIX + base64.b64encode(random).decode()
 
 
 def event_body(*, uid: str, type_: str, at: datetime, subject: str) -> bytes:
-    """`subject` is the id of what it is about."""
+    """Returns an event as JSON. `subject` is the id of what it is about."""
     event = {
         "id": uid,
         "object": "event",
@@ -35,7 +37,10 @@ def event_body(*, uid: str, type_: str, at: datetime, subject: str) -> bytes:
 
 
 def signed_headers(secret: str, uid: str, body: bytes) -> Mapping[str, str]:
-    """A try is signed with its own time: receivers refuse what is old."""
+    """Returns the headers of one try.
+
+    Each try is signed with its own time, since receivers refuse what is old.
+    """
     timestamp = str(int(time.time()))
     return {
         "content-type": "application/json",
@@ -46,6 +51,7 @@ def signed_headers(secret: str, uid: str, body: bytes) -> Mapping[str, str]:
 
 
 def signature(secret: str, uid: str, timestamp: str, body: bytes) -> str:
+    """Returns the signature in Base64. `timestamp` is in whole seconds."""
     key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
     signed = f"{uid}.{timestamp}.".encode() + body
     return base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()

@@ -1,4 +1,4 @@
-"""Addresses that are told when a job ends: added, tried and removed by admins."""
+"""What admins do with the addresses that are told when a job ends."""
 
 import requests
 from django.db import transaction
@@ -14,20 +14,23 @@ from finetune_site.team.services import record
 from jobs.models import Webhook
 from jobs.services.webhook_message import event_body, new_secret, signed_headers
 
-# To connect, and for the answer, in seconds.
+# How many seconds to wait for a connection, and then for the answer.
 PATIENCE = (4, 10)
 EVENT_PREFIX = "evt"
 TEST_TYPE = "webhook.test"
 
 
 class NotTakenError(UserError):
-    """An address did not take what it was sent. Says why, in words."""
+    """An address did not take what it was sent. The message says why."""
 
 
 def add_webhook(
     *, member: Member, url: str, allow_private: bool = False
 ) -> tuple[Webhook, str]:
-    """Returns its secret too, which is shown once."""
+    """Adds an address. Returns its row and its secret, which is shown once.
+
+    Raises UserError if the address cannot be used.
+    """
     url = url.strip()
     check_url(url, allow_private=allow_private)
     if Webhook.objects.filter(url=url).exists():
@@ -45,26 +48,26 @@ def add_webhook(
 
 
 def remove_webhook(*, member: Member, webhook: Webhook) -> None:
-    """With all that it has not been told yet."""
+    """Removes an address with all that it has not been told yet."""
     with transaction.atomic():
         record(member=member, action="webhook.remove", subject=webhook.url)
         webhook.delete()
 
 
 def try_webhook(webhook: Webhook) -> None:
-    """Send it an event that means nothing. NotTakenError."""
+    """Sends an address a test event. Raises NotTakenError if it does not take it."""
     uid = random_id(EVENT_PREFIX)
     body = event_body(uid=uid, type_=TEST_TYPE, at=timezone.now(), subject="test")
     post(webhook, uid, body)
 
 
 def post(webhook: Webhook, uid: str, body: bytes) -> None:
-    """NotTakenError: it has to be sent again."""
+    """Sends a body once. Raises NotTakenError if it has to be sent again."""
     try:
         headers = signed_headers(unseal(webhook.sealed_secret), uid, body)
         with (
             session(allow_private=webhook.allow_private) as outside,
-            # Nobody reads its body, however long it is.
+            # The body of the answer is not read, however long it is.
             outside.post(
                 webhook.url, data=body, headers=headers, timeout=PATIENCE, stream=True
             ) as answer,

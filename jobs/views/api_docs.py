@@ -1,4 +1,4 @@
-"""The API, to read and to try."""
+"""The page on which the API can be read and tried."""
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render

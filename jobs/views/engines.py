@@ -1,4 +1,4 @@
-"""Where jobs run, and how admins add other servers to that."""
+"""The page of engines: where jobs run, and how admins add other servers."""
 
 from http import HTTPStatus
 
@@ -16,7 +16,10 @@ from jobs.services import engines as services
 
 @require_GET
 def engines(request: HttpRequest) -> HttpResponse:
-    """`?part=live` is what changes by itself: refresh.js puts it in place."""
+    """Shows the engines.
+
+    With `?part=live` it is only what changes by itself: refresh.js puts it in place.
+    """
     if request.GET.get("part") == "live":
         return render(request, "engines/live.html", read_engines())
     return _page(request, EngineForm())
@@ -50,7 +53,7 @@ def engine_check(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def _checked(request: HttpRequest, name: str, done: str = "") -> HttpResponse:
-    """Back to the page, which says whether the engine can be used."""
+    """Goes back to the page, which says whether the engine can be used."""
     try:
         messages.success(request, done + services.check_engine(name=name))
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Jobs: the list, the form of a new one, the live page, and what people do there."""
+"""The pages of jobs: the list, the new job, the live page, and its buttons."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -30,7 +30,7 @@ MAX_COUNTED_PROMPTS = 1000
 
 @require_GET
 def jobs(request: HttpRequest) -> HttpResponse:
-    """`?part=live` is the table alone: refresh.js puts it in place."""
+    """Lists the jobs. With `?part=live` it is the table alone, for refresh.js."""
     context = read_page(request.GET.get("page", "1"))
     template = (
         "jobs/_list.html" if request.GET.get("part") == "live" else "jobs/list.html"
@@ -62,7 +62,7 @@ def _form_page(request: HttpRequest, form: JobForm) -> HttpResponse:
 
 
 def _plan_of(values: dict[str, Any]) -> PlanView:
-    """The plan, or that it is being counted for: then the form asks again."""
+    """Returns the plan, or that it is being counted for: then the form asks again."""
     view = read_plan(values)
     if view.state == "counting":
         start_counting(values["dataset_version"], values["base_model"])
@@ -72,10 +72,13 @@ def _plan_of(values: dict[str, Any]) -> PlanView:
 @require_GET
 @member_required
 def job_plan(request: HttpRequest) -> JsonResponse:
-    """The plan for the form as it stands, and what suits a newly chosen dataset."""
+    """Returns the plan for the form as it stands.
+
+    With it comes what suits a dataset that was just chosen.
+    """
     form = JobForm(request.GET)
     form.is_valid()
-    # Their texts would make the address too long, and only their number counts.
+    # The prompts would make the address too long, and only their number matters.
     num_prompts = small_int(request.GET.get("num_prompts", "")) or 0
     prompts = [""] * min(num_prompts, MAX_COUNTED_PROMPTS)
     view = _plan_of({**form.cleaned_data, "prompts": prompts})
@@ -119,7 +122,10 @@ def job_settings(request: HttpRequest, pk: int) -> HttpResponse:
 def _act(
     request: HttpRequest, pk: int, service: Callable[..., Job], done: str
 ) -> HttpResponse:
-    """What a button of the live page does; a script asks for JSON and stays there."""
+    """Does what a button of the live page asks for.
+
+    A script asks for JSON and stays on the page.
+    """
     found = get_object_or_404(Job, pk=pk)
     try:
         service(member=current_member(request), job=found)

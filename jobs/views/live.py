@@ -31,20 +31,20 @@ from jobs.models import Job
 
 @require_GET
 def job_parts(request: HttpRequest, pk: int) -> JsonResponse:
-    """One update: for browsers to which no stream comes through."""
+    """Sends one update, for browsers to which no stream comes through."""
     job = get_object_or_404(Job, pk=pk)
     can_work = current_member(request).can_work
     return JsonResponse(update(job, after=_after(request), can_work=can_work))
 
 
 async def job_live(request: HttpRequest, pk: int) -> StreamingHttpResponse:
-    """A stream of updates (server-sent events), until the job is final."""
+    """Streams updates (server-sent events) until the job is final."""
     if request.method != "GET":
         return HttpResponse(status=HTTPStatus.METHOD_NOT_ALLOWED)  # type: ignore[return-value]
     member = cast(Member, await request.auser())
     if not await Job.objects.filter(pk=pk).aexists():
         raise Http404
-    # The stream reads through a connection of its own; this one would idle beside it.
+    # The stream has a connection of its own; this one would only stay open beside it.
     await sync_to_async(connections.close_all)()
     updates = updates_of(pk, after=_after(request), can_work=member.can_work)
     return StreamingHttpResponse(
@@ -56,7 +56,7 @@ async def job_live(request: HttpRequest, pk: int) -> StreamingHttpResponse:
 
 @require_GET
 def job_figure(request: HttpRequest, pk: int) -> HttpResponse:
-    """A figure of the job as JSON, with a sentence about it."""
+    """Sends a figure of the job as JSON, with a sentence about it."""
     job = get_object_or_404(Job, pk=pk)
     asked = request.GET.get("series", "")
     series = asked if asked in figures.SERIES else figures.SERIES[0]
@@ -72,7 +72,10 @@ def job_figure(request: HttpRequest, pk: int) -> HttpResponse:
 
 @lru_cache(maxsize=32)
 def _figure_json(pk: int, series: str, stamp: str) -> str:
-    """Built once for all who watch; `stamp` says of which state."""
+    """Returns the figure, built once for all who watch.
+
+    `stamp` stands for the state of the job in the key of the cache.
+    """
     job = Job.objects.get(pk=pk)
     curves = read_curves(job)
     figure = figures.build_figure(job, curves, series)
@@ -83,7 +86,7 @@ def _figure_json(pk: int, series: str, stamp: str) -> str:
 async def _as_events(
     updates: AsyncGenerator[Update | None],
 ) -> AsyncIterator[str]:
-    """Each update as an event. Parts that the browser has are left out."""
+    """Yields each update as an event, without parts that the browser has."""
     sent: dict[str, str] = {}
     async with aclosing(updates):
         async for found in updates:
@@ -98,6 +101,9 @@ async def _as_events(
 
 
 def _after(request: HttpRequest) -> int:
-    """The last event the page has: from its address, or from a stream that broke."""
+    """Returns the last event that the page has.
+
+    It is in the address, or in a header if a stream broke.
+    """
     text = request.headers.get("Last-Event-ID") or request.GET.get("after", "")
     return small_int(text) or 0

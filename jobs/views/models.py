@@ -1,4 +1,4 @@
-"""The base models that training can start from, and how admins get more."""
+"""The page of base models that training can start from."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -18,7 +18,7 @@ from jobs.services import base_models as services
 
 @require_GET
 def models(request: HttpRequest) -> HttpResponse:
-    """`?part=live` is the table alone: refresh.js puts it in place."""
+    """Lists the models. With `?part=live` it is the table alone, for refresh.js."""
     context = {**read_models(), "form": ModelForm()}
     template = (
         "models/_list.html" if request.GET.get("part") == "live" else "models/list.html"
@@ -70,7 +70,10 @@ def model_remove(request: HttpRequest, name: str) -> HttpResponse:
 def _act(
     request: HttpRequest, service: Callable[..., Any], name: str, done: str = ""
 ) -> HttpResponse:
-    """`done` is said afterwards, where the list does not show it by itself."""
+    """Does what a button of the list asks for.
+
+    `done` is said afterwards, where the list does not show it by itself.
+    """
     try:
         service(member=current_member(request), name=name)
     except UserError as error:

@@ -28,7 +28,7 @@ STREAM_TYPE = "application/jsonl"
 
 @require_safe
 def playground(request: HttpRequest) -> HttpResponse:
-    """`?snapshot=UID` or `?model=NAME`, repeated for several side by side."""
+    """Shows `?snapshot=UID` or `?model=NAME`; repeated, several side by side."""
     chosen = play.read_chosen(request.GET)
     groups = play.read_groups(chosen)
     if not chosen and groups:
@@ -41,8 +41,11 @@ def playground(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 async def playground_answer(request: HttpRequest) -> HttpResponseBase:
-    """One column's answers: a stream of JSON lines, or a page for browsers without
-    scripts. Viewers may ask too: nothing is changed."""
+    """Streams one column's answers as JSON lines.
+
+    A browser without scripts is sent a page. Viewers may ask too, since nothing is
+    changed.
+    """
     value = request.POST.get("model", "")
     snapshot = await sync_to_async(play.find)(value)
     form = PlaygroundForm(request.POST)
@@ -66,9 +69,9 @@ async def playground_answer(request: HttpRequest) -> HttpResponseBase:
 async def _lines(
     snapshot: Snapshot | None, asked: dict[str, Any]
 ) -> AsyncIterator[dict[str, Any]]:
-    """An error comes as the last line: the answer has begun by then."""
+    """Yields the answer's lines. An error is the last one: the answer has begun."""
     try:
-        # Reads a row for engines elsewhere.
+        # This reads a row if the engine is elsewhere.
         engine = await sync_to_async(engine_that_has)(snapshot) if snapshot else LOCAL
         async for line in engine.complete(snapshot, asked):
             yield line

@@ -1,4 +1,4 @@
-"""Snapshots of all jobs."""
+"""The page of the snapshots of all jobs."""
 
 from django.contrib import messages
 from django.core.paginator import Paginator
@@ -18,7 +18,7 @@ SNAPSHOTS_PER_PAGE = 50
 
 @require_GET
 def snapshots(request: HttpRequest) -> HttpResponse:
-    """Newest first; `?job=` shows those of one job."""
+    """Lists the snapshots, the newest first. `?job=` shows those of one job."""
     found = Snapshot.objects.select_related("job__dataset_version__dataset")
     job = None
     if number := request.GET.get("job"):

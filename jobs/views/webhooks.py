@@ -1,4 +1,4 @@
-"""Webhooks: addresses that are told when a job ends. For admins."""
+"""The page of webhooks: addresses that are told when a job ends. For admins."""
 
 from typing import Any
 
@@ -24,7 +24,10 @@ def team_webhooks(request: HttpRequest) -> HttpResponse:
 def show_webhooks(
     request: HttpRequest, status: int = 200, **extra: Any
 ) -> HttpResponse:
-    """The page, with a form that was refused or a secret that is shown this once."""
+    """Shows the page, perhaps with a form that was refused, or with a new secret.
+
+    A secret is shown this once.
+    """
     context = {
         "webhooks": list_webhooks(),
         "deliveries": list_deliveries(),

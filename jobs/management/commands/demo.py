@@ -1,4 +1,4 @@
-"""`manage.py demo`: like `up`, with sample content, and a way in at every start."""
+"""`manage.py demo`: like `up`, with sample content and a way in at every start."""
 
 from finetune_site.common.errors import UserError
 from jobs.management.commands.up import Command as Up
@@ -13,7 +13,7 @@ class Command(Up):
         try:
             create_sample_content(first_admin())
         except UserError as error:
-            # The site is worth starting without its samples.
+            # The site is worth starting even without its samples.
             self.say(f"The sample content is not complete: {error.message}")
 
     def greet(self, public_url: str, url: str) -> None:

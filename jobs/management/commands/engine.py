@@ -1,4 +1,4 @@
-"""`manage.py engine`: where jobs run, from the terminal."""
+"""`manage.py engine`: lists and changes the engines from the terminal."""
 
 import sys
 from argparse import ArgumentParser
@@ -61,7 +61,7 @@ class Command(SiteCommand):
         try:
             self.do_check(name=name)
         except EngineTroubleError as error:
-            # It may be mended later: jobs wait for it.
+            # What is wrong may be mended later, and jobs wait for that.
             self.stdout.write(f"It cannot be used yet. {error.message}")
 
     def do_list(self, **_: Any) -> None:
@@ -85,7 +85,10 @@ class Command(SiteCommand):
 
 
 def read_key(key: str) -> str:
-    """A key in the arguments is seen by everybody on the machine; `-` hides it."""
+    """Returns the key. `-` reads it from standard input.
+
+    A key in the arguments is seen by everybody on the machine.
+    """
     if key != "-":
         return key
     line = sys.stdin.readline().strip()
@@ -95,6 +98,7 @@ def read_key(key: str) -> str:
 
 
 def state_of(setting: EngineSetting) -> str:
+    """Returns what came of the last talk with an engine, in words."""
     if setting.kind == EngineSetting.Kind.LOCAL:
         return ""
     if setting.trouble:

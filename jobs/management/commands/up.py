@@ -1,4 +1,4 @@
-"""`manage.py up`: the whole site in one command."""
+"""`manage.py up`: starts the whole site with one command."""
 
 import contextlib
 import os
@@ -50,7 +50,7 @@ class Command(BaseCommand):
     def _bring_up(self, host: str, port: int) -> None:
         data_dir = Path(settings.DATA_DIR)
         run_dir = prepare.make_folders(data_dir)
-        # Held until this process ends.
+        # The lock is held until this process ends.
         prepare.take_site_lock(run_dir)
         if num_left := groups.kill_recorded(run_dir):
             processes = wording.counted(num_left, "process", "processes")
@@ -73,13 +73,13 @@ class Command(BaseCommand):
             say=self.say,
         )
         self.greet(addresses.known_url(data_dir), url)
-        # A connection must not wait idly in this process for as long as the site runs.
+        # The connection must not stay open for as long as the site runs.
         connections.close_all()
         supervisor.run()
         self._say_goodbye()
 
     def prepare_content(self) -> None:
-        """`demo` puts its content here."""
+        """Does nothing here; `demo` adds its content."""
 
     def greet(self, public_url: str, url: str) -> None:
         self.say(f"The site: {public_url}/  (Ctrl-C stops it.)")
@@ -118,19 +118,22 @@ class Command(BaseCommand):
         )
 
     def say(self, line: str) -> None:
-        """A closed terminal must not end the site."""
+        """Prints a line. A closed terminal must not end the site."""
         with contextlib.suppress(OSError, ValueError):
             print(line, file=sys.stdout, flush=True)
 
 
 def read_heartbeats() -> dict[str, datetime] | None:
-    """Returns what `newest_heartbeats` does; no request closes this connection."""
+    """Returns what `newest_heartbeats` does.
+
+    The connection is closed here if it is old, as no request does it.
+    """
     close_old_connections()
     return newest_heartbeats()
 
 
 def admin_to_let_in() -> Member | None:
-    """While no admin has ever been in, the terminal is the way in."""
+    """Returns the admin whom the terminal lets in, while none has ever been in."""
     admins = Member.objects.filter(role="admin", is_active=True)
     if admins.filter(last_login__isnull=False).exists():
         return None
@@ -138,6 +141,6 @@ def admin_to_let_in() -> Member | None:
 
 
 def first_admin() -> Member:
-    """The member `admin`, made if it does not exist."""
+    """Returns the member `admin`, who is created if there is none."""
     existing = Member.objects.filter(username="admin").first()
     return existing or team.create_member(username="admin", role="admin")

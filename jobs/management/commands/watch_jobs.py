@@ -1,4 +1,4 @@
-"""`manage.py watch_jobs`: the watcher process."""
+"""`manage.py watch_jobs`: runs the watcher process."""
 
 import signal
 from typing import Any
