@@ -9,7 +9,7 @@ from jobs.serving.inbox import Asked
 from jobs.serving.loaded import Loaded
 from jobs.serving.request import CompletionRequest, RequestError
 from jobs.serving.token_log import TokenLog, TokenNames
-from jobs.trainer.answering.answer import Piece, Row, Sampling, row_seed
+from jobs.trainer.answering.answer import Answer, Piece, Sampling, answer_seed
 from jobs.trainer.answering.generation import Prefill, context_length
 from jobs.trainer.answering.token_choice import Chance
 from jobs.trainer.text.encoding import encode_prompt
@@ -18,7 +18,7 @@ from jobs.trainer.text.encoding import encode_prompt
 class Answers:
     """All answers to one request.
 
-    `numbers` gives each row its index. Raises RequestError if this model cannot take
+    `numbers` gives each answer its index. Raises RequestError if this model cannot take
     the request.
     """
 
@@ -32,14 +32,14 @@ class Answers:
         if request.whole_prompt or request.echo:
             self.max_tokens = room_for(self.prompt, request, loaded)
         sampling = self._sampling()
-        self.rows = [
-            Row(loaded.tokenizer, number, sampling, row_seed(request.seed, index))
-            for index, number in zip(range(request.num_rows), numbers, strict=False)
+        self.members = [
+            Answer(loaded.tokenizer, number, sampling, answer_seed(request.seed, index))
+            for index, number in zip(range(request.num_answers), numbers, strict=False)
         ]
-        # The index of each answer by the index of its row.
-        self.places = {row.index: place for place, row in enumerate(self.rows)}
+        # The place of each member within the request, by its index.
+        self.places = {answer.index: place for place, answer in enumerate(self.members)}
         self.logs: dict[int, TokenLog] = {}
-        self.num_unfinished = len(self.rows)
+        self.num_unfinished = len(self.members)
         self.num_tokens = 0
         self.prompt_cut = False
         self.unsent: list[Piece] = []
@@ -49,7 +49,7 @@ class Answers:
     @property
     def chooses(self) -> bool:
         """Whether only the best answers are sent. All have to be complete for that."""
-        return self.asked.request.n < len(self.rows)
+        return self.asked.request.n < len(self.members)
 
     @property
     def num_top_of_prompt(self) -> int | None:
@@ -63,17 +63,17 @@ class Answers:
         return request.logprobs
 
     def begin(self, prefill: Prefill) -> None:
-        """Begins the answers of the rows whose prompt was read."""
+        """Begins the members whose prompt was read."""
         request = self.asked.request
         if self.num_top_of_prompt is not None:
             self.prompt_chances = prefill.chances
-        for row in prefill.rows:
+        for answer in prefill.answers:
             if request.logprobs is not None:
-                self.logs[row.index] = TokenLog(
+                self.logs[answer.index] = TokenLog(
                     self.names, request.logprobs, prefill.prompt, len(self.prompt_text)
                 )
             if request.echo and not self.chooses:
-                self.asked.put(self._echo(self.places[row.index]))
+                self.asked.put(self._echo(self.places[answer.index]))
 
     def take(self, piece: Piece) -> None:
         """Adds a new piece of an answer."""
@@ -97,8 +97,10 @@ class Answers:
     def _choose(self) -> None:
         """Keeps the answers whose tokens are likeliest on average, the best first."""
         request = self.asked.request
-        best = sorted(self.rows, key=lambda row: -row.mean_logprob)[: request.n]
-        self.places = {row.index: place for place, row in enumerate(best)}
+        best = sorted(self.members, key=lambda answer: -answer.mean_logprob)[
+            : request.n
+        ]
+        self.places = {answer.index: place for place, answer in enumerate(best)}
         self.unsent = [piece for piece in self.unsent if piece.index in self.places]
         for place in range(request.n if request.echo else 0):
             self.asked.put(self._echo(place))
@@ -155,7 +157,7 @@ class Answers:
     def _sampling(self) -> Sampling:
         request = self.asked.request
         num_top = request.logprobs
-        if num_top is None and request.num_rows > request.n:
+        if num_top is None and request.num_answers > request.n:
             num_top = 0
         return Sampling(
             temperature=request.temperature,

@@ -10,8 +10,8 @@ from typing import Any
 from jobs.serving.answers import Answers
 from jobs.serving.inbox import Asked
 from jobs.serving.loaded import Loaded
-from jobs.serving.request import MAX_ROWS
-from jobs.trainer.answering.answer import Piece, Row
+from jobs.serving.request import MAX_BEST_OF
+from jobs.trainer.answering.answer import Answer, Piece
 from jobs.trainer.answering.generation import (
     Batch,
     Prefill,
@@ -25,8 +25,8 @@ TURN_SECONDS = 0.03
 # The memory that the keys and values of all answers of a model may take.
 MAX_CACHE_BYTES = 1_000_000_000
 # Many answers to one question join in parts, so that others come in between.
-GROUP_ROWS = MAX_ROWS // 4
-# People who have no answer growing may use this much more of the rows and bytes, so
+GROUP_ANSWERS = MAX_BEST_OF // 4
+# People who have no answer growing may use this much more of the places and bytes, so
 # that one who asks a lot cannot keep the others out.
 FOR_NEWCOMERS = 1.25
 
@@ -36,7 +36,7 @@ class Group:
     """Rows of one request that are read and join together."""
 
     answers: Answers
-    rows: list[Row]
+    members: list[Answer]
 
 
 class Desk:
@@ -47,7 +47,7 @@ class Desk:
         self.batch = Batch(loaded.model, loaded.end_id)
         self.waiting: deque[Group] = deque()
         self.reading: tuple[Group, Prefill] | None = None
-        # By the index of the row.
+        # By the index of each of their members.
         self.answers: dict[int, Answers] = {}
         self.numbers = itertools.count()
 
@@ -59,7 +59,7 @@ class Desk:
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self.waiting or self.reading or self.batch.rows)
+        return not (self.waiting or self.reading or self.batch.answers)
 
     def turn(self) -> None:
         """Reads prompts and makes tokens for about TURN_SECONDS, and sends them."""
@@ -67,7 +67,7 @@ class Desk:
         self._drop_cancelled()
         while self._read() and time.monotonic() < until:
             pass
-        while self.batch.rows:
+        while self.batch.answers:
             self._take(self.batch.step())
             if time.monotonic() > until:
                 break
@@ -83,11 +83,11 @@ class Desk:
             asked.refuse(message, "internal")
 
     def _groups(self, answers: Answers) -> Iterator[Group]:
-        """Yields the rows of a request in groups that are no larger than the room."""
+        """Yields a request's answers in groups that are no larger than the room."""
         num_bytes = self._final_length(answers) * self._bytes_per_token
-        size = max(1, min(GROUP_ROWS, MAX_CACHE_BYTES // max(1, num_bytes)))
-        for start in range(0, len(answers.rows), size):
-            yield Group(answers, answers.rows[start : start + size])
+        size = max(1, min(GROUP_ANSWERS, MAX_CACHE_BYTES // max(1, num_bytes)))
+        for start in range(0, len(answers.members), size):
+            yield Group(answers, answers.members[start : start + size])
 
     def _drop_cancelled(self) -> None:
         self.waiting = deque(
@@ -95,11 +95,11 @@ class Desk:
         )
         if self.reading and self.reading[0].answers.asked.cancelled:
             self.reading = None
-        rows = self.batch.rows
-        gone = {row.index for row in rows if self.answers[row.index].asked.cancelled}
+        growing = [answer.index for answer in self.batch.answers]
+        gone = {index for index in growing if self.answers[index].asked.cancelled}
         for index in gone:
             del self.answers[index]
-        self.batch.keep([at for at, row in enumerate(rows) if row.index not in gone])
+        self.batch.keep([at for at, index in enumerate(growing) if index not in gone])
 
     def _read(self) -> bool:
         """Reads one part of a prompt. When all is read, its answers join the others.
@@ -115,7 +115,7 @@ class Desk:
         if prefill.advance():
             self.reading = None
             group.answers.begin(prefill)
-            self.answers |= {row.index: group.answers for row in group.rows}
+            self.answers |= {answer.index: group.answers for answer in group.members}
             self._take(self.batch.join(prefill))
             # Sent now, so that the first word is seen at once.
             self._send()
@@ -124,11 +124,11 @@ class Desk:
     def _next(self) -> Group | None:
         """Returns the group to read next.
 
-        It belongs to the person who has the fewest rows growing, and to the request of
-        theirs that has. While there is no room for it, None is returned and no other
+        It belongs to the person who has the fewest answers growing, and to the request
+        of theirs that has. While there is no room for it, None is returned and no other
         group is read before it.
         """
-        growing = [self.answers[row.index] for row in self.batch.rows]
+        growing = [self.answers[answer.index] for answer in self.batch.answers]
         of_asker = Counter(answers.asked.asker for answers in growing)
         of_request = Counter(growing)
 
@@ -146,7 +146,7 @@ class Desk:
         answers = group.answers
         answers.asked.begun = True
         prefill = Prefill(
-            self.loaded.model, answers.prompt, group.rows, answers.num_top_of_prompt
+            self.loaded.model, answers.prompt, group.members, answers.num_top_of_prompt
         )
         return group, prefill
 
@@ -158,16 +158,16 @@ class Desk:
         """Sends what was made since the last time, and forgets complete answers."""
         for answers in set(self.answers.values()):
             answers.send()
-        growing = {row.index for row in self.batch.rows}
+        growing = {answer.index for answer in self.batch.answers}
         self.answers = {i: a for i, a in self.answers.items() if i in growing}
 
     def _has_room(self, group: Group, more: float) -> bool:
-        num_rows = len(self.batch.rows) + len(group.rows)
-        if not self.batch.rows:
+        num_answers = len(self.batch.answers) + len(group.members)
+        if not self.batch.answers:
             return True
         longest = max(map(self._final_length, {group.answers, *self.answers.values()}))
-        num_bytes = num_rows * longest * self._bytes_per_token
-        return num_rows <= MAX_ROWS * more and num_bytes <= MAX_CACHE_BYTES * more
+        num_bytes = num_answers * longest * self._bytes_per_token
+        return num_answers <= MAX_BEST_OF * more and num_bytes <= MAX_CACHE_BYTES * more
 
     def _final_length(self, answers: Answers) -> int:
         context = context_length(self.loaded.model)

@@ -8,7 +8,7 @@ from jobs.trainer.contract.spec import ModelSource
 
 MAX_PROMPT_CHARACTERS = 100_000
 MAX_TOKENS = 32_768
-MAX_ROWS = 32
+MAX_BEST_OF = 32
 # More than people need, because a chat's template adds some of its own.
 MAX_STOPS = 8
 MAX_STOP_CHARACTERS = 200
@@ -66,7 +66,7 @@ class CompletionRequest:
     asker: int | None = None
 
     @property
-    def num_rows(self) -> int:
+    def num_answers(self) -> int:
         """How many answers are made."""
         return self.best_of or self.n
 
@@ -114,11 +114,11 @@ def _check(request: CompletionRequest) -> None:
     _check_number("temperature", request.temperature, 0, MAX_TEMPERATURE)
     _check_number("top_p", request.top_p, 0, 1)
     _check_number("max_tokens", request.max_tokens, 0, MAX_TOKENS, int)
-    _check_number("n", request.n, 1, MAX_ROWS, int)
+    _check_number("n", request.n, 1, MAX_BEST_OF, int)
     for name in ("presence_penalty", "frequency_penalty"):
         _check_number(name, getattr(request, name), -MAX_PENALTY, MAX_PENALTY)
     if request.best_of is not None:
-        _check_number("best_of", request.best_of, request.n, MAX_ROWS, int)
+        _check_number("best_of", request.best_of, request.n, MAX_BEST_OF, int)
     if request.logprobs is not None:
         _check_number("logprobs", request.logprobs, 0, MAX_LOGPROBS, int)
     if request.seed is not None:

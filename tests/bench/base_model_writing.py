@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from jobs.base_models.pretraining.card import STORY_PROMPTS
 from jobs.base_models.pretraining.slurs import has_slur, read_slurs
 from jobs.serving.loaded import Loaded
-from jobs.trainer.answering.answer import Sampling, row_seed
+from jobs.trainer.answering.answer import Sampling, answer_seed
 from jobs.trainer.answering.generation import Completion, complete
 from jobs.trainer.text.characters import token_bytes
 from jobs.trainer.text.encoding import encode_prompt
@@ -80,7 +80,7 @@ def write(
     """So many answers, prompts by turns, no two alike."""
     ids = [encode_prompt(loaded.tokenizer, text, loaded.end_id) for text in prompts]
     wanted = list(islice(cycle(ids), number))
-    seeds = [row_seed(sampling.seed, index) for index in range(number)]
+    seeds = [answer_seed(sampling.seed, index) for index in range(number)]
     answers: list[Completion] = []
     for first in range(0, number, AT_ONCE):
         part = slice(first, first + AT_ONCE)

@@ -57,7 +57,9 @@ def told(lines):
 
 
 @pytest.mark.parametrize("best_of", [3, 5])
-def test_rows_for_which_there_is_no_room_follow_one_by_one(tiny, monkeypatch, best_of):
+def test_answers_for_which_there_is_no_room_follow_one_by_one(
+    tiny, monkeypatch, best_of
+):
     ask = {"n": 3, "best_of": best_of, "echo": True, "logprobs": 0}
     [together] = lines_of(tiny, ask)
     monkeypatch.setattr(desk, "MAX_CACHE_BYTES", 1)
@@ -90,7 +92,7 @@ def test_one_asker_never_keeps_the_others_waiting(tiny):
         for _ in range(8):
             many = {"n": 32, "max_tokens": 2000, "asker": 1}
             place.add(Asked(parse(ASK | many)))
-        while len(place.batch.rows) < 32:
+        while len(place.batch.answers) < 32:
             place.turn()
         other = Asked(parse(ASK | {"max_tokens": 1, "asker": 2}))
         place.add(other)
@@ -100,7 +102,7 @@ def test_one_asker_never_keeps_the_others_waiting(tiny):
     assert run(asyncio.wait_for(ask(), 20))[-1]["usage"]["completion_tokens"] == 1
 
 
-def test_rows_that_end_make_room_for_whoever_has_fewer(tiny):
+def test_answers_that_end_make_room_for_whoever_has_fewer(tiny):
     async def ask():
         place = desk.Desk(tiny)
         for asker in (1, 1, 2, 2):
@@ -108,10 +110,12 @@ def test_rows_that_end_make_room_for_whoever_has_fewer(tiny):
             place.add(Asked(parse(ASK | many)))
         for _ in range(20):
             place.turn()
-        return Counter(place.answers[row.index].asked.asker for row in place.batch.rows)
+        return Counter(
+            place.answers[answer.index].asked.asker for answer in place.batch.answers
+        )
 
-    rows = run(ask())
-    assert rows[1] == rows[2] == 16
+    growing = run(ask())
+    assert growing[1] == growing[2] == 16
 
 
 def test_request_that_the_model_cannot_take_is_refused_alone(tiny):

@@ -8,9 +8,9 @@ from finetune_site.common.errors import UserError
 from jobs.api.answering.completion_fields import Biases, Prompts, Stops
 from jobs.api.fields import Between, RequestObject, Text
 from jobs.serving.request import (
+    MAX_BEST_OF,
     MAX_LOGPROBS,
     MAX_PENALTY,
-    MAX_ROWS,
     MAX_TEMPERATURE,
     MAX_TOKEN_ID,
     MAX_TOKENS,
@@ -27,7 +27,7 @@ SEEDS = 2**63
 
 Token = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
 Penalty = Annotated[float | None, Between(-MAX_PENALTY, MAX_PENALTY, whole=False)]
-Rows = Annotated[int | None, Between(1, MAX_ROWS)]
+Rows = Annotated[int | None, Between(1, MAX_BEST_OF)]
 MaxTokens = Annotated[int | None, Between(0, MAX_TOKENS)]
 
 

@@ -60,7 +60,7 @@ class Piece:
     chances: tuple[Chance, ...] = ()
 
 
-class Row:
+class Answer:
     """One answer in the making."""
 
     def __init__(
@@ -155,7 +155,7 @@ class Row:
         )
 
 
-def row_seed(seed: int | None, index: int) -> int:
+def answer_seed(seed: int | None, index: int) -> int:
     """The seed of answer `index`. Answers 0 and 1 of seeds 5 and 6 share nothing."""
     if seed is None:
         return secrets.randbits(63)

@@ -9,11 +9,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from jobs.trainer.answering.answer import (
+    Answer,
     FinishReason,
     Piece,
-    Row,
     Sampling,
-    row_seed,
+    answer_seed,
 )
 from jobs.trainer.answering.kv_cache import new_cache, selected, stacked
 from jobs.trainer.answering.token_choice import (
@@ -85,12 +85,12 @@ def stream(
     try:
         batch = Batch(model, end_id)
         for ids, members in _by_prompt(prompts).items():
-            rows = [
-                Row(tokenizer, index, sampling, _seed(sampling, seeds, index))
+            answers = [
+                Answer(tokenizer, index, sampling, _seed(sampling, seeds, index))
                 for index in members
             ]
-            yield from batch.add(list(ids), rows)
-        while batch.rows:
+            yield from batch.add(list(ids), answers)
+        while batch.answers:
             yield from batch.step()
     finally:
         model.train(was_training)
@@ -105,7 +105,7 @@ def _by_prompt(prompts: Sequence[Sequence[int]]) -> dict[tuple[int, ...], list[i
 
 
 def _seed(sampling: Sampling, seeds: Sequence[int] | None, index: int) -> int:
-    return row_seed(sampling.seed, index) if seeds is None else seeds[index]
+    return answer_seed(sampling.seed, index) if seeds is None else seeds[index]
 
 
 class Prefill:
@@ -119,18 +119,18 @@ class Prefill:
         self,
         model: Any,
         prompt: Sequence[int],
-        rows: Sequence[Row],
+        answers: Sequence[Answer],
         num_top: int | None = None,
     ) -> None:
         self.model = model
-        self.rows = list(rows)
+        self.answers = list(answers)
         self.num_top = num_top
         self.chances: list[Chance] = []
-        wanted = max(row.sampling.max_tokens for row in self.rows)
+        wanted = max(answer.sampling.max_tokens for answer in self.answers)
         self.prompt, max_tokens = fit(prompt, wanted, context_length(model))
         cut = len(self.prompt) < len(prompt)
-        for row in self.rows:
-            row.begin(self.prompt, min(row.sampling.max_tokens, max_tokens), cut)
+        for answer in self.answers:
+            answer.begin(self.prompt, min(answer.sampling.max_tokens, max_tokens), cut)
         self.asks_for_tokens = wanted > 0
         self.cache = new_cache()
         self.num_read = 0
@@ -175,8 +175,8 @@ class Prefill:
         size = max(1, LOGITS_AT_ONCE // logits.shape[-1])
         for start in range(0, len(known), size):
             part = known[start : start + size]
-            rows = logits[start : start + len(part)]
-            self.chances += chances(rows, part, self.num_top)
+            before = logits[start : start + len(part)]
+            self.chances += chances(before, part, self.num_top)
 
 
 class Batch:
@@ -188,13 +188,13 @@ class Batch:
     def __init__(self, model: Any, end_id: int) -> None:
         self.model = model
         self.end_id = end_id
-        self.rows: list[Row] = []
+        self.answers: list[Answer] = []
         self.lengths: list[int] = []
         self.cache = new_cache()
 
-    def add(self, prompt: Sequence[int], rows: Sequence[Row]) -> list[Piece]:
-        """Reads the prompt at one go and joins the rows that answer it."""
-        prefill = Prefill(self.model, prompt or [self.end_id], rows)
+    def add(self, prompt: Sequence[int], answers: Sequence[Answer]) -> list[Piece]:
+        """Reads the prompt at one go and joins the answers to it."""
+        prefill = Prefill(self.model, prompt or [self.end_id], answers)
         while not prefill.advance():
             pass
         return self.join(prefill)
@@ -204,24 +204,24 @@ class Batch:
         if prefill.logits is None:
             raise RuntimeError("the prompt has not been read")
         if not prefill.asks_for_tokens:
-            return [row.finish_unasked() for row in prefill.rows]
-        logits = prefill.logits.expand(len(prefill.rows), -1)
+            return [answer.finish_unasked() for answer in prefill.answers]
+        logits = prefill.logits.expand(len(prefill.answers), -1)
         if not carries_state(self.model):
-            self.cache = stacked(self.cache, prefill.cache, len(prefill.rows))
-        self.rows = self.rows + prefill.rows
-        self.lengths = self.lengths + [len(prefill.prompt)] * len(prefill.rows)
-        return self._take(prefill.rows, logits)
+            self.cache = stacked(self.cache, prefill.cache, len(prefill.answers))
+        self.answers = self.answers + prefill.answers
+        self.lengths = self.lengths + [len(prefill.prompt)] * len(prefill.answers)
+        return self._take(prefill.answers, logits)
 
     @torch.inference_mode()
     def step(self) -> list[Piece]:
-        """One more token for every row."""
+        """One more token for every answer."""
         if carries_state(self.model):
-            logits = torch.cat([reread(self.model, row) for row in self.rows])
-            return self._take(self.rows, logits)
+            logits = torch.cat([reread(self.model, answer) for answer in self.answers])
+            return self._take(self.answers, logits)
         device = self.model.device
         output = self.model(
             input_ids=torch.tensor(
-                [row.tokens[-1:] for row in self.rows], device=device
+                [answer.tokens[-1:] for answer in self.answers], device=device
             ),
             position_ids=torch.tensor([[n] for n in self.lengths], device=device),
             attention_mask=self._mask(),
@@ -229,14 +229,14 @@ class Batch:
             use_cache=True,
         )
         self.lengths = [length + 1 for length in self.lengths]
-        return self._take(self.rows, output.logits[:, -1])
+        return self._take(self.answers, output.logits[:, -1])
 
     @torch.inference_mode()
     def keep(self, kept: Sequence[int]) -> None:
-        """Only the rows at these places go on."""
-        if len(kept) == len(self.rows):
+        """Only the answers at these places go on."""
+        if len(kept) == len(self.answers):
             return
-        self.rows = [self.rows[place] for place in kept]
+        self.answers = [self.answers[place] for place in kept]
         self.lengths = [self.lengths[place] for place in kept]
         if not kept:
             self.cache = new_cache()
@@ -244,7 +244,7 @@ class Batch:
             self.cache = selected(self.cache, kept, max(self.lengths))
 
     def _mask(self) -> Tensor | None:
-        """1 where a row has a token, 0 where it is padded. None: no row is padded."""
+        """1 where an answer has a token, 0 where it is padded; None: none is padded."""
         longest = max(self.lengths)
         if min(self.lengths) == longest:
             return None
@@ -252,30 +252,30 @@ class Batch:
         padding = longest - torch.tensor(self.lengths)
         return (columns >= padding[:, None]).long().to(self.model.device)
 
-    def _take(self, rows: Sequence[Row], logits: Tensor) -> list[Piece]:
-        tokens = choose(logits, rows)
+    def _take(self, answers: Sequence[Answer], logits: Tensor) -> list[Piece]:
+        tokens = choose(logits, answers)
         taken = (
-            row.take(token, self.end_id, chance)
-            for row, token, chance in zip(
-                rows, tokens, asked_chances(logits, tokens, rows), strict=True
+            answer.take(token, self.end_id, chance)
+            for answer, token, chance in zip(
+                answers, tokens, asked_chances(logits, tokens, answers), strict=True
             )
         )
         pieces = [piece for piece in taken if piece is not None]
-        self.keep([at for at, row in enumerate(self.rows) if not row.finished])
+        self.keep([at for at, answer in enumerate(self.answers) if not answer.finished])
         return pieces
 
 
 def carries_state(model: Any) -> bool:
     """Whether it remembers by other means than keys and values, which alone can be
-    kept for rows that come and go.
+    kept for answers that come and go.
     """
     return bool(getattr(model, "_is_stateful", False))
 
 
 @torch.inference_mode()
-def reread(model: Any, row: Row) -> Tensor:
-    """(1, vocabulary) for a row's next token."""
-    return all_logits(model, row.tokens)[-1:]
+def reread(model: Any, answer: Answer) -> Tensor:
+    """(1, vocabulary) for an answer's next token."""
+    return all_logits(model, answer.tokens)[-1:]
 
 
 def all_logits(model: Any, tokens: Sequence[int]) -> Tensor:
@@ -304,38 +304,40 @@ def fit(prompt: Sequence[int], max_tokens: int, context: int) -> tuple[list[int]
     return list(prompt[-(context - room) :]), room
 
 
-def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
-    """The next token of each row, which depends on nothing but that row."""
+def choose(logits: Tensor, answers: Sequence[Answer]) -> list[int]:
+    """The next token of each answer, which depends on nothing but that answer."""
     tokens = likeliest(logits)
-    for place, row in enumerate(rows):
+    for place, answer in enumerate(answers):
         own = logits[place]
-        if row.changes:
-            own = changed(own, row.changes)
-        if row.changes or row.sampling.temperature > 0:
-            tokens[place] = _choose_one(own, row)
+        if answer.changes:
+            own = changed(own, answer.changes)
+        if answer.changes or answer.sampling.temperature > 0:
+            tokens[place] = _choose_one(own, answer)
         # Seldom: so choosing again, from the others, costs less than asking before.
-        if not row.fits(tokens[place]):
-            others = own.index_fill(0, row.misfits().to(own.device), float("-inf"))
-            tokens[place] = _choose_one(others, row)
+        if not answer.fits(tokens[place]):
+            others = own.index_fill(0, answer.misfits().to(own.device), float("-inf"))
+            tokens[place] = _choose_one(others, answer)
     return tokens
 
 
-def _choose_one(logits: Tensor, row: Row) -> int:
-    how = row.sampling
+def _choose_one(logits: Tensor, answer: Answer) -> int:
+    how = answer.sampling
     if how.temperature > 0:
-        return draw(logits, how.temperature, how.top_p, row.generator)
+        return draw(logits, how.temperature, how.top_p, answer.generator)
     return int(logits.argmax())
 
 
 def asked_chances(
-    logits: Tensor, tokens: Sequence[int], rows: Sequence[Row]
+    logits: Tensor, tokens: Sequence[int], answers: Sequence[Answer]
 ) -> list[Chance | None]:
-    """Of each row's token, for the rows that ask for it."""
-    found: list[Chance | None] = [None] * len(rows)
-    asking = [at for at, row in enumerate(rows) if row.sampling.num_top is not None]
+    """Of each answer's token, for the answers that ask for it."""
+    found: list[Chance | None] = [None] * len(answers)
+    asking = [
+        at for at, answer in enumerate(answers) if answer.sampling.num_top is not None
+    ]
     if not asking:
         return found
-    num_top = max(rows[at].sampling.num_top or 0 for at in asking)
+    num_top = max(answers[at].sampling.num_top or 0 for at in asking)
     told = chances(logits[asking], [tokens[at] for at in asking], num_top)
     for at, chance in zip(asking, told, strict=True):
         found[at] = chance

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from jobs.trainer.answering.answer import Row, Sampling, row_seed
+from jobs.trainer.answering.answer import Answer, Sampling, answer_seed
 from jobs.trainer.answering.generation import (
     Batch,
     Prefill,
@@ -48,7 +48,7 @@ def naive(model, ids, num_tokens):
     return tuple(ids[-num_tokens:])
 
 
-def test_greedy_equals_the_naive_loop_for_each_row(model, tokenizer, prompts):
+def test_greedy_equals_the_naive_loop_for_each_answer(model, tokenizer, prompts):
     sampling = Sampling(temperature=0, max_tokens=24)
     answers = complete(model, tokenizer, prompts, sampling, NO_END)
     expected = [naive(model, ids, 24) for ids in prompts]
@@ -71,18 +71,18 @@ def test_answer_depends_on_its_own_seed_only(model, tokenizer, prompts, top_p):
         assert alone == [answer]
 
 
-def test_rows_that_join_and_leave_disturb_nobody(model, tokenizer, prompts):
-    def row(index, max_tokens):
+def test_answers_that_join_and_leave_disturb_nobody(model, tokenizer, prompts):
+    def answer(index, max_tokens):
         sampling = Sampling(temperature=0.9, max_tokens=max_tokens)
-        return Row(tokenizer, index, sampling, seed=index)
+        return Answer(tokenizer, index, sampling, seed=index)
 
     lengths = {0: 30, 1: 4, 2: 20}
     batch = Batch(model, NO_END)
-    pieces = batch.add(prompts[0], [row(0, lengths[0])])
+    pieces = batch.add(prompts[0], [answer(0, lengths[0])])
     for index in (1, 2):
         pieces += batch.step() + batch.step()
-        pieces += batch.add(prompts[index], [row(index, lengths[index])])
-    while batch.rows:
+        pieces += batch.add(prompts[index], [answer(index, lengths[index])])
+    while batch.answers:
         pieces += batch.step()
     for index, ids in enumerate(prompts):
         sampling = Sampling(temperature=0.9, max_tokens=lengths[index])
@@ -99,8 +99,8 @@ def test_seeds_make_different_answers_to_one_prompt(model, tokenizer, prompts):
     assert answers == complete(model, tokenizer, same, sampling, NO_END)
 
 
-def test_row_seeds_of_neighbouring_seeds_do_not_overlap():
-    seeds = {row_seed(seed, index) for seed in range(50) for index in range(8)}
+def test_seeds_of_neighbouring_seeds_do_not_overlap():
+    seeds = {answer_seed(seed, index) for seed in range(50) for index in range(8)}
     assert len(seeds) == 400
 
 
@@ -237,8 +237,8 @@ def test_prompt_in_parts_has_the_chances_of_a_plain_forward_pass(
 ):
     monkeypatch.setattr("jobs.trainer.answering.generation.PREFILL_TOKENS", 7)
     ids = (prompts[0] * 5)[:25]
-    row = Row(tokenizer, 0, Sampling(max_tokens=0), seed=1)
-    prefill = Prefill(model, ids, [row], num_top=0)
+    answer = Answer(tokenizer, 0, Sampling(max_tokens=0), seed=1)
+    prefill = Prefill(model, ids, [answer], num_top=0)
     while not prefill.advance():
         pass
     expected = plain_logprobs(model, ids)[:-1].gather(1, torch.tensor(ids[1:])[:, None])
@@ -289,13 +289,17 @@ def test_stop_token_ends_the_answer_as_the_end_token_does(model, tokenizer, prom
     assert (answer.finish_reason, len(answer.token_ids)) == ("stop", 3)
 
 
-def test_rows_that_ask_for_chances_do_not_change_the_others(model, tokenizer, prompts):
+def test_answers_that_ask_for_chances_do_not_change_the_others(
+    model, tokenizer, prompts
+):
     batch = Batch(model, NO_END)
     asking = Sampling(temperature=0, max_tokens=8, num_top=2)
     plain = Sampling(temperature=0, max_tokens=8)
-    rows = [Row(tokenizer, index, how, 1) for index, how in enumerate((asking, plain))]
-    pieces = batch.add(prompts[0], rows)
-    while batch.rows:
+    answers = [
+        Answer(tokenizer, index, how, 1) for index, how in enumerate((asking, plain))
+    ]
+    pieces = batch.add(prompts[0], answers)
+    while batch.answers:
         pieces += batch.step()
     of = {n: [p for p in pieces if p.index == n] for n in (0, 1)}
     assert [p.token_ids for p in of[0]] == [p.token_ids for p in of[1]]
@@ -320,8 +324,8 @@ def stateful_model(kind):
 @pytest.mark.parametrize("kind", ["mamba", "lfm2"])
 def test_chances_of_a_model_that_carries_a_state(kind, tokenizer, prompts):
     model = stateful_model(kind)
-    row = Row(tokenizer, 0, Sampling(max_tokens=0), seed=1)
-    prefill = Prefill(model, prompts[0], [row], num_top=1)
+    answer = Answer(tokenizer, 0, Sampling(max_tokens=0), seed=1)
+    prefill = Prefill(model, prompts[0], [answer], num_top=1)
     assert prefill.advance()
     after = plain_logprobs(model, prompts[0])[:-1]
     expected = after.gather(1, torch.tensor(prompts[0][1:])[:, None])[:, 0].tolist()
