@@ -8,7 +8,7 @@ from itertools import cycle, islice
 from tokenizers import Tokenizer
 
 from jobs.base_models.pretraining.card import STORY_PROMPTS
-from jobs.base_models.pretraining.slurs import has_slur, read_slurs
+from jobs.base_models.pretraining.slurs import read_slurs, slurs_in
 from jobs.serving.loaded import Loaded
 from jobs.trainer.answering.answer import Sampling, answer_seed
 from jobs.trainer.answering.generation import Completion, complete
@@ -58,7 +58,7 @@ def results(loaded: Loaded) -> Iterator[tuple[str, float, str]]:
         Sampling(temperature=1.0, max_tokens=SAMPLE_TOKENS, seed=1),
     )
     slurs = read_slurs()
-    bad = [text for text in map(whole_words, samples) if has_slur(text, slurs)]
+    bad = [text for text in map(whole_words, samples) if any(slurs_in(text, slurs))]
     for text in bad:
         print(f"  with a slur: {text!r}", flush=True)
     yield "samples_with_slurs", len(bad), f"of {NUM_SAMPLES:,}"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.base_models.pretraining.slurs import PATH, digest, has_slur, read_slurs
+from jobs.base_models.pretraining.slurs import PATH, digest, read_slurs, slurs_in
 from jobs.base_models.pretraining.texts import Source
 from jobs.new_job.suggest import suggest_settings
 from jobs.trainer.answering.generation import Completion
@@ -94,12 +94,12 @@ def test_slurs_are_kept_as_sorted_hashes():
 
 @pytest.mark.parametrize("text", ["A turnip.", "TURNIPS!", "of_turnips_", "turnip's"])
 def test_a_word_of_the_list_is_found(text):
-    assert has_slur(text, frozenset({digest("turnip")}))
+    assert any(slurs_in(text, frozenset({digest("turnip")})))
 
 
 @pytest.mark.parametrize("text", ["", "turnipseed", "turn ip"])
 def test_a_word_is_not_found_in_parts_of_others(text):
-    assert not has_slur(text, frozenset({digest("turnip")}))
+    assert not any(slurs_in(text, frozenset({digest("turnip")})))
 
 
 def test_half_a_word_at_the_end_is_not_judged():
@@ -111,7 +111,9 @@ def test_half_a_word_at_the_end_is_not_judged():
 def test_the_list_has_none_of_the_words_of_the_samples(name):
     slurs = read_slurs()
     examples = iter_examples(examples_of(name))
-    assert not any(has_slur(text, slurs) for example in examples for text, _ in example)
+    assert not any(
+        any(slurs_in(text, slurs)) for example in examples for text, _ in example
+    )
 
 
 # ----- characters

@@ -24,10 +24,6 @@ def read_slurs() -> frozenset[str]:
     return frozenset(PATH.read_text().split())
 
 
-def has_slur(text: str, slurs: frozenset[str]) -> bool:
-    return any(True for _ in slurs_in(text, slurs))
-
-
 def slurs_in(text: str, slurs: frozenset[str]) -> Iterator[tuple[int, int]]:
     """Where each begins and ends."""
     for word in WORD.finditer(text):
