@@ -32,7 +32,6 @@ from jobs.trainer.numerics import choose_numerics
 from jobs.trainer.prepare import learner_of, open_data, refuse_nothing_to_learn
 from jobs.trainer.processes.launch import start_over
 from jobs.trainer.processes.ranks import Ranks
-from jobs.trainer.processes.sharding import Learner
 from jobs.trainer.watch import Watch
 
 
@@ -60,39 +59,16 @@ class Trainer:
         # Of the step done last.
         self.learned_loss: float | None = None
 
-        # ----- data
         self.cache, self.packing = open_data(
             spec.train, spec, ranks, self._leave_if_asked
         )
         refuse_nothing_to_learn(self.cache.facts)
-
-        # ----- how it is computed
-        self.numerics = Numerics(**ranks.first(self._choose_numerics))
-        ranks.first(lambda: meet_memory_note(folder, events, self.numerics))
-        torch.set_num_threads(self.numerics.threads)
-        torch.manual_seed(spec.seed)
-        on_cuda = ranks.device.type == "cuda"
-        self.feed = Feed(
-            spec, self.numerics, ranks, self.cache, self.packing, ahead=on_cuda
-        )
+        self.numerics = self._settle_numerics()
+        self.feed = self._feed()
         self.total_steps = self.feed.total_steps
-
-        # ----- model
-        learner = learner_of(spec, self.numerics, ranks)
-        learner.model.train()
-        self.learning = Learning(spec, self.numerics, ranks, learner, self.total_steps)
-        self.watch = self._watch(learner)
-
-        # ----- where the job stands
-        self.checkpoints = Checkpoints(
-            folder,
-            events,
-            ranks,
-            learner.model,
-            self.learning.optimizer,
-            spec.checkpoint_seconds,
-            self._check_weights,
-        )
+        self.learning = self._learning()
+        self.watch = self._watch()
+        self.checkpoints = self._checkpoints()
 
     def train(self) -> None:
         """Step by step until the last, or until people want otherwise."""
@@ -124,17 +100,47 @@ class Trainer:
             self.checkpoints.write_if_time(self.step)
             return self._is_to_end_now()
 
+    def _say_hello(self) -> None:
+        facts, model = self.cache.facts, self.learning.model
+        note = kept_adapter_words(model, self.spec.lora) if is_adapted(model) else ""
+        say_hello(self.events, self.numerics, facts, self.packing, self.step, note)
+
+    # ----- what a job holds in memory
+
+    def _settle_numerics(self) -> Numerics:
+        numerics = Numerics(**self.ranks.first(self._choose_numerics))
+        self.ranks.first(lambda: meet_memory_note(self.folder, self.events, numerics))
+        torch.set_num_threads(numerics.threads)
+        torch.manual_seed(self.spec.seed)
+        return numerics
+
     def _choose_numerics(self) -> dict[str, Any]:
         targets = self.cache.facts.targets
         return asdict(choose_numerics(self.folder, self.spec, targets, self.ranks.size))
 
-    def _watch(self, learner: Learner) -> Watch:
+    def _feed(self) -> Feed:
+        on_cuda = self.ranks.device.type == "cuda"
+        return Feed(
+            self.spec,
+            self.numerics,
+            self.ranks,
+            self.cache,
+            self.packing,
+            ahead=on_cuda,
+        )
+
+    def _learning(self) -> Learning:
+        learner = learner_of(self.spec, self.numerics, self.ranks)
+        learner.model.train()
+        return Learning(self.spec, self.numerics, self.ranks, learner, self.total_steps)
+
+    def _watch(self) -> Watch:
         return Watch(
             self.folder,
             self.events,
             self.spec,
             self.numerics,
-            learner,
+            self.learning.learner,
             self.ranks,
             self.total_steps,
             is_to_end=lambda: self._read_wish()[0] in ENDING,
@@ -142,10 +148,16 @@ class Trainer:
             meanwhile=self._leave_if_asked,
         )
 
-    def _say_hello(self) -> None:
-        facts, model = self.cache.facts, self.learning.model
-        note = kept_adapter_words(model, self.spec.lora) if is_adapted(model) else ""
-        say_hello(self.events, self.numerics, facts, self.packing, self.step, note)
+    def _checkpoints(self) -> Checkpoints:
+        return Checkpoints(
+            self.folder,
+            self.events,
+            self.ranks,
+            self.learning.model,
+            self.learning.optimizer,
+            self.spec.checkpoint_seconds,
+            self._check_weights,
+        )
 
     # ----- one step
 
