@@ -109,12 +109,12 @@ class Learning:
         )
 
 
-def clip_gradients(model: nn.Module, longest: float) -> float:
-    """Scale all gradients so that their norm is `longest` at most; returns the norm."""
+def clip_gradients(model: nn.Module, max_norm: float) -> float:
+    """Scales all gradients to a norm of `max_norm` at most; returns the norm before."""
     weights = [p for p in model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
     total = float(whole(norm))
     # Mostly they are small enough, and going over all of them would be for nothing.
-    if total > longest:
-        nn.utils.clip_grads_with_norm_(weights, longest, norm)
+    if total > max_norm:
+        nn.utils.clip_grads_with_norm_(weights, max_norm, norm)
     return total

@@ -33,7 +33,7 @@ HELP = {
 SHARES = {"warmup", "decline"}
 PLACES = {"texts", "out", "start_from", "teachers"}
 # More tokens, or minutes, than anybody has.
-MOST = 1e12
+MAX_NUMBER = 1e12
 
 
 def parse(argv: Sequence[str], description: str = "") -> argparse.Namespace:
@@ -125,7 +125,7 @@ def flag(name: str) -> str:
 def count(text: str) -> int:
     """50M, 300k or plain digits; 1 at least."""
     value = _size(text)
-    if not 1 <= value < MOST or value != int(value):
+    if not 1 <= value < MAX_NUMBER or value != int(value):
         raise _not(text, "a whole number above 0, as 300, 300k or 50M")
     return int(value)
 
@@ -137,7 +137,7 @@ def _size(text: str) -> float:
 
 
 def seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= MOST:
+    if not text.isdecimal() or int(text) >= MAX_NUMBER:
         raise _not(text, "a whole number from 0 on")
     return int(text)
 
@@ -163,8 +163,8 @@ def _not(text: str, what: str) -> argparse.ArgumentTypeError:
     return argparse.ArgumentTypeError(f"{text!r} is not {what}")
 
 
-amount = _number_that(lambda x: 0 < x < MOST, "a number above 0")
-amount_or_none = _number_that(lambda x: 0 <= x < MOST, "a number from 0 on")
+amount = _number_that(lambda x: 0 < x < MAX_NUMBER, "a number above 0")
+amount_or_none = _number_that(lambda x: 0 <= x < MAX_NUMBER, "a number from 0 on")
 share = _number_that(lambda x: 0 <= x <= 1, "a share from 0 to 1")
 # With all of it left out, or kept as it was, nothing is learned.
 share_left = _number_that(lambda x: 0 <= x < 1, "a share from 0 to below 1")

@@ -17,7 +17,7 @@ HELD_OUT = "heldout-"
 NEARLY_HELD_OUT = re.compile(r"held[-_ ]?out", re.IGNORECASE)
 # A passage of so many words is no accident of language.
 PASSAGE_WORDS = 13
-SHORTEST_CHARACTERS = 20
+MIN_DOCUMENT_CHARACTERS = 20
 
 SEPARATOR_LINE = re.compile(rf"(?m)^[ \t]*{re.escape(SEPARATOR)}[ \t]*$")
 BLANK_LINES = re.compile(r"\n\s*\n")
@@ -92,7 +92,7 @@ def _documents(path: Path) -> Iterator[str]:
 
 
 def is_long_enough(document: str) -> bool:
-    return len(document) >= SHORTEST_CHARACTERS
+    return len(document) >= MIN_DOCUMENT_CHARACTERS
 
 
 def _split(path: Path) -> list[str]:

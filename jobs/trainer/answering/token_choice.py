@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 # Stands for the logarithm of no chance at all, which JSON cannot write.
-LEAST_LOGPROB = -9999.0
+MIN_LOGPROB = -9999.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def changed(logits: Tensor, amounts: Mapping[int, float]) -> Tensor:
 def chances(logits: Tensor, tokens: Sequence[int], num_top: int) -> list[Chance]:
     """Of one token for each row of (rows, vocabulary)."""
     logprobs = torch.log_softmax(logits.float(), -1)
-    logprobs = logprobs.nan_to_num(nan=LEAST_LOGPROB, neginf=LEAST_LOGPROB)
+    logprobs = logprobs.nan_to_num(nan=MIN_LOGPROB, neginf=MIN_LOGPROB)
     places = torch.tensor(tokens, device=logits.device)[:, None]
     own: list[float] = logprobs.gather(1, places)[:, 0].tolist()
     if not num_top:

@@ -24,7 +24,7 @@ from jobs.trainer.rows.memory import SHORT_LENGTH
 # The name that a model's config gives to this attention.
 NAME = "pieces"
 # Pieces up to this length go together; longer ones with those up to twice as long.
-SHORTEST_BUCKET = 16
+MIN_BUCKET_LENGTH = 16
 # What a model may ask for beyond plain causal attention.
 OTHER_ATTENTION = ("dropout", "sliding_window", "softcap", "s_aux", "position_bias")
 
@@ -134,7 +134,7 @@ def sort_pieces(starts: Ints, lengths: Ints) -> Pieces:
     """Pieces that cover a micro-batch without a gap: piece i has tokens
     starts[i] to starts[i] + lengths[i] of the long row.
     """
-    size = np.maximum(lengths, SHORTEST_BUCKET)
+    size = np.maximum(lengths, MIN_BUCKET_LENGTH)
     kinds = np.ceil(np.log2(size)).astype(np.int64)
     where = np.empty((3, lengths.sum()), np.int64)
     buckets = []

@@ -128,6 +128,6 @@ def less_memory_words(numerics: Numerics) -> str:
     )
 
 
-def micro_batch_rows(batch_size: int, max_tokens: int, most_tokens: int) -> int:
-    """Rows at a time, so that no more than `most_tokens` go through at once."""
-    return min(batch_size, max(1, most_tokens // max_tokens))
+def micro_batch_rows(batch_size: int, max_tokens: int, max_tokens_at_once: int) -> int:
+    """Rows at a time, so that no more than `max_tokens_at_once` go through at once."""
+    return min(batch_size, max(1, max_tokens_at_once // max_tokens))

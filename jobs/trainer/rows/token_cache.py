@@ -47,7 +47,7 @@ WAIT_SECONDS = 0.2
 # In memory at once when a large file is only looked through.
 NUMBERS_AT_ONCE = 2**22
 # As it is in float32, in which weights are kept.
-LEAST_WEIGHT = np.float32(MIN_LOSS_WEIGHT)
+MIN_FLOAT32_WEIGHT = np.float32(MIN_LOSS_WEIGHT)
 
 
 class DatasetError(ValueError):
@@ -219,7 +219,9 @@ def _encode(
         odd = next(n for n, example in enumerate(batch) if _has_odd_text(example))
         raise line_error(path, num_before + odd + 1, "a text in it is none") from None
     weights = encoded.weights
-    usual = (weights == 0) | (weights >= LEAST_WEIGHT) & (weights <= MAX_LOSS_WEIGHT)
+    usual = (weights == 0) | (weights >= MIN_FLOAT32_WEIGHT) & (
+        weights <= MAX_LOSS_WEIGHT
+    )
     if not usual.all():
         # The token's example: the first that ends behind it.
         token = int(np.argmin(usual))

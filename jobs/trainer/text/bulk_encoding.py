@@ -22,8 +22,8 @@ Ids = npt.NDArray[np.uint32]
 Ints = npt.NDArray[np.int64]
 
 # Beyond either, all pieces are forgotten; the common ones are back soon.
-MAX_PIECES = 100_000
-MAX_CHARACTERS = 4_000_000
+MAX_KNOWN_PIECES = 100_000
+MAX_KNOWN_CHARACTERS = 4_000_000
 
 # A piece ends before a single space that stands between two other characters. Any other
 # space belongs to a run of white space, which tokenizers cut in their own ways.
@@ -97,7 +97,10 @@ class PieceMemo:
         source += np.arange(ends[-1])
         ids = self.ids[source]
         borders = ends[_ends(np.fromiter(map(len, pieces), np.int64, len(pieces)))]
-        if len(self.numbers) > MAX_PIECES or self.num_characters > MAX_CHARACTERS:
+        if (
+            len(self.numbers) > MAX_KNOWN_PIECES
+            or self.num_characters > MAX_KNOWN_CHARACTERS
+        ):
             self._forget()
         return ids, np.diff(borders)
 

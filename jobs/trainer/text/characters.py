@@ -20,7 +20,7 @@ from jobs.trainer.text.byte_alphabet import lettered_bytes, numbered_byte
 # Python finds these, which are no characters, only by their third byte.
 SURROGATE = re.compile(rb"\xed[\xa0-\xbf]")
 # A character has at most 4 bytes; of those that have several, the first is at least so.
-MOST_PENDING = 3
+MAX_PENDING = 3
 FIRST_OF_SEVERAL = 0xC0
 
 _decoder = codecs.getincrementaldecoder("utf-8")
@@ -48,7 +48,7 @@ class Characters:
 
     def at_end(self, tokens: Sequence[int]) -> bytes:
         """What is pending behind a text, which may begin within a character."""
-        last = b"".join(map(self._bytes_of, tokens[-MOST_PENDING:]))[-MOST_PENDING:]
+        last = b"".join(map(self._bytes_of, tokens[-MAX_PENDING:]))[-MAX_PENDING:]
         for start, byte in enumerate(last):
             if byte >= FIRST_OF_SEVERAL and _is_begun(last[start:]):
                 return last[start:]

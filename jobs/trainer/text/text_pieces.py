@@ -6,11 +6,11 @@ from tokenizers import Tokenizer
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # A character has at most 4 bytes, so at most 3 of them can be waiting for the last.
-MOST_INCOMPLETE = 3
+MAX_INCOMPLETE = 3
 # Some tokenizers write a token differently at the start of a text, so that a piece is
 # always decoded behind a few tokens that came before it.
 CONTEXT_TOKENS = 4
-MOST_WINDOW_TOKENS = 16
+MAX_WINDOW_TOKENS = 16
 
 
 class TextDecoder:
@@ -30,13 +30,13 @@ class TextDecoder:
         end = len(text) - _num_incomplete(text)
         new = text[self.shown : end]
         self.shown = max(self.shown, end)
-        if end == len(text) and len(self.window) > MOST_WINDOW_TOKENS:
+        if end == len(text) and len(self.window) > MAX_WINDOW_TOKENS:
             self._restart(self.window[-CONTEXT_TOKENS:])
         return new
 
 
 def _num_incomplete(text: str) -> int:
-    return min(len(text) - len(text.rstrip(REPLACEMENT)), MOST_INCOMPLETE)
+    return min(len(text) - len(text.rstrip(REPLACEMENT)), MAX_INCOMPLETE)
 
 
 class StopScanner:

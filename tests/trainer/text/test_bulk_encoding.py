@@ -127,7 +127,7 @@ def test_a_piece_that_recurs_is_encoded_once():
 
 
 def test_a_full_memo_starts_again_and_changes_nothing(monkeypatch):
-    monkeypatch.setattr(bulk_encoding, "MAX_PIECES", 3)
+    monkeypatch.setattr(bulk_encoding, "MAX_KNOWN_PIECES", 3)
     memo = PieceMemo(CUTTING[0])
     before, _ = memo.encode(["one two three four"])
     assert not memo.numbers
