@@ -15,7 +15,7 @@ from jobs.trainer.rows.plan import make_plan
 from jobs.trainer.rows.token_cache import DatasetError
 from jobs.trainer.text.encoding import TokenizerError
 
-# Below the pages and the model server, above nothing: they are what people wait for.
+# People wait for the pages and for the model server, so the trainer lets both go first.
 NICENESS = 5
 
 
@@ -30,6 +30,7 @@ def main() -> int:
 
 
 def plan(path: Path) -> int:
+    """Prints the plan of a spec.json as JSON; returns the exit code."""
     try:
         found = make_plan(Spec.load(path))
     except (SpecError, DatasetError, TokenizerError) as error:
@@ -41,13 +42,14 @@ def plan(path: Path) -> int:
 
 
 def train(folder: Path) -> int:
+    """Trains the job of a run folder; returns the exit code."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    # Whoever started this process may have made it so already.
+    # The process that started this one may have lowered its priority already.
     os.nice(max(0, NICENESS - os.nice(0)))
     if os.environ.get("RANK", "0") != "0":
-        # Process 0 says when to leave, also while this one still imports.
+        # Process 0 decides when to leave, also while this process still imports.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     from jobs.trainer.run import run
 
@@ -57,6 +59,6 @@ def train(folder: Path) -> int:
 if __name__ == "__main__":
     code = main()
     logging.shutdown()
-    # All is on disk. Tearing torch down takes time, in which the next job would wait
-    # for memory.
+    # Everything is on disk. Shutting torch down takes time, and the next job would wait
+    # for the memory meanwhile.
     os._exit(code)

@@ -1,4 +1,4 @@
-"""[torch] What the trainer does about trouble by itself, and says in plain words."""
+"""[torch] What the trainer does by itself when there is trouble, and how it says so."""
 
 import errno
 import os
@@ -11,9 +11,9 @@ from jobs.trainer.contract.runfolder import Numerics, RunFolder
 from jobs.trainer.processes.ranks import StartAgain
 from jobs.trainer.rows.memory import less_memory_words, with_less_memory
 
-# Left free on the disk, for the database and everybody else.
+# This much stays free on the disk, for the database and for other programs.
 DISK_RESERVE_BYTES = 200_000_000
-# A file may not grow beyond some limit: to a job it is the same.
+# EFBIG means that a file has reached a size limit. For a job that is the same trouble.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -24,9 +24,11 @@ class Trouble(Exception):
 def take_less_memory(
     folder: RunFolder, events: EventWriter, numerics: Numerics, step: int, rows: int
 ) -> None:
-    """Do the step another way, of which it stays the same step. Raises StartAgain.
+    """Makes the job go on with less memory: always raises.
 
-    `rows` went through at once. Raises Trouble when nothing is left to do.
+    `rows` is the number of rows that went through the model at once when the memory was
+    full. The step learns from the same rows afterwards, only fewer at a time. Raises
+    StartAgain, or Trouble when the job cannot take less memory.
     """
     less = with_less_memory(numerics, rows)
     if less is None:
@@ -34,7 +36,7 @@ def take_less_memory(
             f"The memory does not hold even one row at step {step:,}. Start again "
             "with fewer max tokens, with LoRA, or with a smaller base model."
         )
-    # In this order: a change that was not told is told at the next start.
+    # In this order, because the next start tells a change that was not told yet.
     folder.write_numerics(less)
     say_less_memory(events, less, step, f"The memory was full at step {step:,}.")
     raise StartAgain
@@ -43,7 +45,10 @@ def take_less_memory(
 def say_less_memory(
     events: EventWriter, numerics: Numerics, step: int, why: str
 ) -> None:
-    """`why`: a sentence."""
+    """Writes the event that says with how much less memory the job goes on.
+
+    `why` is a sentence that says what happened.
+    """
     events.write(
         "autopilot",
         step=step,
@@ -59,7 +64,10 @@ def say_less_memory(
 def meet_memory_note(
     folder: RunFolder, events: EventWriter, numerics: Numerics
 ) -> None:
-    """Meet the note that a process left when its memory was full."""
+    """Handles the note that a process left when its memory was full, if there is one.
+
+    Raises StartAgain when the numerics change, and Trouble when nothing is left to do.
+    """
     note = folder.read_full()
     if note is None:
         return
@@ -73,10 +81,10 @@ def meet_memory_note(
 def halve_rate(
     folder: RunFolder, events: EventWriter, numerics: Numerics, step: int, what: str
 ) -> None:
-    """Once: back to the last checkpoint with half the rate. Raises StartAgain.
+    """Halves the learning rate and sends the job back to its last checkpoint.
 
-    `what` became no number after all, such as "The loss became nan". Raises Trouble
-    the second time.
+    `what` says what became infinite or not a number, such as "The loss became nan".
+    Raises StartAgain the first time and Trouble the second time.
     """
     if numerics.rate_share < 1:
         raise Trouble(
@@ -99,7 +107,7 @@ def halve_rate(
 
 
 def check_disk(folder: Path, needed_bytes: int, what: str) -> None:
-    """Raises OSError, as the disk would, unless there is room and some to spare."""
+    """Raises OSError, as a full disk does, unless `needed_bytes` and a reserve fit."""
     free = shutil.disk_usage(folder).free
     if free < needed_bytes + DISK_RESERVE_BYTES:
         raise OSError(
@@ -110,8 +118,10 @@ def check_disk(folder: Path, needed_bytes: int, what: str) -> None:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Also as libraries report it that put the system's words into an error of theirs,
-    as safetensors does.
+    """Returns whether the error says that the disk is full.
+
+    Libraries such as safetensors put the system's words into an error of their own, so
+    those words count too.
     """
     if isinstance(error, OSError):
         return error.errno in DISK_FULL
@@ -119,6 +129,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def disk_words(error: BaseException) -> str:
+    """Returns the message for people about a full disk."""
     what = error.strerror if isinstance(error, OSError) else error
     return (
         f"There is too little room on the disk ({what}). Nothing is lost: make room, "

@@ -1,8 +1,8 @@
-"""[torch] Checkpoints: all that a job needs to go on exactly where it was.
+"""[torch] Checkpoints: everything that a job needs to go on exactly where it was.
 
 `checkpoint/<step>/` holds the trained weights in training precision, the optimiser's
-state and the random state as safetensors. A folder has its name only when it is
-complete; the newest one counts. The files are the same from any number of processes.
+state and the random state as safetensors. A folder gets its name only when it is
+complete, and the newest one counts. The files do not depend on the number of processes.
 """
 
 import json
@@ -31,7 +31,7 @@ TYPE_NAMES = {
 def checkpoint_files(
     model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensors]:
-    """What goes into a checkpoint, by file. Tensors may be sharded."""
+    """Returns the tensors of a checkpoint by file name. They may be sharded."""
     weights = trained_parameters(model)
     return {
         "model.safetensors": dict(weights),
@@ -41,9 +41,10 @@ def checkpoint_files(
 
 
 def save_checkpoint(folder: Path, step: int, files: dict[str, Tensors]) -> None:
-    """Write `folder/<step>`, steps done, and only then remove older ones.
+    """Writes `folder/<step>` and only then removes older checkpoints.
 
-    Of several processes one calls it, while the others `gather` the same files.
+    `step` is the number of steps done. Of several processes, one calls this function
+    while the others call `gather` with the same files.
     """
     final = folder / str(step)
     folder.mkdir(exist_ok=True)
@@ -57,14 +58,20 @@ def save_checkpoint(folder: Path, step: int, files: dict[str, Tensors]) -> None:
 
 
 def gather(files: dict[str, Tensors]) -> None:
-    """The part of the processes that do not write: tensors come together one by one."""
+    """Takes part in a checkpoint that another process writes.
+
+    Sharded tensors come together one by one, in the order in which they are written.
+    """
     for tensors in files.values():
         for value in tensors.values():
             whole(value)
 
 
 def latest_checkpoint(folder: Path) -> int | None:
-    """The steps done; the checkpoint is `folder/<step>`."""
+    """Returns the step of the newest checkpoint, or None without one.
+
+    The checkpoint itself is the folder `folder/<step>`.
+    """
     if not folder.is_dir():
         return None
     complete = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
@@ -74,7 +81,10 @@ def latest_checkpoint(folder: Path) -> int | None:
 def load_checkpoint(
     checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Put everything back in place, so that the next step equals the one not done."""
+    """Loads weights, optimiser state and random state from a checkpoint folder.
+
+    The next step is then the same as if the job had never stopped.
+    """
     load_weights(checkpoint / "model.safetensors", model)
     weights = trained_parameters(model)
     load_optimizer(checkpoint / "optimizer.safetensors", weights, optimizer)
@@ -82,6 +92,7 @@ def load_checkpoint(
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
+    """Loads the trained weights from a file; raises ValueError if it has others."""
     weights = trained_parameters(model)
     with torch.no_grad(), safe_open(path, framework="pt") as stored:
         if set(stored.keys()) != set(weights):
@@ -93,8 +104,10 @@ def load_weights(path: Path, model: nn.Module) -> None:
 def optimizer_state(
     weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> Tensors:
-    """Flat, for AdamW `exp_avg/NAME`, `exp_avg_sq/NAME` and `step/NAME` of each weight
-    that it changes.
+    """Returns the optimiser's state as one flat dict of tensors.
+
+    For AdamW the keys are `exp_avg/NAME`, `exp_avg_sq/NAME` and `step/NAME`, for each
+    weight that this optimiser changes.
     """
     return {
         f"{kind}/{name}": value
@@ -107,6 +120,7 @@ def optimizer_state(
 def load_optimizer(
     path: Path, weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
+    """Loads what `optimizer_state` returned from a safetensors file."""
     with safe_open(path, framework="pt") as stored:
         for key in stored.keys():  # noqa: SIM118 (it is no dict)
             kind, name = key.split("/", maxsplit=1)
@@ -116,18 +130,21 @@ def load_optimizer(
 
 
 def _write(path: Path, tensors: Tensors) -> None:
-    """A safetensors file, one tensor at a time: no more than one needs to be whole."""
+    """Writes a safetensors file one tensor at a time, so that only one is whole."""
     with path.open("wb") as file:
         header = _header(tensors)
         file.write(len(header).to_bytes(8, "little") + header)
         for value in tensors.values():
             numbers = whole(value.detach()).cpu().contiguous().reshape(-1)
-            # numpy's own `tofile` would not say that the disk is full.
+            # The `tofile` of numpy would not report a full disk.
             file.write(numbers.view(torch.uint8).numpy().data)
 
 
 def _header(tensors: Tensors) -> bytes:
-    """Where each tensor's bytes lie; https://github.com/huggingface/safetensors."""
+    """Returns the header, which says where the bytes of each tensor are.
+
+    Source of the format: https://github.com/huggingface/safetensors
+    """
     entries = {}
     end = 0
     for name, value in tensors.items():

@@ -1,4 +1,4 @@
-"""[torch] When a job's checkpoints are written, and that it goes on from the last."""
+"""[torch] When a job writes its checkpoints, and how it goes on from the last one."""
 
 import time
 from collections.abc import Callable
@@ -19,14 +19,17 @@ from jobs.trainer.contract.events import EventWriter
 from jobs.trainer.contract.runfolder import RunFolder
 from jobs.trainer.processes.ranks import Ranks
 
-# A checkpoint may take at most this share of the time.
+# Writing checkpoints may take at most this share of the time.
 CHECKPOINT_SHARE = 1 / 20
-# A trained weight and the optimiser's two averages of it, in float32.
+# Bytes for each trained weight: the weight and the two averages of AdamW, in float32.
 CHECKPOINT_BYTES = 3 * 4
 
 
 class Checkpoints:
-    """All processes call these together; the first one writes."""
+    """Writes and loads the checkpoints of a job.
+
+    All processes call the methods together, and only the first process writes.
+    """
 
     def __init__(
         self,
@@ -38,8 +41,10 @@ class Checkpoints:
         seconds: float,
         check_weights: Callable[[], None],
     ) -> None:
-        """`check_weights` raises what the job does about weights that are no numbers,
-        so that the last checkpoint is always a good one.
+        """Takes the `seconds` between checkpoints, and a check of the weights.
+
+        `check_weights` raises if a weight is infinite or not a number, so the last
+        checkpoint is always a good one.
         """
         self.folder = folder
         self.events = events
@@ -51,7 +56,7 @@ class Checkpoints:
         self.due_at = time.monotonic() + seconds
 
     def resume(self) -> int:
-        """Put the last one back in place; returns the steps done, 0 without one."""
+        """Loads the last checkpoint; returns its steps done, or 0 without one."""
         step = self.ranks.first(lambda: latest_checkpoint(self.folder.checkpoint))
         if step is None:
             return 0
@@ -60,6 +65,7 @@ class Checkpoints:
         return step
 
     def write_if_time(self, step: int) -> None:
+        """Writes a checkpoint if enough time has passed since the last one."""
         if self.ranks.first(lambda: time.monotonic() < self.due_at):
             return
         began = time.monotonic()
@@ -68,6 +74,7 @@ class Checkpoints:
         self.due_at = time.monotonic() + max(self.seconds, cost / CHECKPOINT_SHARE)
 
     def write(self, step: int) -> None:
+        """Writes the checkpoint of a step, unless it exists or no step is done yet."""
         if not step or not self.ranks.first(lambda: self._has_to_save(step)):
             return
         self.check_weights()
@@ -78,7 +85,7 @@ class Checkpoints:
             gather(files)
 
     def _has_to_save(self, step: int) -> bool:
-        """False when the checkpoint is there already."""
+        """Returns False when the checkpoint exists already."""
         if (self.folder.checkpoint / str(step)).exists():
             return False
         trained = sum(p.numel() for p in trained_parameters(self.model).values())

@@ -1,4 +1,4 @@
-"""[torch] How a start of the trainer ends when it does not come to its end."""
+"""[torch] How a start of the trainer ends when it does not reach the last step."""
 
 import logging
 import shutil
@@ -14,7 +14,8 @@ from jobs.trainer.contract.wishes import Leave
 from jobs.trainer.rows.token_cache import DatasetError
 from jobs.trainer.text.encoding import TokenizerError
 
-# What a job is made of is not right. The message is for people.
+# A part of the job cannot be used: its spec, dataset, tokenizer or model. The messages
+# are for people.
 REFUSALS = (SpecError, DatasetError, TokenizerError, ModelError)
 
 Status = dict[str, Any]
@@ -23,15 +24,17 @@ logger = logging.getLogger(__name__)
 
 
 def ending_of(error: Exception, events: EventWriter | None) -> Status | None:
-    """The status that an error ends a start with, empty where it keeps the one it has;
-    None for an error that nobody expects.
+    """Returns the status with which an error ends this start of the trainer.
+
+    An empty status means that the job keeps the status it has. None means that the
+    error is a bug.
     """
     if isinstance(error, Leave):
         return _left(error)
     if isinstance(error, (*REFUSALS, Trouble)):
         return {"status": "failed", "message": str(error)}
     if is_disk_full(error):
-        # The site sees a pause that nobody asked for, and keeps it one.
+        # `forced` tells the site that nobody asked for the pause, so it stays a pause.
         return {"status": "paused", "message": disk_words(error), "forced": True}
     if is_out_of_memory(error):
         return _without_memory(events)
@@ -46,7 +49,10 @@ def _left(leave: Leave) -> Status:
 
 
 def _without_memory(events: EventWriter | None) -> Status:
-    """Full before a step could be done: less at once would change nothing."""
+    """Returns the status when the memory was full before a step could begin.
+
+    Fewer rows at once would not help here.
+    """
     if events is not None and events.last_step:
         return {
             "status": "paused",
@@ -66,10 +72,10 @@ def _without_memory(events: EventWriter | None) -> Status:
 
 
 def say_ending(folder: RunFolder, events: EventWriter | None, ending: Status) -> int:
-    """Write the status; returns the exit code."""
+    """Writes the status as an event; returns the exit code of the process."""
     if not ending:
         return 0
-    # The disk may be full.
+    # The disk may be full, and the reserve makes room for these words.
     folder.give_reserve()
     try:
         events = events or EventWriter(folder.events)
@@ -84,4 +90,5 @@ def say_ending(folder: RunFolder, events: EventWriter | None, ending: Status) ->
 
 
 def remove_checkpoint(folder: RunFolder) -> None:
+    """Removes all checkpoints of a job that is over."""
     shutil.rmtree(folder.checkpoint, ignore_errors=True)

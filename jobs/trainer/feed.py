@@ -1,7 +1,7 @@
-"""[torch] What each step learns from: its rows as tensors.
+"""[torch] Gives each step of a job its rows as tensors.
 
-For a CUDA device they are made and pinned one step ahead, in a thread, so that the
-device waits for neither. On a CPU the thread would only take a core from the step.
+For a CUDA device a thread makes and pins them one step ahead, so that the device does
+not wait. On a CPU such a thread would only take a core from the step.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,17 +21,17 @@ from jobs.trainer.rows.token_cache import TokenCache
 
 @dataclass(frozen=True)
 class StepRows:
-    """This process's share of a step."""
+    """The share of one step's rows that this process learns from."""
 
     batches: list[MicroBatch]
-    # Tokens with a weight above 0 in the share.
+    # The number of tokens with a weight above 0 in this share.
     num_learned: int
-    # Pairs of the whole step, without padding.
+    # The number of (input, target) pairs in the whole step, without padding.
     num_tokens: int
 
 
 class Feed:
-    """The rows of a job, step by step, counted from 1."""
+    """Gives the rows of a job step by step. Steps are counted from 1."""
 
     def __init__(
         self,
@@ -51,21 +51,22 @@ class Feed:
         self.steps_per_epoch = -(-packing.num_rows // spec.batch_size)
         self.total_steps = self.steps_per_epoch * spec.epochs
         self.thread = ThreadPoolExecutor(1) if ahead else None
-        # The step that the thread is making, or has made.
+        # The step whose rows the thread makes or has made, and those rows.
         self.coming: tuple[int, Future[StepRows]] | None = None
 
     def take(self, step: int) -> StepRows:
+        """Returns this process's rows of a step, and starts on the next step's."""
         rows = self._made(step)
         if self.thread and step < self.total_steps:
             self.coming = (step + 1, self.thread.submit(self._make, step + 1))
         return rows
 
     def epochs(self, step: int) -> float:
-        """How often everything has been learned from after a step."""
+        """Returns how many epochs are done after a step, as a fraction."""
         return round(step / self.steps_per_epoch, 4)
 
     def num_tokens(self, step: int) -> int:
-        """Pairs of the whole step, without padding."""
+        """Returns the (input, target) pairs in a whole step, without padding."""
         rows = self._rows_of(step)
         return sum(length for row in rows for *_, length in self.packing.row(row))
 
@@ -79,7 +80,7 @@ class Feed:
         batches = batches_for(self.ranks, self.numerics, self.cache, self.packing, rows)
         count = num_learned(batches)
         if self.ranks.device.type == "cuda":
-            # A thread begins on the first device, where this process may have no part.
+            # A new thread uses the first device, which may belong to another process.
             torch.cuda.set_device(self.ranks.device)
             batches = [batch.pinned() for batch in batches]
         return StepRows(batches, count, self.num_tokens(step))

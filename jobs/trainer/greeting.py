@@ -1,5 +1,7 @@
-"""[torch] What a trainer says first: what it learns from, or that it goes on, and
-what is different since its last start.
+"""[torch] The first events that a trainer writes at each start.
+
+They say what the job learns from, or that it goes on and what has changed since its
+last start.
 """
 
 from jobs.trainer.autopilot import say_less_memory
@@ -17,8 +19,11 @@ def say_hello(
     step: int,
     note: str = "",
 ) -> None:
-    """Status and a log line. A job that went on after a death has both already."""
-    # One that was paused while its tokens were counted has said nothing of them.
+    """Writes the status and the log lines with which a start begins.
+
+    `step` is the number of steps done, and `note` is one more line of a first start.
+    """
+    # A job that was paused while its tokens were counted has not said this yet.
     if events.micro_batch is None:
         _say_what_is_learned(events, numerics, facts, packing)
         if note:
@@ -63,7 +68,7 @@ def _unlearned_words(facts: CacheFacts) -> str:
 
 
 def _say_if_shared_anew(events: EventWriter, numerics: Numerics, step: int) -> None:
-    """Another number of processes than at the last start."""
+    """Says so if the number of processes is not that of the last start."""
     processes = numerics.processes
     if events.processes in {None, processes}:
         return
@@ -80,7 +85,10 @@ def _say_if_shared_anew(events: EventWriter, numerics: Numerics, step: int) -> N
 
 
 def _say_if_eased(events: EventWriter, numerics: Numerics, step: int) -> None:
-    """The site has a job that died without a word take less memory."""
+    """Says so if the site let the job take less memory.
+
+    The site does that when a trainer died without writing why.
+    """
     same_rows = events.micro_batch in {None, numerics.micro_batch}
     if same_rows and events.checkpointing == numerics.checkpointing:
         return

@@ -1,4 +1,4 @@
-"""[torch] One optimiser step: gradients over all its rows, then the update."""
+"""[torch] One optimiser step: the gradients of all its rows, then the update."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -20,17 +20,17 @@ from jobs.trainer.processes.sharding import Learner, own_part, whole
 
 @dataclass(frozen=True)
 class Gradients:
-    """What is known of a step before its update."""
+    """The results of a step before its update."""
 
     losses: Losses
-    # Of all gradients together, before they were clipped by it.
+    # The norm of all gradients together, before clipping.
     norm: float
-    # N of the whole step; without any there is nothing to update by.
+    # N of the whole step: its tokens with a weight above 0. If 0, no update is made.
     num_learned: int
 
 
 class Learning:
-    """A model, its optimiser, and how a step changes both."""
+    """Computes the gradients of each step and updates the model with them."""
 
     def __init__(
         self,
@@ -49,7 +49,10 @@ class Learning:
         self.optimizer = make_optimizer(self.model, spec.weight_decay)
 
     def gradients(self, step: int, rows: StepRows) -> Gradients:
-        """Of all processes together, clipped."""
+        """Computes the gradients of a step over all processes, and clips them.
+
+        The gradients stay in the parameters; returned are the losses and the norm.
+        """
         self._seed_the_others(step)
         counts = self.ranks.sum(torch.tensor([rows.num_learned]))
         learned = int(counts[0])
@@ -62,7 +65,7 @@ class Learning:
         )
 
     def update(self, step: int, gradients: Gradients) -> float:
-        """Change the weights; returns the step's rate."""
+        """Changes the weights; returns the learning rate of the step."""
         rate = self._rate_of(step)
         if gradients.num_learned:
             set_rate(self.optimizer, rate)
@@ -70,13 +73,17 @@ class Learning:
         return rate
 
     def has_broken_weights(self) -> bool:
-        """Whether a trained weight is no finite number, in any of the processes."""
+        """Returns whether any process has a trained weight that is not finite."""
         own = map(own_part, trained_parameters(self.model).values())
         broken = self.ranks.sum(torch.tensor([int(any_broken(own))]))
         return bool(broken[0])
 
     def add_up(self, batches: list[MicroBatch], learned: int) -> Sums | None:
-        """Add up the step's gradients; returns its sums over all processes."""
+        """Adds up the gradients of a step's micro-batches.
+
+        `learned` is N of the whole step. Returns the sums over all processes, or None
+        when no process has learned anything.
+        """
         total = None
         for batch in batches:
             with autocast(self.numerics, self.ranks.device):
@@ -87,7 +94,7 @@ class Learning:
             if not batch.num_tokens:
                 (0 * sums.weighted).backward()
                 continue
-            # Divided by the whole step's N, so that gradients simply add up.
+            # Dividing by N of the whole step lets the gradients simply add up.
             (sums.weighted / learned).backward()
             total = sums.detach() if total is None else total + sums.detach()
         if not self.numerics.sharded:
@@ -95,7 +102,11 @@ class Learning:
         return self.ranks.sum_losses(total)
 
     def _seed_the_others(self, step: int) -> None:
-        """Dropout differs among processes; a checkpoint has the first one's state."""
+        """Seeds dropout in all processes but the first.
+
+        Each process drops other values. The random state of the first process is saved
+        in the checkpoint.
+        """
         if not self.ranks.is_first:
             torch.manual_seed(self.spec.seed + (step << 32) + (self.ranks.rank << 20))
 
@@ -114,7 +125,7 @@ def clip_gradients(model: nn.Module, max_norm: float) -> float:
     weights = [p for p in model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
     total = float(whole(norm))
-    # Mostly they are small enough, and going over all of them would be for nothing.
+    # Most gradients are small enough, and then the pass over all of them is saved.
     if total > max_norm:
         nn.utils.clip_grads_with_norm_(weights, max_norm, norm)
     return total

@@ -1,7 +1,7 @@
-"""[torch] How a job is computed: precision, threads, compiled or not.
+"""[torch] How a job is computed: precision, threads, and whether it is compiled.
 
-Decided once, at the first start, from the spec and the machine alone, never from a
-clock: the same job on the same machine has the same losses.
+The first start decides this from the spec and the machine alone, never from a clock, so
+that the same job on the same machine has the same losses.
 """
 
 import os
@@ -29,21 +29,22 @@ from jobs.trainer.contract.weights_file import num_parameters
 from jobs.trainer.processes.launch import is_sharded
 from jobs.trainer.rows.memory import micro_batch_rows
 
-# Compiling a model's layers takes half a minute and makes a step a third faster: worth
-# it for jobs of some minutes. In floating-point operations, of which a small machine
-# makes about 5e11 a second.
+# Compiling a model's layers takes half a minute and makes a step a third faster, which
+# pays for jobs of some minutes. The unit is floating-point operations: a small machine
+# makes about 5e11 of them in a second.
 COMPILE_FROM_OPERATIONS = 2e14
-# Forward and backward, for each weight and token.
+# The operations of the forward and backward pass, for each weight and each token.
 OPERATIONS_PER_WEIGHT = 6
 
 
 def choose_numerics(
     folder: RunFolder, spec: Spec, num_targets: int, size: int = 1
 ) -> Numerics:
-    """Those of the first start; a resume must round the same way.
+    """Returns the numerics of the first start: a resume must round the same way.
 
-    But by as many processes as there are now: a step's rows may be shared anew.
-    `num_targets` are those of an epoch.
+    Only the number of processes may change: they share the rows of a step anew.
+    `num_targets` is the number of targets in an epoch, and `size` is the number of
+    processes. The numerics are written to the run folder.
     """
     shared: dict[str, Any] = {
         "threads": max(1, (spec.threads or num_cores()) // size),
@@ -73,7 +74,7 @@ def _dtype(spec: Spec) -> Literal["float32", "bfloat16"]:
 
 
 def fast_dtype() -> Literal["float32", "bfloat16"]:
-    """bfloat16 where the machine multiplies in it."""
+    """Returns bfloat16 if the machine multiplies in it by hardware, else float32."""
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     has = torch.cpu.get_capabilities()
@@ -82,14 +83,20 @@ def fast_dtype() -> Literal["float32", "bfloat16"]:
 
 
 def num_cores() -> int:
-    """Those this process may use, which in a container are fewer than there are."""
+    """Returns the number of cores that this process may use.
+
+    In a container that may be fewer than the machine has.
+    """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def autocast(numerics: Numerics, device: torch.device) -> torch.autocast:
-    """The precision of products; weights stay in float32."""
+    """Returns the context that sets the precision of products.
+
+    The weights stay in float32.
+    """
     return torch.autocast(
         device.type, dtype=torch.bfloat16, enabled=numerics.dtype == "bfloat16"
     )
@@ -99,7 +106,10 @@ def autocast(numerics: Numerics, device: torch.device) -> torch.autocast:
 
 
 def pays_to_compile(spec: Spec, num_targets: int) -> bool:
-    """Whether the job is long, and the machine has the C++ compiler that it takes."""
+    """Returns whether the job is long enough to compile, and the machine is able to.
+
+    `num_targets` is the number of targets in an epoch.
+    """
     if torch.cuda.is_available() or not has_compiler():
         return False
     if not takes_short_way(Path(spec.model.path)):
@@ -110,33 +120,36 @@ def pays_to_compile(spec: Spec, num_targets: int) -> bool:
 
 
 def has_compiler() -> bool:
+    """Returns whether the machine has a C++ compiler, which compiling needs."""
     names = (os.environ.get("CXX", ""), "g++", "clang++")
     return any(name and shutil.which(name) for name in names)
 
 
 def compile_layers(model: nn.Module) -> None:
-    """From now on layers run compiled; the first ones to run are compiled then.
+    """Makes the layers of a model run compiled. The first run compiles them.
 
-    All layers share the code of one. What cannot be compiled runs as it is.
+    All layers share the code of one layer. Code that cannot be compiled runs as it is.
     """
     if not takes_shortcuts(model):
         return
-    # The import takes a second, which only who compiles is to pay.
+    # The import takes a second, so only a job that compiles makes it.
     from torch import _dynamo, _inductor
 
     _dynamo.config.suppress_errors = True
-    # No pool of processes for a handful of functions.
+    # A pool of processes would not pay for a handful of functions.
     _inductor.config.compile_threads = 1
     attention.leave_uncompiled()
     for layer in decoder_layers(model):
-        # Micro-batches of a compiled job have all one shape, and code for any shape
-        # would depend on which came first.
+        # All micro-batches of a compiled job have one shape. Code for any shape would
+        # depend on which shape came first.
         layer.compile(dynamic=False)
 
 
 def checkpoint_layers(model: Any) -> None:
-    """From now on layers keep their inputs alone, and compute again what the backward
-    pass needs. A model that cannot do so stays as it is.
+    """Makes each layer keep its inputs only (gradient checkpointing).
+
+    The backward pass computes everything else again. A model that does not support this
+    stays as it is.
     """
     if model.supports_gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
@@ -144,7 +157,10 @@ def checkpoint_layers(model: Any) -> None:
 
 @contextmanager
 def uncompiled(numerics: Numerics) -> Iterator[None]:
-    """For what runs seldom or in many shapes: validation and completions."""
+    """Runs layers uncompiled within the context.
+
+    It is for work that is rare or has many shapes: validation and completions.
+    """
     if not numerics.compile:
         yield
         return

@@ -1,4 +1,4 @@
-"""[torch] What a job starts from: its data, its model, its numerics."""
+"""[torch] Opens what a job starts from: its data and its model."""
 
 import math
 from collections.abc import Callable
@@ -32,7 +32,7 @@ from jobs.trainer.rows.packing import Packing, row_order
 from jobs.trainer.rows.plan import open_tokens, pack_rows
 from jobs.trainer.rows.token_cache import CacheFacts, TokenCache
 
-# Validation over more rows than this says nothing new and costs training time.
+# More validation rows than this would say nothing new and would cost training time.
 MAX_VALIDATION_ROWS = 64
 
 
@@ -42,17 +42,19 @@ def open_data(
     ranks: Ranks,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[TokenCache, Packing]:
-    """A version's tokens and its rows, the same for a spec everywhere.
+    """Returns the tokens of a dataset version and its packed rows.
 
-    `meanwhile` is called by process 0 again and again while tokens are counted.
+    The rows are the same for a spec everywhere. Process 0 calls `meanwhile` again and
+    again while it counts tokens.
     """
-    # One makes the cache if there is none, then all open it.
+    # One process makes the cache if there is none, and then all of them open it.
     ranks.first(lambda: bool(open_tokens(source, spec, meanwhile)))
     cache = open_tokens(source, spec)
     return cache, pack_rows(spec, cache)
 
 
 def refuse_nothing_to_learn(facts: CacheFacts) -> None:
+    """Raises SpecError when no token of the dataset has a loss weight above 0."""
     if not facts.targets:
         raise SpecError(
             "All examples of the dataset are empty, so there is nothing to learn. "
@@ -68,9 +70,10 @@ def refuse_nothing_to_learn(facts: CacheFacts) -> None:
 def validation_batches(
     spec: Spec, numerics: Numerics, ranks: Ranks, meanwhile: Callable[[], None]
 ) -> list[MicroBatch]:
-    """The same rows every time: the first in an order drawn from the job's seed.
+    """Returns the validation rows as micro-batches; empty without a validation dataset.
 
-    `meanwhile` as of `open_data`.
+    They are the same rows every time: the first ones in an order drawn from the job's
+    seed. `meanwhile` is the same as in `open_data`.
     """
     if spec.validation is None:
         return []
@@ -93,7 +96,10 @@ def batches_for(
     packing: Packing,
     rows: list[int],
 ) -> list[MicroBatch]:
-    """This process's share of some rows, in as many runs as it has to make."""
+    """Returns this process's share of some rows as micro-batches.
+
+    If the model is sharded, every process gets equally many of them.
+    """
     share = ranks.share(rows)
     batches = micro_batches(
         cache, packing, share, numerics.micro_batch, alike=numerics.compile
@@ -105,7 +111,13 @@ def batches_for(
 
 
 def model_to_train(spec: Spec) -> nn.Module:
-    """Full: all weights, with an adapter merged in. LoRA: an adapter, old or new."""
+    """Loads the model of a job, ready for its method of training.
+
+    With method `full` all weights are trained, and an adapter is merged into them
+    first. With LoRA an adapter is trained: the snapshot's own, or a new one. Raises
+    SpecError for rows that are too long, and ModelError for a model that cannot be
+    trained.
+    """
     context = context_length(Path(spec.model.path))
     if context and spec.max_tokens > context:
         raise SpecError(
@@ -141,13 +153,13 @@ def _laid_out(spec: Spec, numerics: Numerics) -> nn.Module:
 
 
 def learner_of(spec: Spec, numerics: Numerics, ranks: Ranks) -> Learner:
-    """The model on this process's device, whole or its part of it."""
+    """Returns the model on this process's device: the whole model, or a part of it."""
     if not numerics.sharded:
         model = _laid_out(spec, numerics).to(ranks.device)
         if numerics.compile:
             compile_layers(model)
         return Learner(model)
-    # One after the other: each has the whole model in memory for a while.
+    # One process after the other, since each has the whole model in memory for a while.
     mesh = mesh_of(ranks)
     learner = ranks.in_turn(
         lambda: sharded(_laid_out(spec, numerics), mesh, numerics.dtype)

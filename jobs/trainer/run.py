@@ -1,4 +1,4 @@
-"""[torch] A start of the trainer, from its first look at the run folder to its exit."""
+"""[torch] One start of the trainer, from opening the run folder to the exit code."""
 
 import gc
 import logging
@@ -21,16 +21,16 @@ logger = logging.getLogger(__name__)
 
 
 def run(path: Path) -> int:
-    """Train the job of a run folder to its end, or go on with it.
+    """Trains the job of a run folder, from its beginning or from its last checkpoint.
 
-    Returns the exit code: 0 when the job ended as people wanted, paused included. Of
-    several processes each one runs it, and only the first one writes.
+    Returns the exit code, which is 0 when the job ended or paused as people wanted.
+    Each process of a job calls this function, and only the first one writes files.
     """
     folder = RunFolder(path)
     if not is_first():
         return _run_along(folder)
     if LOCK_FD in os.environ:
-        # Whoever started this process holds it, through this process too.
+        # The process that started this one holds the lock and has passed it on.
         return _run_locked(folder)
     lock = folder.take_lock()
     if lock is None:
@@ -54,20 +54,20 @@ def _run_locked(folder: RunFolder) -> int:
     except Exception as error:
         ending = ending_of(error, events)
         if ending is None:
-            # A bug: the log keeps where, and who started this process goes on.
+            # This is a bug. The log keeps the traceback, and the site starts again.
             raise
         return say_ending(folder, events, ending)
     finally:
         folder.give_reserve()
     if events.last_status in FINAL:
-        # It may have been killed in between.
+        # An earlier start may have been killed before it removed the checkpoint.
         remove_checkpoint(folder)
     return 0
 
 
 def _run_along(folder: RunFolder) -> int:
-    """All that the first process does, without its files."""
-    # The first one says when to leave.
+    """Trains along with the first process, without writing files."""
+    # The first process says when to leave.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if last_status(read_events(folder.events)[0]) in FINAL:
         return 0
@@ -77,7 +77,7 @@ def _run_along(folder: RunFolder) -> int:
     except FirstFailed:
         return 0
     except REFUSALS:
-        # The first one fails with the same, and says so.
+        # The first process fails in the same way, and writes why.
         time.sleep(FAREWELL_SECONDS)
     return 0
 
@@ -92,10 +92,11 @@ def _train(
         except StartAgain:
             pass
         except (RuntimeError, MemoryError):
-            # Failing for want of another process. Who started them knows why it is
-            # gone, and ends this one or starts it over in a moment.
+            # Another process may be gone. The one that started them all knows why, and
+            # in a moment it ends this process or starts all of them over.
             if ranks.size > 1:
                 time.sleep(FAREWELL_SECONDS)
             raise
-        # What the last try held, cycles hold on to, and memory may not hold it twice.
+        # Reference cycles keep the last try's tensors alive, and the memory may not
+        # hold them twice.
         gc.collect()

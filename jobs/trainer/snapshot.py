@@ -1,4 +1,4 @@
-"""[torch] Snapshots: the weights at a step as an ordinary model or adapter folder."""
+"""[torch] Snapshots: the weights after a step, as a usual model or adapter folder."""
 
 import hashlib
 import json
@@ -20,7 +20,8 @@ from jobs.trainer.contract.runfolder import (
 from jobs.trainer.contract.spec import Spec
 from jobs.trainer.processes.sharding import whole
 
-# Above this a snapshot is saved in bfloat16: the disk matters more than the last bits.
+# A model with more parameters is saved in bfloat16: room on the disk matters more than
+# the last bits.
 LARGE_MODEL_PARAMETERS = 200_000_000
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -33,10 +34,10 @@ ALPHABET = string.digits + string.ascii_letters
 
 
 def snapshot_id(spec: Spec, step: int) -> str:
-    """Such as `tiny:2026-11-22.snap-09HczpZn5OzIX70imZYslzMI`.
+    """Returns a snapshot's id, such as `tiny:2026-11-22.snap-09HczpZn5OzIX70imZYslzMI`.
 
-    The part behind the day is a function of job and step; the day is the one on which
-    the snapshot was first made, which its folder remembers.
+    The part after the day depends on job and step only. The day is today in UTC; a
+    saved snapshot keeps the id with the day on which it was made.
     """
     digest = hashlib.sha256(f"{spec.job} {step}".encode()).digest()
     number = int.from_bytes(digest, "big")
@@ -48,15 +49,15 @@ def snapshot_id(spec: Spec, step: int) -> str:
 
 
 def snapshot_state(model: nn.Module, *, keep: bool = True) -> dict[str, torch.Tensor]:
-    """Whole weights in the precision of a snapshot, by name.
+    """Returns the whole weights by name, in the precision of a snapshot.
 
-    All processes of a job call it, for each may have a part of them; those that do not
-    `keep` them get none.
+    All processes of a job call it together, because each may have a part of the
+    weights. A process that does not `keep` them gets an empty dict.
     """
-    # Of an adapter's model only the adapter: the rest would come together for nothing.
+    # Of a model with an adapter only the adapter is saved, so only that is gathered.
     names = trained_parameters(model) if is_adapted(model) else None
     is_large = _is_large(model)
-    # Weights that share their memory go on sharing it, so that they are saved once.
+    # Tied weights must stay tied, so that they are saved only once.
     done: dict[int, torch.Tensor] = {}
     state: dict[str, torch.Tensor] = {}
     for name, value in model.state_dict(keep_vars=True).items():
@@ -70,7 +71,10 @@ def snapshot_state(model: nn.Module, *, keep: bool = True) -> dict[str, torch.Te
 
 
 def _as_saved(value: torch.Tensor, is_large: bool, keep: bool) -> torch.Tensor:
-    """Sharded weights are kept off the device, which is too small for all of them."""
+    """Returns one whole weight as it is saved.
+
+    Sharded weights go to the CPU, because the device is too small for all of them.
+    """
     full = whole(value)
     if not keep:
         return full.new_empty(0)
@@ -87,9 +91,10 @@ def save_snapshot(
     step: int,
     **losses: float | bool | None,
 ) -> dict[str, Any]:
-    """Write `folder/<step>` and return its facts; one that is there already is kept.
+    """Writes the snapshot `folder/<step>`, unless it exists; returns its facts.
 
-    Losses are finite, as JSON has them.
+    `losses` are added to the facts. They must be finite or None, because JSON has no
+    other numbers.
     """
     final = folder / str(step)
     if not final.exists():
@@ -103,7 +108,7 @@ def save_snapshot(
 
 
 def snapshot_bytes(model: nn.Module) -> int:
-    """About what a snapshot takes on the disk: what is trained, as it is saved."""
+    """Returns about how many bytes a snapshot takes: the trained weights as saved."""
     num_trained = sum(p.numel() for p in trained_parameters(model).values())
     return num_trained * (2 if _is_large(model) else 4)
 
@@ -127,7 +132,7 @@ def _write_model(
 
 
 def _forget_path(config: Path, spec: Spec) -> None:
-    """The base model by its id: a path of this machine means nothing elsewhere."""
+    """Replaces the base model's path by its id, which has a meaning elsewhere too."""
     value = json.loads(config.read_bytes())
     write_json(config, value | {"base_model_name_or_path": spec.model.base_model})
     (config.parent / "README.md").unlink(missing_ok=True)
@@ -149,7 +154,7 @@ def _facts(draft: Path, spec: Spec, step: int) -> dict[str, Any]:
 
 
 def _sha256(paths: list[Path]) -> str:
-    """Of the weight files in the order of their names."""
+    """Returns one digest of all weight files, in the order given."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

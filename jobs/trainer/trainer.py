@@ -1,4 +1,4 @@
-"""[torch] The optimiser steps of a job, and all that comes with them."""
+"""[torch] The story of a job's training: its steps, and what happens between them."""
 
 import math
 import resource
@@ -36,10 +36,11 @@ from jobs.trainer.watch import Watch
 
 
 class Trainer:
-    """Everything a job holds in memory. `train` is the story.
+    """Trains one job; the method `train` tells how.
 
-    All processes of a job go through it together. What only the first may do (look at
-    the clock, at files and signals, write, decide) stands in a `ranks.first(...)`.
+    All processes of a job run the same code together. Some things only the first
+    process may do: read the clock, files and signals, write files, decide. Such code is
+    passed to `ranks.first(...)`.
     """
 
     def __init__(
@@ -54,9 +55,8 @@ class Trainer:
         self.ranks = ranks
         self.told_to_leave = told_to_leave
         spec = self.spec = Spec.load(folder.spec)
-        # Steps done.
+        # The number of steps done, and the learned loss of the last of them.
         self.step = 0
-        # Of the step done last.
         self.learned_loss: float | None = None
 
         self.cache, self.packing = open_data(
@@ -71,7 +71,7 @@ class Trainer:
         self.checkpoints = self._checkpoints()
 
     def train(self) -> None:
-        """Step by step until the last, or until people want otherwise."""
+        """Trains step by step until the last step, or until people want it to end."""
         self.step = self.checkpoints.resume()
         if self.step == self.events.last_step:
             self.learned_loss = self.events.last_learned_loss
@@ -82,10 +82,10 @@ class Trainer:
             self.step += 1
 
     def _is_over(self) -> bool:
-        """All that comes between two steps; True: the job, or this start, is over.
+        """Does what is due between two steps; returns True when this start is over.
 
-        A job that goes on from a checkpoint begins here too, for the checkpoint may
-        have been written before all that was due after its step had been made.
+        A job that goes on from a checkpoint begins here too, because the checkpoint may
+        be older than the validation, completions or snapshot that follow its step.
         """
         with self._starting_over_when_full(self.step):
             while not self.watch.look(self.step, self.learned_loss):
@@ -168,19 +168,22 @@ class Trainer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            # Other processes wait for this one in the midst of it. And a process that
-            # filled its memory has it in pieces, of little use for a next try.
+            # Other processes wait for this one in the middle of the step. And the
+            # memory of a process that filled it is too fragmented for another try.
             rows = self._rows_at_once()
             self.folder.write_full(MemoryFull(step=step, rows=rows))
             start_over()
 
     def _rows_at_once(self) -> int:
-        """How many really go through: a step may have fewer than a micro-batch."""
+        """Returns how many rows go through the model at once.
+
+        A step may have fewer rows than a micro-batch.
+        """
         share = self.ranks.largest_share(self.spec.batch_size)
         return min(self.numerics.micro_batch, share)
 
     def _step(self, step: int) -> None:
-        """One optimiser update over `batch_size` rows."""
+        """Makes one optimiser update over `batch_size` rows."""
         began = time.perf_counter()
         rows = self.feed.take(step)
         gradients = self.learning.gradients(step, rows)
@@ -211,7 +214,11 @@ class Trainer:
         )
 
     def _check_weights(self) -> None:
-        """An update may have broken them, which only the next loss would show."""
+        """Lets the job go slower if a weight is infinite or not a number.
+
+        The last update may have broken the weights, and only the next loss would show
+        it.
+        """
         if self.learning.has_broken_weights():
             self._go_slower(self.step, "Weights became infinite or no numbers")
 
@@ -222,13 +229,16 @@ class Trainer:
         return read_wish(self.folder, self.events, self.step, told_to_leave=told)
 
     def _leave_if_asked(self) -> None:
-        """For what takes long before the first step. Raises Leave."""
+        """Raises Leave if people want the job to end, pause or leave.
+
+        Long work before the first step calls it again and again.
+        """
         wish, _ = self._read_wish()
         if wish in ENDING:
             raise Leave(wish)
 
     def _is_to_end_now(self) -> bool:
-        """Do what people want by now; True: the job, or this start of it, is over."""
+        """Does what people want now; returns True when this start is over."""
         wish, requests = self.ranks.first(self._read_wish)
         if wish in {"stop", "snapshot"} and self.step:
             self.watch.snapshot(self.step, self.learned_loss, requests)
@@ -250,14 +260,14 @@ class Trainer:
         self._end("succeeded", self.watch.stall_words(self.step))
 
     def _end(self, status: str, message: str = "") -> None:
-        """For good: nobody goes on from the checkpoint, which takes much room."""
+        """Ends the job for good, so its checkpoint, which takes much room, goes."""
         self.events.write("status", status=status, message=message)
         self.events.sync()
         remove_checkpoint(self.folder)
 
 
 def memory_bytes() -> int:
-    """Memory in use: of the device if it has its own, else of this process."""
+    """Returns the bytes in use: of the GPU if there is one, else of this process."""
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated()
     if sys.platform == "linux":

@@ -1,4 +1,4 @@
-"""[torch] What people watch while a job runs: validation, completions, snapshots."""
+"""[torch] What people watch while a job trains: validation, completions, snapshots."""
 
 import math
 from collections.abc import Callable
@@ -24,7 +24,11 @@ from jobs.trainer.watched_prompts import WatchedPrompts
 
 
 class Watch:
-    """Looks at a job's model between its steps, and writes down what it sees."""
+    """Measures and saves a job's model between its steps.
+
+    After a step it makes what is due: the validation, the answers to the watched
+    prompts, and the snapshot. Each of them becomes an event.
+    """
 
     def __init__(
         self,
@@ -40,10 +44,12 @@ class Watch:
         check_weights: Callable[[], None],
         meanwhile: Callable[[], None],
     ) -> None:
-        """Process 0 alone calls `is_to_end`, which says whether people want the job to
-        end, and `meanwhile`, again and again while tokens are counted. All of them call
-        `check_weights`, which raises what the job does about weights that are no
-        numbers.
+        """Takes the parts of the job, and three functions that it calls.
+
+        `is_to_end` returns whether people want the job to end. `meanwhile` is called
+        again and again while tokens are counted. Only process 0 calls these two.
+        `check_weights` raises if a weight is infinite or not a number; all processes
+        call it.
         """
         self.folder = folder
         self.events = events
@@ -57,15 +63,15 @@ class Watch:
         self.check_weights = check_weights
         self.prompts = WatchedPrompts(events, spec, numerics.answers_at_once, is_to_end)
         self.validation = validation_batches(spec, numerics, ranks, meanwhile)
-        # The last step that was validated, and its losses.
+        # The step of the last validation, and its losses.
         self.validated: tuple[int, Losses] | None = None
 
     def look(self, step: int, learned_loss: float | None) -> bool:
-        """Make what is due after a step; 0 is before the first. What is on record stays
-        as it is.
+        """Makes what is due after a step, unless it is on record already.
 
-        False when people want the job to end before all is made: a later look makes the
-        rest. `learned_loss` is the step's own, for its snapshot.
+        Step 0 means before the first step. Returns False when people want the job to
+        end first; a later call makes the rest. `learned_loss` is the learned loss of
+        this step, for its snapshot.
         """
         missing = self.ranks.first(lambda: self._missing(step))
         if not missing:
@@ -82,7 +88,7 @@ class Watch:
         return True
 
     def _missing(self, step: int) -> list[str]:
-        """The types of the events that are due after a step, and not on record."""
+        """Returns the types of events that are due after a step and not on record."""
         spec = self.spec
         due = []
         snapshot_due = self._snapshot_is_due(step)
@@ -102,10 +108,10 @@ class Watch:
     def snapshot(
         self, step: int, learned_loss: float | None, requests: int = 0
     ) -> None:
-        """Save the weights for good; the best so far by validation is marked.
+        """Saves the weights for good, and marks the best so far by validation loss.
 
-        `requests`: how many of people's requests are met with it. Raises OSError when
-        the disk has too little room.
+        `requests` is the number of snapshot requests that are met now. Raises OSError
+        when the disk has too little room.
         """
         if self.validated is None or self.validated[0] != step:
             self._validate(step)
@@ -122,7 +128,7 @@ class Watch:
         self.ranks.first(lambda: self._save(step, state, facts, requests))
 
     def _has_to_save(self, step: int) -> bool:
-        """False when the snapshot is there already."""
+        """Returns False when the snapshot exists already."""
         if (self.folder.snapshots / str(step)).exists():
             return False
         check_disk(self.folder.path, snapshot_bytes(self.model), "snapshot")
@@ -148,7 +154,7 @@ class Watch:
             requests=requests,
             **facts,
         )
-        # Also when this step had its snapshot already.
+        # The event is left out if the step had its snapshot, but the request is met.
         self.events.snapshot_requests = max(self.events.snapshot_requests, requests)
 
     def _is_due(self, step: int, every: int) -> bool:
@@ -159,10 +165,10 @@ class Watch:
         return validation_loss is not None and (best is None or validation_loss < best)
 
     def has_stalled(self, step: int) -> bool:
-        """Whether the validation loss has not become better for long enough.
+        """Returns whether `early_stop` snapshots in a row brought no better loss.
 
-        Only snapshots that come every so many steps count: so the best is always kept,
-        and a job that was killed ends at the same step.
+        Only the snapshots that come every so many steps count. So the best one is
+        always kept, and a job that was killed and resumed ends at the same step.
         """
         if not self.spec.early_stop or step == self.total_steps:
             return False
@@ -173,6 +179,7 @@ class Watch:
         )
 
     def stall_words(self, step: int) -> str:
+        """Returns the message for people that says why the job ended early."""
         losses = self._snapshot_losses(step)
         patience = self.spec.early_stop
         best = min(losses)
@@ -183,7 +190,7 @@ class Watch:
         )
 
     def _snapshot_losses(self, step: int) -> list[float]:
-        """Of the snapshots up to a step that were due."""
+        """Returns the validation losses of the snapshots that were due up to a step."""
         losses = sorted(self.events.snapshot_losses.items())
         return [loss for at, loss in losses if at <= step and self._snapshot_is_due(at)]
 
@@ -206,9 +213,9 @@ class Watch:
         )
 
     def _answer(self, step: int) -> bool:
-        """Answer the watched prompts; False when people want the job to end first.
+        """Answers the watched prompts; False when people want the job to end first.
 
-        Process 0 does it. The others wait, for dividing a few prompts gains little.
+        Process 0 answers and the others wait: sharing so few prompts would gain little.
         """
         done = True
 
@@ -228,7 +235,7 @@ class Watch:
 def validation_losses(
     learner: Learner, batches: list[MicroBatch], ranks: Ranks
 ) -> Losses:
-    """The losses of section 6 over all validation rows, without dropout."""
+    """Returns the losses over all validation rows of all processes, without dropout."""
     learner.model.eval()
     total = None
     for batch in batches:
@@ -241,11 +248,11 @@ def validation_losses(
 
 
 def finite(loss: float | None) -> float | None:
-    """None for what is no number, for which JSON has no other word either."""
+    """Returns the loss, or None if it is not finite, which JSON cannot write."""
     return loss if loss is not None and math.isfinite(loss) else None
 
 
 def is_stalled(losses: list[float], patience: int) -> bool:
-    """Whether the last `patience` losses are all no better than the best before."""
+    """Returns whether none of the last `patience` losses is below all before them."""
     earlier, last = losses[:-patience], losses[-patience:]
     return bool(earlier) and min(last) >= min(earlier)

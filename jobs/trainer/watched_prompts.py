@@ -1,4 +1,4 @@
-"""[torch] The answers to a job's watched prompts, as events."""
+"""[torch] Answers a job's watched prompts and writes the answers as events."""
 
 import hashlib
 import time
@@ -16,19 +16,19 @@ from jobs.trainer.text.encoding import (
     load_tokenizer,
 )
 
-# (number of the prompt, number of its answer)
+# One wanted answer: (number of the prompt, number of its answer), both from 0.
 Wanted = tuple[int, int]
 
-# Between looks at what people want.
+# The time between two looks at what people want.
 LOOK_SECONDS = 0.2
 
 
 class Interrupted(Exception):
-    """People want the job to end before all answers are there."""
+    """Stops the answering because people want the job to end."""
 
 
 class WatchedPrompts:
-    """Only process 0 answers."""
+    """Answers the watched prompts of a job. Only process 0 calls its methods."""
 
     def __init__(
         self,
@@ -53,18 +53,22 @@ class WatchedPrompts:
             for number in range(len(spec.prompts))
             for index in range(spec.num_completions)
         ]
-        # Always the same: rounding depends on what is answered together, and a resumed
-        # job must say the same.
+        # The groups are always the same: rounding depends on what is answered together,
+        # and a resumed job must give the same answers.
         self.groups = [
             wanted[first : first + answers_at_once]
             for first in range(0, len(wanted), answers_at_once)
         ]
 
     def lacks_answers(self, step: int) -> bool:
+        """Returns whether an answer after this step is not on record."""
         return any(self._lacks_some(step, group) for group in self.groups)
 
     def write_answers(self, model: Any, step: int) -> bool:
-        """All that are not on record; False when people want the job to end first."""
+        """Writes the answers that are not on record yet.
+
+        Returns False when people want the job to end before all are written.
+        """
         try:
             with left_when_asked(model, self.is_to_end):
                 for group in self.groups:
@@ -107,7 +111,11 @@ class WatchedPrompts:
 
 @contextmanager
 def left_when_asked(model: Any, is_to_end: Callable[[], bool]) -> Iterator[None]:
-    """Whatever runs the model is interrupted between two runs when people want so."""
+    """Interrupts work with the model when people want the job to end.
+
+    Within the context the next run of the model then raises Interrupted. `is_to_end` is
+    called at most once in LOOK_SECONDS.
+    """
     looked_at = -LOOK_SECONDS
 
     def look(*_: object) -> None:
@@ -118,7 +126,8 @@ def left_when_asked(model: Any, is_to_end: Callable[[], bool]) -> Iterator[None]
         if is_to_end():
             raise Interrupted
 
-    # Before a hook that tells other processes of the run: they would wait for it.
+    # It must come before the hook that announces a run to the other processes, because
+    # they would wait for that run.
     hook = model.register_forward_pre_hook(look, prepend=True)
     try:
         yield
@@ -127,6 +136,6 @@ def left_when_asked(model: Any, is_to_end: Callable[[], bool]) -> Iterator[None]
 
 
 def completion_seed(job: str, step: int, prompt_index: int, index: int) -> int:
-    """A function of its arguments, so that a resumed job answers the same."""
+    """Returns a seed for one answer, the same in a resumed job."""
     text = f"{job} {step} {prompt_index} {index}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
