@@ -1,9 +1,10 @@
 """[torch] Attention within pieces: packed rows without a mask, nothing between pieces.
 
-A packed row holds many short examples. Over the whole row nearly all scores would be
-masked away, so the pieces are taken out, laid side by side with others of about their
-length, and attended to alone: for rows of 256 tokens with pieces of 30 that is an
-eighth of the work, and no mask of (rows, tokens, tokens) exists.
+A packed row holds many short examples. Attention over the whole row would mask nearly
+all scores away. So the pieces are taken out of their rows and put into buckets with
+other pieces of about their length, and attention works on one bucket at a time. For
+rows of 256 tokens with pieces of 30 that is an eighth of the work, and it needs no mask
+of [rows, tokens, tokens].
 """
 
 import math
@@ -23,61 +24,70 @@ from jobs.trainer.rows.memory import SHORT_LENGTH
 
 # The name that a model's config gives to this attention.
 NAME = "pieces"
-# Pieces up to this length go together; longer ones with those up to twice as long.
+# Pieces up to this length share one bucket. Each further bucket takes pieces of up to
+# twice the length.
 MIN_BUCKET_LENGTH = 16
-# What a model may ask for beyond plain causal attention.
+# Arguments by which a model asks for more than plain causal attention.
 OTHER_ATTENTION = ("dropout", "sliding_window", "softcap", "s_aux", "position_bias")
 
 Ints = npt.NDArray[np.int64]
 
 
 class OtherAttentionError(ValueError):
-    """A model needs more than plain causal attention, so it keeps its own."""
+    """Says that a model needs more than plain causal attention, and keeps its own."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Pieces of about one length, padded at their ends to the longest."""
+    """Pieces of about one length, padded at their ends to the longest of them."""
 
-    # (pieces, length): the token in each slot. Padding repeats a piece's last token.
+    # [pieces, slots]: the place of each slot's token in the long row. Padding repeats
+    # the last token of its piece.
     tokens: Tensor
-    # Slots that are padding, counted over the flat bucket.
+    # [padding]: the slots that are padding, counted over the flattened bucket.
     padding: Tensor
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where rows of (tokens * heads, size) lie in the buckets, and back."""
+    """Maps vectors in token order to vectors in the order of the buckets, and back.
 
-    # The source of every bucket row, in the order (bucket, piece, head, slot).
+    In token order they are a tensor of [tokens * heads, size]. In the order of the
+    buckets they are sorted by (bucket, piece, head, slot).
+    """
+
+    # For each vector of the buckets: which query it is, in token order.
     queries: Tensor
-    # The same of keys and values, of which several heads may share one.
+    # The same for keys and values, which several heads may share.
     keys: Tensor
-    # Bucket rows that are padding.
+    # The vectors of the buckets that are padding.
     padding: Tensor
-    # The bucket row that each row became.
+    # For each query in token order: which vector of the buckets it became.
     places: Tensor
-    # Each bucket's (pieces, heads, slots of a piece).
+    # For each bucket (pieces, heads, slots of a piece).
     shapes: list[tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """Where the pieces of a micro-batch lie; its rows are seen as one long row.
+    """The pieces of a micro-batch, whose rows are seen as one long row.
 
-    A token is in slot `first + offset` of all buckets, one behind the other, where
-    `first` is the slot in which its piece begins.
+    The slots of all buckets are counted on from one bucket to the next. A token is in
+    slot `first + offset`, where `first` is the slot in which its piece begins.
     """
 
     buckets: list[Bucket]
+    # [tokens] each.
     first: Tensor
     offset: Tensor
-    # Slots of a piece in the token's bucket.
+    # The number of slots that a piece has in the token's bucket.
     length: Tensor
-    # Every layer has the same heads: made once a micro-batch.
+    # By (heads, key heads). Every layer has the same, so it is made once a micro-batch.
     layouts: dict[tuple[int, int], Layout] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> "Pieces":
+        """Returns a copy on the device. The device may still be fetching it."""
+
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
@@ -89,12 +99,15 @@ class Pieces:
         )
 
     def are_rows(self, shape: tuple[int, ...]) -> bool:
-        """Whether each of the micro-batch's (rows, tokens) is one piece: together the
-        pieces cover all tokens, so as many as rows, none longer, are the rows.
+        """Returns whether each row is exactly one piece.
+
+        `shape` is the micro-batch's (rows, tokens). The pieces cover all tokens, so
+        they are the rows if there are equally many and they have the same length.
         """
         return len(self.buckets) == 1 and self.buckets[0].tokens.shape == shape
 
     def layout(self, num_heads: int, num_key_heads: int) -> Layout:
+        """Returns the layout for so many heads of queries and of keys."""
         key = (num_heads, num_key_heads)
         if key not in self.layouts:
             self.layouts[key] = self._lay_out(num_heads, num_key_heads)
@@ -131,8 +144,10 @@ def _padding_rows(bucket: Bucket, heads: Tensor) -> Tensor:
 
 
 def sort_pieces(starts: Ints, lengths: Ints) -> Pieces:
-    """Pieces that cover a micro-batch without a gap: piece i has tokens
-    starts[i] to starts[i] + lengths[i] of the long row.
+    """Sorts the pieces of a micro-batch into buckets by their length.
+
+    Piece i is the tokens starts[i] to starts[i] + lengths[i] of the long row. The
+    pieces must cover it without a gap.
     """
     size = np.maximum(lengths, MIN_BUCKET_LENGTH)
     kinds = np.ceil(np.log2(size)).astype(np.int64)
@@ -156,8 +171,10 @@ def sort_pieces(starts: Ints, lengths: Ints) -> Pieces:
 
 
 class _Take(torch.autograd.Function):
-    """Rows into the buckets. Gathers both ways, where torch would add up scattered
-    gradients; those of padding are left behind.
+    """Takes vectors from token order into the buckets.
+
+    Its backward pass gathers too, where torch would add up scattered gradients. The
+    gradients of padding are left out.
     """
 
     @staticmethod
@@ -170,13 +187,13 @@ class _Take(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (places,) = ctx.saved_tensors
         taken = gradient.index_select(0, places)
-        # Heads that share a key have several gradients for it.
+        # A key that several heads share has several gradients.
         shared = taken.view(ctx.num_rows, -1, gradient.shape[1])
         return shared.sum(1) if shared.shape[1] > 1 else taken, None, None
 
 
 class _PutBack(torch.autograd.Function):
-    """The reverse, of what came from queries."""
+    """Takes vectors from the buckets back into the token order of the queries."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, layout: Layout) -> Tensor:
@@ -190,10 +207,10 @@ class _PutBack(torch.autograd.Function):
 
 
 class _AttendShort(torch.autograd.Function):
-    """softmax(Q Kᵀ) V, causal, all (heads, length, size).
+    """Computes causal softmax(Q Kᵀ) V; all tensors are [pieces * heads, slots, size].
 
-    Plain products with all probabilities kept: on CPUs torch's own backward pass is
-    several times slower for short pieces.
+    It makes plain products and keeps all probabilities for the backward pass. On CPUs
+    torch's own backward pass is several times slower for short pieces.
     """
 
     @staticmethod
@@ -217,8 +234,8 @@ class _AttendShort(torch.autograd.Function):
 
 
 def _attend_within(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """One bucket: (pieces, heads, length, size)."""
-    # Plain products are then faster on a CPU than torch's own attention.
+    """Returns the attention within one bucket: [pieces, heads, slots, size]."""
+    # On a CPU and for short pieces, plain products are faster than torch's attention.
     if query.device.type == "cpu" and query.shape[2] <= SHORT_LENGTH:
         flat = (states.flatten(0, 1) for states in (query, key, value))
         output: Tensor = _AttendShort.apply(*flat)
@@ -238,9 +255,12 @@ def attend(
     pieces: Pieces | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers calls it, with all of (rows, heads, tokens, size).
+    """Returns the attention within pieces, and None for the weights.
 
-    Without pieces, as when text is generated, it is transformers' own.
+    transformers calls it with query, key and value of [rows, heads, tokens, size]; the
+    result is [rows, tokens, heads, size]. Without pieces, as when text is generated, it
+    calls transformers' own attention. Raises OtherAttentionError if the model asks for
+    more than plain causal attention.
     """
     if pieces is None:
         result: tuple[Tensor, None] = sdpa_attention_forward(
@@ -273,7 +293,10 @@ def attend(
 
 
 def leave_uncompiled() -> None:
-    """When layers are compiled: pieces differ from one micro-batch to the next."""
+    """Keeps this attention out of compiled layers.
+
+    Its shapes differ from one micro-batch to the next, so each would be compiled anew.
+    """
     AttentionInterface.register(NAME, torch.compiler.disable(attend))
 
 

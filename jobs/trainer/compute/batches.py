@@ -1,4 +1,4 @@
-"""[torch] Rows of a packing as tensors."""
+"""[torch] Turns the rows of a packing into tensors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,42 +14,44 @@ from jobs.trainer.rows.token_cache import TokenCache
 
 @dataclass(frozen=True)
 class Learned:
-    """Where a micro-batch has a weight above 0: flat positions, in order.
+    """Where a micro-batch has a weight above 0, as ascending flat positions.
 
-    Found before it goes to a device, which would have to wait for the answer.
+    They are found on the CPU: a GPU would have to wait for the result.
     """
 
-    # Among (rows, tokens).
+    # The positions within the flattened [rows, tokens].
     tokens: Tensor
-    # Columns in which some row learns, and the tokens among (rows, those columns).
+    # The columns in which at least one row has a weight above 0, and the positions
+    # within the flattened [rows, these columns].
     columns: Tensor
     in_columns: Tensor
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Rows that go through the model at once; tensors are (rows, longest row).
+    """Rows that go through the model at once; the tensors are [rows, longest row].
 
-    Positions restart at every piece. A model that knows no pieces takes the borders
-    from them alone: an attention mask beside them would switch that off.
+    Positions begin at 0 again in every piece. A model that does not know pieces finds
+    their borders by these positions, but only if it gets no attention mask.
     """
 
     inputs: Tensor
     positions: Tensor
     targets: Tensor
-    # 0 where nothing is learned, padding included.
+    # Loss weights: 0 where nothing is learned, and in padding.
     weights: Tensor
     learned: Learned
-    # Pairs in it without padding.
+    # The number of (input, target) pairs without padding.
     num_tokens: int
     pieces: Pieces
 
     def to(self, device: torch.device) -> "MicroBatch":
+        """Returns a copy on the device. The device may still be fetching it."""
         pieces = self.pieces.to(device)
         return self._changed(lambda t: t.to(device, non_blocking=True), pieces)
 
     def pinned(self) -> "MicroBatch":
-        """In memory from which a device can fetch it while it computes."""
+        """Returns a copy in memory from which a GPU can fetch it while it computes."""
         pieces = self.pieces
         buckets = [
             Bucket(bucket.tokens.pin_memory(), bucket.padding.pin_memory())
@@ -83,7 +85,7 @@ class MicroBatch:
 
 
 def find_learned(weights: Tensor) -> Learned:
-    """`weights`: (rows, tokens), on the CPU."""
+    """Finds where weights are above 0; they are [rows, tokens] on the CPU."""
     rows, tokens = (weights > 0).nonzero(as_tuple=True)
     columns, places = tokens.unique(return_inverse=True)
     return Learned(
@@ -99,9 +101,10 @@ def micro_batches(
     *,
     alike: bool = False,
 ) -> list[MicroBatch]:
-    """The rows of one step, `micro_batch` of them at a time.
+    """Returns the rows of one step, `micro_batch` of them at a time.
 
-    `alike`: all of one shape, with empty rows and room at the end where need be.
+    With `alike` all have the shape [micro_batch, max_tokens]; rows and tokens that are
+    missing become padding.
     """
     shape = (micro_batch, packing.max_tokens) if alike else None
     return [
@@ -124,7 +127,7 @@ def _micro_batch(
     inputs = np.zeros(shape, dtype=np.int64)
     targets = np.zeros(shape, dtype=np.int64)
     weights = np.zeros(shape, dtype=np.float32)
-    # Padding counts on from 0 too: for the attention it is one more piece.
+    # Positions of padding begin at 0 too: for the attention it is one more piece.
     positions = np.broadcast_to(np.arange(shape[1]), shape).copy()
     borders = []
     for number, row in enumerate(pieces):

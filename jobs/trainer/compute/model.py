@@ -1,4 +1,6 @@
-"""[torch] Models from folders: safetensors only, no remote code, no half loading."""
+"""[torch] Loads models from folders: only safetensors, no code of the model's own, and
+never with weights missing.
+"""
 
 import json
 import logging
@@ -7,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-# Before the import: nothing here may ask the network.
+# These must be set before the import, so that nothing here uses the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
@@ -23,14 +25,14 @@ from jobs.trainer.contract.weights_file import PICKLE_ENDINGS
 transformers_logging.disable_progress_bar()
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-# Of a reason that names every weight.
+# A reason that names every weight is cut to this length.
 MAX_REASON_CHARACTERS = 200
 
 logger = logging.getLogger(__name__)
 
 
 class ModelError(ValueError):
-    """A model folder that cannot be used, and why."""
+    """Says why a model folder cannot be used. The message is for people."""
 
 
 def load_model(
@@ -39,7 +41,7 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     trainable_adapter: bool = False,
 ) -> nn.Module:
-    """The model of a folder, with the adapter laid over it if there is one.
+    """Loads the model of a folder, with its adapter if the source names one.
 
     Raises ModelError for weights in another format than safetensors and for weights
     that do not match the architecture, which transformers would fill with noise.
@@ -69,7 +71,10 @@ def load_model(
 
 
 def add_lora(model: nn.Module, lora: Lora) -> nn.Module:
-    """Freeze the model and lay a fresh adapter over it; its start changes nothing."""
+    """Freezes the model and adds a new LoRA adapter, which changes nothing at first.
+
+    Raises ModelError if the settings do not fit the model.
+    """
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -90,7 +95,10 @@ def add_lora(model: nn.Module, lora: Lora) -> nn.Module:
 
 
 def kept_adapter_words(model: Any, lora: Lora) -> str:
-    """Said when a job goes on with an adapter that is another than it asks for."""
+    """Returns the message that a job keeps its snapshot's adapter, or nothing.
+
+    It is told when the job asks for another rank or alpha than the adapter has.
+    """
     config = model.peft_config["default"]
     kept, asked = (config.r, config.lora_alpha), (lora.rank, lora.alpha)
     if kept == asked:
@@ -102,10 +110,10 @@ def kept_adapter_words(model: Any, lora: Lora) -> str:
 
 
 def _usual_targets(model: nn.Module) -> str | list[str]:
-    """All linear layers but the output layer.
+    """Returns which layers get an adapter: all linear ones except the output layer.
 
-    State-space layers read the weights of their `out_proj` around an adapter, which
-    would change nothing there: PEFT refuses it.
+    State-space layers use the weights of their `out_proj` without calling that layer,
+    so an adapter would change nothing there, and PEFT refuses it.
     """
     if not getattr(model, "_is_stateful", False):
         return "all-linear"
@@ -116,7 +124,10 @@ def _usual_targets(model: nn.Module) -> str | list[str]:
 
 
 def merge_adapter(model: Any) -> nn.Module:
-    """The adapter added into the weights: what a full fine-tune of it starts from."""
+    """Adds the adapter into the weights; returns the model with all weights trained.
+
+    A full fine-tune of a snapshot with an adapter starts from it.
+    """
     merged: nn.Module = model.merge_and_unload()
     for parameter in merged.parameters():
         parameter.requires_grad_(True)
@@ -124,7 +135,7 @@ def merge_adapter(model: Any) -> nn.Module:
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """What training changes, by name; tied weights once."""
+    """Returns the weights that training changes, by name; tied weights appear once."""
     return {
         name: parameter
         for name, parameter in model.named_parameters()
@@ -134,8 +145,10 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 @torch.no_grad()
 def any_broken(weights: Iterable[torch.Tensor]) -> bool:
-    """Whether one is infinite or no number. Looks at each number once and copies none:
-    little beside reading or writing them.
+    """Returns whether any weight is infinite or not a number.
+
+    It looks at each number once and copies none, so it costs little beside reading or
+    writing the weights.
     """
     ends = [
         torch.stack(torch.aminmax(part)).float()
@@ -146,20 +159,29 @@ def any_broken(weights: Iterable[torch.Tensor]) -> bool:
 
 
 def decoder_layers(model: nn.Module) -> list[nn.Module]:
-    """By what the model's makers say is to stay on one device."""
+    """Returns the layers of a model.
+
+    They are found by the names of those modules that, as the model's own code says,
+    must stay on one device.
+    """
     names = set(getattr(model, "_no_split_modules", None) or ())
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
 def is_adapted(model: nn.Module) -> bool:
+    """Returns whether the model has an adapter."""
     return hasattr(model, "peft_config")
 
 
 def with_adapter(model: nn.Module, folder: Path, trainable: bool) -> nn.Module:
+    """Returns the model with the adapter of a folder.
+
+    Raises ModelError if the adapter cannot be read or does not fit the model.
+    """
     from peft import PeftModel
 
     _check_files(folder)
-    # Without this file peft would go on to look for a pickle.
+    # Without this file PEFT would look for a pickle instead.
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder.name} holds no {ADAPTER_WEIGHTS}")
     try:

@@ -1,10 +1,11 @@
-"""[torch] What is minimised: the weighted loss, the same however a step is divided.
+"""[torch] The weighted loss that is minimised, the same however a step is divided.
 
     train loss of a step = sum(weight * nll) / N
 
-N counts the tokens with a weight above 0 in the whole step. So a weight of 0.1 means a
-tenth even when a whole step has it, and neither micro-batches nor more processes change
-the result. The learned loss is the same with those weights taken as 1.
+N is the number of tokens with a weight above 0 in the whole step; nll is the negative
+log likelihood of a token, in nats. So a weight of 0.1 means a tenth even when all
+tokens of a step have it, and neither micro-batches nor more processes change the
+result. The learned loss is the same with every weight above 0 taken as 1.
 """
 
 from dataclasses import dataclass
@@ -24,16 +25,17 @@ from jobs.trainer.compute.shortcuts import (
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over tokens with a weight above 0. Add them up, divide once."""
+    """Sums over tokens with a weight above 0. Add them all up, then divide once."""
 
     # sum(weight * nll), with its gradient.
     weighted: torch.Tensor
-    # sum(nll)
+    # sum(nll), without gradient.
     plain: torch.Tensor
-    # Tokens that were the model's first choice.
+    # The number of tokens that were the model's first choice.
     correct: torch.Tensor
 
     def detach(self) -> "Sums":
+        """Returns the same sums without gradient."""
         return Sums(self.weighted.detach(), self.plain, self.correct)
 
     def __add__(self, other: "Sums") -> "Sums":
@@ -46,7 +48,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class Losses:
-    """Means over N tokens; all 0 when nothing was learned from."""
+    """Means over N tokens, in nats; all are 0 when nothing was learned."""
 
     loss: float
     learned_loss: float
@@ -54,15 +56,15 @@ class Losses:
 
 
 def count_learned(batches: list[MicroBatch]) -> int:
-    """N: the tokens with a weight above 0."""
+    """Returns N: the number of tokens with a weight above 0."""
     return sum(len(batch.learned.tokens) for batch in batches)
 
 
 def sums_of(model: nn.Module, batch: MicroBatch) -> Sums | None:
-    """Run the model over a micro-batch; None when nothing in it is learned.
+    """Runs the model over a micro-batch; returns None when nothing in it is learned.
 
-    Logits are made only where something is learned, and the loss is taken in float32
-    whatever the model's precision.
+    Logits are made only where something is learned. The loss is computed in float32,
+    whatever the precision of the model.
     """
     learned = batch.learned.tokens
     if not len(learned):
@@ -80,7 +82,10 @@ def sums_of(model: nn.Module, batch: MicroBatch) -> Sums | None:
 
 
 def _learned_logits(model: nn.Module, batch: MicroBatch) -> torch.Tensor:
-    """The long way: made for the columns in which some row learns."""
+    """Returns the logits of the learned tokens by the model's own code.
+
+    The model makes them for all rows of every column in which a row learns.
+    """
     logits: torch.Tensor = model(
         input_ids=batch.inputs,
         position_ids=batch.positions,
@@ -91,6 +96,7 @@ def _learned_logits(model: nn.Module, batch: MicroBatch) -> torch.Tensor:
 
 
 def losses_of(sums: Sums | None, num_learned: int) -> Losses:
+    """Returns the means over N = `num_learned` tokens."""
     if sums is None or not num_learned:
         return Losses(0.0, 0.0, 0.0)
     return Losses(

@@ -1,4 +1,4 @@
-"""[torch] AdamW and the rate of each step."""
+"""[torch] AdamW, and the learning rate of each step."""
 
 import math
 from typing import Literal
@@ -8,14 +8,15 @@ from torch import nn
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
-# The rate falls to this share of its height, except when it is constant.
+# The rate falls to this share of its peak, except with a constant schedule.
 FINAL_SHARE = 0.1
 
 
 def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only: shrinking norms and biases does harm.
+    """Returns AdamW with weight decay on matrices only.
 
-    Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101.
+    Decay of norms and biases does harm. Source: Loshchilov and Hutter 2019,
+    https://arxiv.org/abs/1711.05101
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
@@ -27,6 +28,7 @@ def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Sets the learning rate of all weights."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
@@ -39,7 +41,11 @@ def rate_at(
     warmup: float,
     schedule: Literal["cosine", "linear", "constant"],
 ) -> float:
-    """The rate of a step, counted from 1; `warmup` is a share of all steps."""
+    """Returns the learning rate of a step. Steps are counted from 1.
+
+    It rises in a line to `peak` over `warmup`, a share of all steps, and then falls by
+    the schedule to FINAL_SHARE of the peak.
+    """
     warmup_steps = math.ceil(warmup * total_steps)
     if step <= warmup_steps:
         return peak * step / warmup_steps

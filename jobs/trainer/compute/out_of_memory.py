@@ -1,8 +1,8 @@
-"""[torch] Tells errors that a full memory causes from all others."""
+"""[torch] Recognises errors that a full memory causes."""
 
 import torch
 
-# A CPU allocation that fails says so in its message only.
+# An allocation that fails on a CPU raises a plain RuntimeError with one of these texts.
 OUT_OF_MEMORY_WORDS = (
     "can't allocate memory",
     "Cannot allocate memory",
@@ -12,7 +12,7 @@ OUT_OF_MEMORY_WORDS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Returns True for an allocation that failed, on a CPU or on a GPU."""
+    """Returns whether an allocation failed, on a CPU or on a GPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return any(words in str(error) for words in OUT_OF_MEMORY_WORDS)

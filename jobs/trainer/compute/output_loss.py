@@ -1,8 +1,8 @@
-"""[torch] The loss straight from the last hidden states, a few tokens at a time.
+"""[torch] Computes the loss from the last hidden states, some tokens at a time.
 
-All logits of a micro-batch are its largest tensor by far: 2,048 tokens of a vocabulary
-of 150,000 are 1.2 GB, and their gradient as much again. Here a part of them exists at
-once, and its gradient is taken before the next part is made.
+The logits of a micro-batch are by far its largest tensor: for 2,048 tokens and a
+vocabulary of 150,000 they take 1.2 GB, and their gradient takes as much again. Here
+only a part of them exists at a time, and its gradient is computed before the next part.
 """
 
 from collections.abc import Iterator
@@ -17,11 +17,12 @@ from jobs.trainer.rows.memory import LOGITS_AT_ONCE
 def weighted_loss(
     hidden: Tensor, output: Tensor, targets: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of n tokens: sum(weight * nll) with its gradient, sum(nll), and how many of the
-    targets were the first choice.
+    """Returns sum(weight * nll), sum(nll), and how many targets were the first choice.
 
-    `hidden` (n, width) and the output layer's weights `output` (vocabulary, width) are
-    multiplied in autocast's precision; the loss is taken in float32 at least.
+    `hidden` is [tokens, width] and `output`, the weights of the output layer, is
+    [vocabulary, width]; `targets` and `weights` are [tokens]. The product has the
+    precision of autocast, and the loss is computed in float32 at least. Only the first
+    sum has a gradient.
     """
     dtype = hidden.dtype
     if torch.is_autocast_enabled(hidden.device.type):
@@ -33,7 +34,7 @@ def weighted_loss(
 
 
 class _WeightedLoss(torch.autograd.Function):
-    """Gradients are made on the way forward, while the logits are there."""
+    """Computes the gradients in the forward pass, while the logits exist."""
 
     @staticmethod
     def forward(
@@ -59,14 +60,14 @@ class _WeightedLoss(torch.autograd.Function):
             sums[1] += nll.sum()
             if not with_gradient:
                 continue
-            # d nll / d logits = p - (1 at the target); the weight goes to the smaller
-            # of the factors.
+            # d nll / d logits = p - (1 at the target). The weight is multiplied into
+            # the smaller tensors.
             d_logits = log_p.exp_()
             d_logits.scatter_add_(1, target, d_logits.new_full((), -1).expand_as(nll))
             d_logits = d_logits.to(h.dtype)
             small = weight.to(h.dtype)
             d_hidden.append((d_logits @ matrix) * small)
-            # An output layer that is not trained has no use for its gradient.
+            # An output layer that is not trained needs no gradient.
             if ctx.needs_input_grad[1]:
                 d_matrix = (d_logits.T @ (h * small)).to(precise)
                 d_output = d_matrix if d_output is None else d_output.add_(d_matrix)
@@ -80,16 +81,16 @@ class _WeightedLoss(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_output = ctx.saved_tensors
         if d_output is not None:
-            # In place: it was made by this function for nobody else.
+            # It may be changed in place, because only this function uses it.
             d_output = d_output.mul_(gradient).to(ctx.output_dtype)
         return d_hidden * gradient.to(d_hidden.dtype), d_output, None, None, None
 
 
 def _num_first_choices(logits: Tensor, target: Tensor) -> Tensor:
-    """How many targets `argmax` would choose.
+    """Returns how many targets `argmax` chooses.
 
-    It is slow on a CPU, so unless most rows are right it is asked only about those in
-    which no logit is larger than the target's: an equal one may come before it.
+    On a CPU `argmax` is slow. So unless most targets are right, it looks only at tokens
+    for which no logit is larger than the target's. An equal logit may still come first.
     """
     if logits.device.type == "cpu":
         likely = (logits.gather(1, target) == logits.amax(1, keepdim=True)).flatten()

@@ -1,8 +1,8 @@
-"""[torch] The short way through a model: no mask, and logits in parts.
+"""[torch] The short way through a model: no attention mask, and logits in parts.
 
-It leads around parts of the model's own code, so a model takes it only when a trial
-has shown that it comes out where the long way does. Whatever architecture a model has,
-its numbers are those of its own code, up to rounding.
+It replaces parts of the model's own code. So a model takes it only if a trial has shown
+the same results as by the long way, which is the model's own code alone. In this way
+the numbers of every architecture are those of its own code, except for rounding.
 """
 
 import logging
@@ -17,20 +17,24 @@ from jobs.trainer.compute.batches import MicroBatch, find_learned
 
 logger = logging.getLogger(__name__)
 
-# Pieces of the trial: (first token, number of tokens). One is in a bucket of its own.
+# The pieces of the trial: (first token, number of tokens). One has its own bucket.
 TRIAL_PIECES = ((0, 5), (5, 19), (24, 3))
 TRIAL_TOKENS = 27
-# Of the largest logit: more than rounding, far less than anything wrong.
+# The largest allowed difference, as a share of the largest logit. It is more than
+# rounding, and far less than any real difference.
 TOLERANCE = 1e-3
-# transformers hands a mask of four dimensions on as it is, and makes none of its own.
+# transformers passes on a mask of four dimensions as it is, and then makes no own mask.
 NO_MASK = (0, 0, 0, 0)
 DROPOUTS = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
-# Others reach back less far, which a short trial cannot show.
+# Other kinds of layers may see fewer earlier tokens, which a short trial cannot show.
 FULL_ATTENTION = {"full_attention"}
 
 
 def allow_shortcuts(model: nn.Module) -> bool:
-    """Let a model take the short way from now on, if it may. Call it in float32."""
+    """Lets a model take the short way from now on, if a trial shows the same logits.
+
+    Returns whether it does. The model must be in float32.
+    """
     inner = _inner(model)
     if not _has_plain_parts(inner):
         return False
@@ -51,8 +55,10 @@ def allow_shortcuts(model: nn.Module) -> bool:
 
 @torch.no_grad()
 def keeps_apart(model: nn.Module) -> bool:
-    """Whether the pieces of a packed row come out as each does alone, by the model's
-    own code. Call it in float32.
+    """Returns whether the model's own code keeps the pieces of a packed row apart.
+
+    Each piece must give the same logits in the row as alone. The model must be in
+    float32.
     """
     inner = _inner(model)
     batch = _trial(inner)
@@ -67,11 +73,12 @@ def keeps_apart(model: nn.Module) -> bool:
 
 
 def takes_shortcuts(model: nn.Module) -> bool:
+    """Returns whether the model takes the short way."""
     return bool(_inner(model).config._attn_implementation == attention.NAME)
 
 
 def last_hidden(model: nn.Module, batch: MicroBatch) -> Tensor:
-    """(rows, tokens, width): what the output layer turns into logits."""
+    """Returns the input of the output layer: [rows, tokens, width]."""
     hidden: Tensor = (
         _inner(model)
         .get_decoder()(
@@ -87,12 +94,12 @@ def last_hidden(model: nn.Module, batch: MicroBatch) -> Tensor:
 
 
 def output_weight(model: nn.Module) -> Tensor:
-    """(vocabulary, width)"""
+    """Returns the weights of the output layer: [vocabulary, width]."""
     return cast(Tensor, _inner(model).get_output_embeddings().weight)
 
 
 def _inner(model: Any) -> Any:
-    """Without the adapter's wrapping; the adapter itself lies in the layers."""
+    """Returns the model without PEFT's wrapper. The adapter itself is in the layers."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 

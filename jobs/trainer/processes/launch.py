@@ -1,8 +1,9 @@
-"""[torch] Which processes train a job together, and how the others are started.
+"""[torch] Decides how many processes train a job, and starts them.
 
-Under torchrun they are there already. Else the process that was launched is number 0:
-it holds the run folder's lock and starts the rest, one a device. When one of them ends
-before its time all do, however it ended, and the job goes on from its checkpoint.
+Under torchrun all processes run already. Otherwise the process that was launched is
+number 0: it holds the run folder's lock and starts the others, one for each device.
+When one process ends too early, all of them end, and the job goes on from its
+checkpoint.
 """
 
 import logging
@@ -24,22 +25,26 @@ from jobs.trainer.rows.plan import check_model_folder
 
 logger = logging.getLogger(__name__)
 
-# What process 0 tells those that it starts, beside RANK and WORLD_SIZE.
+# In the environment of the processes that process 0 starts: the pipe to read from,
+# which ends when process 0 ends.
 LIFELINE = "FINETUNE_RANKS_LIFELINE_FD"
-# The address that every machine has, with or without a network.
+# The network interface that every machine has, with or without a network.
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
-# Of a device's memory; the rest is for what an estimate forgets.
+# The share of a device's memory that an estimate may fill. The rest is for what the
+# estimate leaves out.
 USABLE_SHARE = 0.9
-# Long enough for the thread that knows why a process is gone.
+# A process waits so long for the thread of process 0 that knows why another one is
+# gone.
 FAREWELL_SECONDS = 5.0
 
 
 def is_first() -> bool:
+    """Returns whether this is process 0 of its job."""
     return int(os.environ.get("RANK", 0)) == 0
 
 
 def join(folder: RunFolder) -> Ranks:
-    """This process among those of its job; they are all there when it returns."""
+    """Connects this process with the others of its job; returns once all are there."""
     if "RANK" in os.environ:
         return _join_others(folder)
     size = num_processes(Spec.load(folder.spec))
@@ -63,7 +68,11 @@ def _join_others(folder: RunFolder) -> Ranks:
 
 
 def num_processes(spec: Spec) -> int:
-    """One a device, but not more than a step has rows, unless the model needs them."""
+    """Returns how many processes train the job.
+
+    It is one for each device, but not more than a step has rows, unless the model needs
+    all devices to fit. Raises SpecError if the spec asks for more than there are.
+    """
     devices = torch.cuda.device_count()
     if spec.processes:
         if 0 < devices < spec.processes:
@@ -78,7 +87,7 @@ def num_processes(spec: Spec) -> int:
 
 
 def needs_sharding(spec: Spec, size: int = 1) -> bool:
-    """Whether one device is too small for the whole job, as far as can be told."""
+    """Returns whether one device is too small for the whole job, by an estimate."""
     rows = micro_batch_rows(spec.batch_size, spec.max_tokens, MICRO_BATCH_TOKENS)
     parts = memory_parts(
         Path(spec.model.path),
@@ -91,7 +100,10 @@ def needs_sharding(spec: Spec, size: int = 1) -> bool:
 
 
 def _device_bytes(size: int) -> int:
-    """Of one device; processes without one share the machine's memory."""
+    """Returns the memory of one device in bytes.
+
+    On a machine without GPUs the processes share the machine's memory.
+    """
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -99,6 +111,7 @@ def _device_bytes(size: int) -> int:
 
 
 def is_sharded(spec: Spec, size: int) -> bool:
+    """Returns whether each of `size` processes keeps only a part of the weights."""
     if size == 1 or spec.sharding == "never":
         return False
     return spec.sharding == "always" or needs_sharding(spec, size)
@@ -108,11 +121,14 @@ def is_sharded(spec: Spec, size: int) -> bool:
 
 
 def _start_others(folder: RunFolder, size: int) -> None:
-    """In the session and process group of this one, so that a signal reaches all."""
+    """Starts the other processes.
+
+    They are in the session and process group of this one, so a signal reaches all.
+    """
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(name, LOOPBACK)
-    # The end to write to is in no other process: when this one is gone, however it
-    # ended, the kernel closes it, and the others read the end of the pipe.
+    # Only this process has the writing end. However this process ends, the kernel then
+    # closes it, and the others notice the end of the pipe.
     lifeline, _held_to_the_end = os.pipe()
     for rank in range(1, size):
         place = {
@@ -131,12 +147,12 @@ def _start_others(folder: RunFolder, size: int) -> None:
 
 
 def _own_argv() -> list[str]:
-    """What this process was started with: so are the others, but for their RANK."""
+    """Returns the command of this process, with which the others are started too."""
     return [sys.executable, *sys.orig_argv[1:]]
 
 
 def _attend(folder: RunFolder, rank: int, child: subprocess.Popen[bytes]) -> None:
-    """End with the first that ends before its time: the rest would wait for it."""
+    """Ends this process when a child ends too early, because all would wait for it."""
     code = child.wait()
     if code == 0:
         return
@@ -147,10 +163,10 @@ def _attend(folder: RunFolder, rank: int, child: subprocess.Popen[bytes]) -> Non
 
 
 def start_over() -> NoReturn:
-    """All processes anew, from whichever of them calls it.
+    """Starts all processes of the job over. Any process may call it.
 
-    The one that started the others becomes the new program, so the lock stays held.
-    Any other ends, of which who started it takes note.
+    Process 0, which started the others, replaces its own program, so the lock stays
+    held. Any other process ends, and the one that started it notices that.
     """
     if "RANK" in os.environ:
         os._exit(1)

@@ -1,8 +1,8 @@
-"""[torch] The processes of one job: who this one is, and what they tell each other.
+"""[torch] The processes of one job: which one this is, and what they tell each other.
 
-Process 0 alone looks at clocks, files and signals, writes all files and decides; the
-others hear what it decided, so that they never part. A job of one process is the same
-code without a process group.
+Only process 0 reads clocks, files and signals, writes files and decides. The others get
+its decisions, so that all of them do the same. A job of one process runs the same code
+without a process group.
 """
 
 import json
@@ -19,25 +19,27 @@ from jobs.trainer.compute.objective import Sums
 
 T = TypeVar("T")
 
-# A process that is gone is noticed by whoever started it, so nobody need hurry: a
-# large model's snapshot and its completions take minutes.
+# How long a process waits for the others. The one that started them notices when one is
+# gone, so the time can be long: the snapshot and completions of a large model take
+# minutes.
 PATIENCE = timedelta(days=1)
-# Room for one decision as JSON: sent at one go, without its length before it.
+# The room for one decision as JSON. All messages have this length, so no message has to
+# tell its length first.
 DECISION_BYTES = 2048
-# Gradients are summed in pieces of this many numbers.
+# Gradients are summed in pieces of about this many numbers.
 BUCKET_NUMBERS = 16_000_000
 
 
 class StartAgain(Exception):
-    """Every process loads the last checkpoint anew, with other numerics."""
+    """Makes every process load the last checkpoint again, with other numerics."""
 
 
 class FirstFailed(Exception):
-    """Process 0 ended the job, and has said why."""
+    """Tells the other processes that process 0 ended the job and has said why."""
 
 
 class Ranks:
-    """This process among those of its job."""
+    """Knows this process's number, and exchanges values with the job's others."""
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank = rank
@@ -52,7 +54,7 @@ class Ranks:
         return self.rank == 0
 
     def connect(self, store: dist.Store | None = None) -> None:
-        """Meet the others; without a store at MASTER_ADDR, as torchrun has it."""
+        """Connects with the others, through the store or else at MASTER_ADDR."""
         if self.size == 1:
             return
         backend = "gloo"
@@ -66,9 +68,10 @@ class Ranks:
     # ----- what they tell each other
 
     def first(self, decide: Callable[[], T]) -> T:
-        """What process 0 finds, in all of them; only there it is called.
+        """Calls `decide` in process 0 only, and returns its result in all processes.
 
-        When it raises, the others raise StartAgain too or else FirstFailed.
+        The result must be a JSON value. When `decide` raises StartAgain, the others
+        raise it too; for any other exception they raise FirstFailed.
         """
         if self.size == 1:
             return decide()
@@ -99,13 +102,13 @@ class Ranks:
         raise StartAgain if decision["raised"] == "again" else FirstFailed
 
     def sum(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Sums over all processes."""
+        """Adds up a tensor over all processes, in place; returns it."""
         if self.size > 1:
             dist.all_reduce(numbers)
         return numbers
 
     def sum_losses(self, sums: Sums | None) -> Sums | None:
-        """Over all processes, of which some may have learned nothing."""
+        """Returns the sums over all processes; None stands for nothing learned."""
         if self.size == 1:
             return sums
         names = [field.name for field in fields(Sums)]
@@ -113,7 +116,7 @@ class Ranks:
         return Sums(*self.sum(torch.tensor(mine, dtype=torch.float64)))
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """Each does it while the others wait."""
+        """Does the work in one process after the other; returns this one's result."""
         for rank in range(self.size):
             if rank == self.rank:
                 done = work()
@@ -123,25 +126,27 @@ class Ranks:
     # ----- what they share
 
     def share(self, rows: list[int]) -> list[int]:
-        """This process's part of a step's rows: those in a line, maybe none.
+        """Returns this process's part of a step's rows: neighbours, or none at all.
 
-        The first processes have one row more where it cannot be even.
+        If the rows cannot be shared evenly, some processes have one row more.
         """
         begin, end = (self._border(len(rows), self.rank + n) for n in (0, 1))
         return rows[begin:end]
 
     def largest_share(self, num_rows: int) -> int:
+        """Returns the most rows that a process gets when `num_rows` are shared."""
         return -(-num_rows // self.size)
 
     def _border(self, num_rows: int, rank: int) -> int:
         return -(-num_rows * rank // self.size)
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Every gradient becomes its sum over all processes.
+        """Replaces every gradient by its sum over all processes.
 
-        By hand and after the last micro-batch, where DistributedDataParallel hangs or
-        errs: a process without a learned token makes no backward pass, one that runs
-        out of memory leaves in the midst of it. None stays None where all have it.
+        It is called after the last micro-batch. DistributedDataParallel would hang or
+        fail here: a process without a learned token makes no backward pass, and one
+        that runs out of memory stops within it. A gradient that is None in all
+        processes stays None.
         """
         if self.size == 1:
             return
@@ -157,7 +162,7 @@ class Ranks:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [p.grad for p in parameters if p.grad is not None]
         if len(gradients) == 1:
-            # Such as the embeddings, of which a copy is large.
+            # A parameter such as the embeddings is summed in place: a copy is large.
             self.sum(gradients[0])
             return
         flat = self.sum(torch.cat([gradient.flatten() for gradient in gradients]))
@@ -169,7 +174,7 @@ class Ranks:
 def _buckets(
     parameters: list[torch.nn.Parameter],
 ) -> Iterable[list[torch.nn.Parameter]]:
-    """In order, about BUCKET_NUMBERS numbers each."""
+    """Yields the parameters in order, in groups of about BUCKET_NUMBERS numbers."""
     bucket: list[torch.nn.Parameter] = []
     room = BUCKET_NUMBERS
     for parameter in parameters:

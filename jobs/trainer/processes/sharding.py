@@ -1,7 +1,7 @@
-"""[torch] FSDP2: each process keeps a part of every weight, where one device is small.
+"""[torch] FSDP2: each process keeps a part of every weight, if one device is too small.
 
-Weights come together layer by layer while the model runs, so all processes must run it
-equally often. What is saved are whole tensors, as of a job of one process.
+The weights of a layer come together while it runs, so all processes must run the model
+equally often. Saved are whole tensors, as in a job of one process.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,8 @@ from jobs.trainer.processes.ranks import Ranks
 
 T = TypeVar("T")
 
-# What a process runs that has no row left while others have: one token, taken for 0.
+# A process that has no row left runs this while others have rows: one token, whose loss
+# is multiplied by 0.
 IDLE = MicroBatch(
     inputs=torch.zeros((1, 1), dtype=torch.int64),
     positions=torch.zeros((1, 1), dtype=torch.int64),
@@ -36,7 +37,7 @@ IDLE = MicroBatch(
 
 
 class Learner(nn.Module):
-    """Runs any work on its model: sharding hooks onto the call of a module."""
+    """Runs any function on its model within its own call, where FSDP2 has its hooks."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -47,13 +48,17 @@ class Learner(nn.Module):
 
 
 def mesh_of(ranks: Ranks) -> DeviceMesh:
+    """Returns the devices of all processes in one line, as FSDP2 wants them."""
     return init_device_mesh(ranks.device.type, (ranks.size,))
 
 
 def sharded(model: nn.Module, mesh: DeviceMesh, dtype: str) -> Learner:
-    """The model, of whose weights each process keeps its part."""
-    # The weights that come together have the precision of the products: autocast alone
-    # would keep a copy of every layer until the backward pass.
+    """Returns the model with every weight divided over the processes.
+
+    `dtype` is the precision of products: "float32" or "bfloat16".
+    """
+    # The gathered weights have the precision of the products. Autocast alone would keep
+    # a copy of every layer until the backward pass.
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if dtype == "bfloat16" else None,
         reduce_dtype=torch.float32,
@@ -62,19 +67,23 @@ def sharded(model: nn.Module, mesh: DeviceMesh, dtype: str) -> Learner:
     learner = Learner(model)
     for layer in decoder_layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
-    # Else the outer weights stay together after a look at validation rows, and are no
-    # longer the ones that the optimiser changes.
+    # Without `reshard_after_forward` the outer weights would stay gathered after a
+    # validation, and the optimiser would then change other tensors than these.
     fully_shard(learner, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
     for module in learner.modules():
         if isinstance(module, FSDPModule):
-            # Gradients add up, for losses are divided by the N of all processes.
+            # Gradients are added, because losses are divided by N of all processes.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
     return learner
 
 
 def warm_up(learner: Learner, device: torch.device) -> None:
-    """The first run makes the buffers; one for completions would make them unfit."""
+    """Runs the model once without gradients, in all processes together.
+
+    The first run makes FSDP2's buffers. Those of a run for completions would not fit
+    training.
+    """
     with torch.no_grad():
         learner(lambda model: _idle(model, device))
 
@@ -85,20 +94,21 @@ def _idle(model: nn.Module, device: torch.device) -> None:
 
 
 def evenly_many(batches: list[MicroBatch], num_runs: int) -> list[MicroBatch]:
-    """As many runs as every process makes; IDLE where nothing is learned."""
+    """Returns `num_runs` micro-batches, with IDLE where nothing is learned."""
     batches = [batch if count_learned([batch]) else IDLE for batch in batches]
     return batches + [IDLE] * (num_runs - len(batches))
 
 
 def num_learned(batches: list[MicroBatch]) -> int:
-    """Tokens with a weight above 0, without those of IDLE."""
+    """Returns the number of tokens with a weight above 0, without those of IDLE."""
     return count_learned([batch for batch in batches if batch.num_tokens])
 
 
 def lead(learner: Learner, ranks: Ranks, work: Callable[[nn.Module], None]) -> None:
-    """Process 0 does the work; the others run the model as often as it does.
+    """Lets process 0 do the work while the others run the model as often as it does.
 
-    They do not do the same work: one token chosen otherwise, and all would hang.
+    The others do not repeat the work: if they chose one token differently, they might
+    run the model more or less often, and all would hang.
     """
     learner(partial(_lead if ranks.is_first else _follow, ranks=ranks, work=work))
 
@@ -122,17 +132,23 @@ def _follow(model: nn.Module, ranks: Ranks, work: object) -> None:
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """All of a tensor of which each process may have a part. All must call it."""
+    """Returns a whole tensor, of which each process may have a part.
+
+    All processes must call it together.
+    """
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def own_part(tensor: torch.Tensor) -> torch.Tensor:
-    """What this process keeps of a tensor."""
+    """Returns the part of a tensor that this process keeps."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def part_like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """The part of a whole tensor that this process keeps of the parameter."""
+    """Returns the part of a whole tensor `value` that belongs to this process.
+
+    It is divided as `parameter` is, and lies on the same device.
+    """
     value = value.to(parameter.device)
     if not isinstance(parameter, DTensor) or value.shape != parameter.shape:
         return value
