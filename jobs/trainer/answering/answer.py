@@ -1,4 +1,4 @@
-"""[torch] One answer in the making: how its tokens are chosen, and its text so far."""
+"""[torch] One answer while it is made: how its tokens are chosen, and its text."""
 
 import hashlib
 import secrets
@@ -20,48 +20,55 @@ FinishReason = Literal["stop", "length"]
 class Sampling:
     """How to choose each next token. The same seed gives the same text."""
 
-    # 0 = always the likeliest.
+    # 0 means: always choose the likeliest token.
     temperature: float = 1.0
-    # Only the likeliest tokens that together have this chance.
+    # Choose among the likeliest tokens only, as many as reach this chance together.
     top_p: float = 1.0
     max_tokens: int = 16
-    # The answer ends before the first of these.
+    # The answer ends before the first of these texts.
     stop: tuple[str, ...] = ()
-    # It ends with the first of these too, as with the end token.
+    # Each of these tokens ends the answer, as the end token does.
     stop_tokens: frozenset[int] = frozenset()
+    # None means: draw a seed.
     seed: int | None = None
-    # Taken from the logits of tokens the answer has: once, and for each time.
+    # Subtracted from the logits of tokens that the answer already has: the first
+    # penalty once, the second for each time that the token occurs.
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    # Added to the logits of these tokens.
+    # These amounts are added to the logits of these tokens.
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    # How many of the likeliest tokens to tell with each that is chosen. None: nothing
-    # is told of chances.
+    # How many of the likeliest tokens to report with each chosen token. None means that
+    # no chances are reported.
     num_top: int | None = None
 
     @property
     def penalises(self) -> bool:
+        """Whether tokens that the answer already has become less likely."""
         return bool(self.presence_penalty or self.frequency_penalty)
 
 
 @dataclass(frozen=True)
 class Piece:
-    """New text of one answer. Its last piece, and only that, has a `finish_reason`."""
+    """New text of one answer. Only an answer's last piece has a `finish_reason`."""
 
-    # Which of the prompts it answers.
+    # The `index` of the answer.
     index: int
     text: str
     # The tokens made since this answer's last piece, without the end token.
     token_ids: tuple[int, ...]
     finish_reason: FinishReason | None
-    # The prompt was longer than the model can read and lost its beginning.
+    # Whether the prompt lost its beginning, because the model cannot read so much.
     prompt_cut: bool = False
-    # Of each of the tokens, where they were asked for.
+    # The chance of each token, if they were asked for.
     chances: tuple[Chance, ...] = ()
 
 
 class Answer:
-    """One answer in the making."""
+    """One answer to one prompt while it is made, token by token.
+
+    Several answers may have the same prompt; `index` tells them apart. `begin` must be
+    called before the first `take`.
+    """
 
     def __init__(
         self, tokenizer: Tokenizer, index: int, sampling: Sampling, seed: int
@@ -72,12 +79,16 @@ class Answer:
         self.generator = torch.Generator().manual_seed(seed)
         self.scanner = StopScanner(sampling.stop)
         self.characters = characters_of(tokenizer)
-        # What to add to the logits of some tokens.
+        # By token: what to add to its logit.
         self.changes = dict(sampling.logit_bias)
         self.penalised: set[int] = set()
         self.finished = False
 
     def begin(self, prompt: Sequence[int], max_tokens: int, prompt_cut: bool) -> None:
+        """Starts the answer behind a prompt, with room for `max_tokens` tokens.
+
+        `prompt_cut` says whether the prompt has lost its beginning.
+        """
         self.decoder = TextDecoder(self.tokenizer, prompt)
         self.num_left = max_tokens
         self.prompt_cut = prompt_cut
@@ -85,22 +96,23 @@ class Answer:
         self.pending = self.characters.at_end(prompt) if self.characters else b""
         self.unshown: list[int] = []
         self.unshown_chances: list[Chance] = []
-        # Of all tokens chosen, the end token too.
+        # Both count all chosen tokens, the end token too.
         self.num_chosen = 0
         self.sum_logprobs = 0.0
 
     @property
     def mean_logprob(self) -> float:
+        """The mean logprob of the chosen tokens whose chance was given; 0 if none was."""
         return self.sum_logprobs / max(1, self.num_chosen)
 
     def fits(self, token: int) -> bool:
-        """Whether the text is still UTF-8 with that token."""
+        """Returns whether the text stays UTF-8 with that token next."""
         if self.characters is None:
             return True
         return self.characters.after(self.pending, token) is not None
 
     def misfits(self) -> torch.Tensor:
-        """The ids of all tokens that do not fit."""
+        """Returns the ids of all tokens that do not fit next: [misfits], int64."""
         if self.characters is None:
             return torch.empty(0, dtype=torch.int64)
         return torch.from_numpy(self.characters.misfits(self.pending))
@@ -108,7 +120,11 @@ class Answer:
     def take(
         self, token: int, end_id: int, chance: Chance | None = None
     ) -> Piece | None:
-        """The next token is chosen: its piece, unless its text has to wait."""
+        """Appends the next token; returns the new piece.
+
+        Returns None while the text has to wait: for the rest of a character, or because
+        it may be the beginning of a stop text.
+        """
         if self.sampling.penalises:
             self._penalise(token)
         self.tokens.append(token)
@@ -129,7 +145,7 @@ class Answer:
         return self._piece(text, None) if text else None
 
     def finish_unasked(self) -> Piece:
-        """An answer of no tokens, for whoever asks about the prompt alone."""
+        """Ends the answer without any token, for a request about the prompt only."""
         return self._piece("", "length")
 
     def _penalise(self, token: int) -> None:
@@ -156,7 +172,10 @@ class Answer:
 
 
 def answer_seed(seed: int | None, index: int) -> int:
-    """The seed of answer `index`. Answers 0 and 1 of seeds 5 and 6 share nothing."""
+    """Returns the seed of answer `index` to a request with a seed, or a random one.
+
+    The seeds are hashed, so answer 1 to seed 5 and answer 0 to seed 6 are unrelated.
+    """
     if seed is None:
         return secrets.randbits(63)
     digest = hashlib.sha256(f"{seed}:{index}".encode()).digest()

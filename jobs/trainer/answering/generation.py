@@ -1,4 +1,4 @@
-"""[torch] Completions as they come, token by token, for several prompts at once."""
+"""[torch] Generates completions token by token, for several prompts at once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,14 +26,17 @@ from jobs.trainer.answering.token_choice import (
 from jobs.trainer.contract.architecture import CONTEXTS
 from jobs.trainer.rows.memory import LOGITS_AT_ONCE
 
-# For an architecture that names no limit.
+# The context of a model whose configuration names no limit, in tokens.
 NO_LIMIT = 1_000_000
-# Long prompts go through the model in parts, so that others need not wait for them.
+# Long prompts go through the model in parts of this many tokens, so that other answers
+# do not have to wait long.
 PREFILL_TOKENS = 512
 
 
 @dataclass(frozen=True)
 class Completion:
+    """One whole answer."""
+
     text: str
     finish_reason: FinishReason
     token_ids: tuple[int, ...]
@@ -49,7 +52,11 @@ def complete(
     *,
     seeds: Sequence[int] | None = None,
 ) -> list[Completion]:
-    """One completion a prompt, in the order of the prompts."""
+    """Returns one completion for each prompt, in the order of the prompts.
+
+    Prompts are token ids, and `end_id` is the token that ends an answer. `seeds` holds
+    one seed for each prompt; without it they come from `sampling.seed`.
+    """
     pieces: list[list[Piece]] = [[] for _ in prompts]
     for piece in stream(model, tokenizer, prompts, sampling, end_id, seeds=seeds):
         pieces[piece.index].append(piece)
@@ -75,10 +82,10 @@ def stream(
     *,
     seeds: Sequence[int] | None = None,
 ) -> Iterator[Piece]:
-    """Pieces of all answers, interleaved.
+    """Yields the pieces of all answers as they are made.
 
-    A prompt's answer depends on its seed alone, never on the other prompts (but for the
-    rounding of floating point). Without seeds they follow from `sampling.seed`.
+    The arguments are those of `complete`. The answer to a prompt depends on its seed
+    only, not on the other prompts, except for the rounding of floating point.
     """
     was_training = model.training
     model.eval()
@@ -97,7 +104,7 @@ def stream(
 
 
 def _by_prompt(prompts: Sequence[Sequence[int]]) -> dict[tuple[int, ...], list[int]]:
-    """Equal prompts go through the model once."""
+    """Returns the indices of equal prompts, which go through the model only once."""
     members: dict[tuple[int, ...], list[int]] = {}
     for index, prompt in enumerate(prompts):
         members.setdefault(tuple(prompt), []).append(index)
@@ -109,10 +116,10 @@ def _seed(sampling: Sampling, seeds: Sequence[int] | None, index: int) -> int:
 
 
 class Prefill:
-    """A prompt on its way through the model, a part at a time.
+    """Reads a prompt into the model's cache, a part at a time.
 
-    With `num_top` it also notes the chances of the prompt's own tokens from the second
-    on, and for each the likeliest that many tokens.
+    With `num_top` it also notes the chances of the prompt's own tokens, from the second
+    one on, each with the `num_top` likeliest tokens in its place.
     """
 
     def __init__(
@@ -138,7 +145,7 @@ class Prefill:
 
     @torch.inference_mode()
     def advance(self) -> bool:
-        """Reads the next part; True once all is read."""
+        """Reads the next part; returns True once the whole prompt is read."""
         if carries_state(self.model):
             logits = all_logits(self.model, self.prompt)
             self._note(logits)
@@ -152,7 +159,7 @@ class Prefill:
             position_ids=torch.arange(self.num_read, end, device=device)[None],
             past_key_values=self.cache,
             use_cache=True,
-            # 0 stands for all.
+            # For transformers 0 means: the logits of all tokens.
             logits_to_keep=1 if self.num_top is None else 0,
         )
         self._note(output.logits[0])
@@ -161,14 +168,14 @@ class Prefill:
         return end == len(self.prompt)
 
     def _part_tokens(self) -> int:
-        """Fewer where the logits of all of them are large."""
+        """Returns how many tokens to read at once: fewer if all logits are needed."""
         if self.num_top is None:
             return PREFILL_TOKENS
         config = self.model.config.get_text_config()
         return max(1, min(PREFILL_TOKENS, LOGITS_AT_ONCE // config.vocab_size))
 
     def _note(self, logits: Tensor) -> None:
-        """The chance of each token by the logits of the one before it."""
+        """Notes the chance of each token, by the logits of the token before it."""
         if self.num_top is None:
             return
         known = self.prompt[self.num_read + 1 :][: len(logits)]
@@ -180,9 +187,10 @@ class Prefill:
 
 
 class Batch:
-    """Answers of one model that grow together; others may join or leave at any time.
+    """Answers of one model that grow together, one token at each step.
 
-    Rows are padded on the left: their last tokens stand in one column.
+    Others may join or leave between two steps. In the cache each answer is one row,
+    padded on the left, so that the last tokens of all are in the same column.
     """
 
     def __init__(self, model: Any, end_id: int) -> None:
@@ -193,7 +201,7 @@ class Batch:
         self.cache = new_cache()
 
     def add(self, prompt: Sequence[int], answers: Sequence[Answer]) -> list[Piece]:
-        """Reads the prompt at one go and joins the answers to it."""
+        """Reads a whole prompt, and joins its answers; returns their first pieces."""
         prefill = Prefill(self.model, prompt or [self.end_id], answers)
         while not prefill.advance():
             pass
@@ -201,6 +209,7 @@ class Batch:
 
     @torch.inference_mode()
     def join(self, prefill: Prefill) -> list[Piece]:
+        """Joins the answers to a prompt that is read; returns their first pieces."""
         if prefill.logits is None:
             raise RuntimeError("the prompt has not been read")
         if not prefill.asks_for_tokens:
@@ -214,7 +223,7 @@ class Batch:
 
     @torch.inference_mode()
     def step(self) -> list[Piece]:
-        """One more token for every answer."""
+        """Makes one more token for every answer; returns the new pieces."""
         if carries_state(self.model):
             logits = torch.cat([reread(self.model, answer) for answer in self.answers])
             return self._take(self.answers, logits)
@@ -233,7 +242,7 @@ class Batch:
 
     @torch.inference_mode()
     def keep(self, kept: Sequence[int]) -> None:
-        """Only the answers at these places go on."""
+        """Drops all answers except those at the places in `kept`."""
         if len(kept) == len(self.answers):
             return
         self.answers = [self.answers[place] for place in kept]
@@ -244,7 +253,10 @@ class Batch:
             self.cache = selected(self.cache, kept, max(self.lengths))
 
     def _mask(self) -> Tensor | None:
-        """1 where an answer has a token, 0 where it is padded; None: none is padded."""
+        """Returns the attention mask, [answers, tokens]: 0 is padding, 1 is a token.
+
+        Returns None when there is no padding.
+        """
         longest = max(self.lengths)
         if min(self.lengths) == longest:
             return None
@@ -266,21 +278,23 @@ class Batch:
 
 
 def carries_state(model: Any) -> bool:
-    """Whether it remembers by other means than keys and values, which alone can be
-    kept for answers that come and go.
+    """Returns whether the model keeps another state than keys and values.
+
+    Only keys and values can be kept in a cache for answers that come and go.
     """
     return bool(getattr(model, "_is_stateful", False))
 
 
 @torch.inference_mode()
 def reread(model: Any, answer: Answer) -> Tensor:
-    """(1, vocabulary) for an answer's next token."""
+    """Returns the logits for an answer's next token: [1, vocabulary]."""
     return all_logits(model, answer.tokens)[-1:]
 
 
 def all_logits(model: Any, tokens: Sequence[int]) -> Tensor:
-    """(tokens, vocabulary) without anything kept: slow, and right for any
-    architecture.
+    """Returns the logits of all tokens, [tokens, vocabulary], without a cache.
+
+    This is slow, and right for any architecture.
     """
     ids = torch.tensor([list(tokens)], device=model.device)
     logits: Tensor = model(input_ids=ids, use_cache=False).logits[0]
@@ -288,16 +302,17 @@ def all_logits(model: Any, tokens: Sequence[int]) -> Tensor:
 
 
 def context_length(model: Any) -> int:
-    """How many tokens the model can read and write in all."""
+    """Returns how many tokens a prompt and its answer may have together."""
     config = model.config.get_text_config()
     lengths = (getattr(config, name, None) for name in CONTEXTS)
     return next((int(length) for length in lengths if length), NO_LIMIT)
 
 
 def fit(prompt: Sequence[int], max_tokens: int, context: int) -> tuple[list[int], int]:
-    """The end of the prompt that leaves room for an answer, and that room in tokens.
+    """Returns the part of a prompt that is kept, and the room for its answer in tokens.
 
-    A prompt that fits is kept whole; a longer one keeps at least half of the context.
+    A prompt that fits into `context` is kept whole. A longer one loses its beginning,
+    so that up to half of the context, at most `max_tokens`, is free for the answer.
     """
     free = max(context - len(prompt), context // 2)
     room = min(max_tokens, max(1, free))
@@ -305,7 +320,11 @@ def fit(prompt: Sequence[int], max_tokens: int, context: int) -> tuple[list[int]
 
 
 def choose(logits: Tensor, answers: Sequence[Answer]) -> list[int]:
-    """The next token of each answer, which depends on nothing but that answer."""
+    """Returns the next token of each answer.
+
+    `logits` are [answers, vocabulary]. The token of an answer does not depend on the
+    other answers.
+    """
     tokens = likeliest(logits)
     for place, answer in enumerate(answers):
         own = logits[place]
@@ -313,7 +332,8 @@ def choose(logits: Tensor, answers: Sequence[Answer]) -> list[int]:
             own = changed(own, answer.changes)
         if answer.changes or answer.sampling.temperature > 0:
             tokens[place] = _choose_one(own, answer)
-        # Seldom: so choosing again, from the others, costs less than asking before.
+        # A misfit is rare, so choosing a second time costs less than checking all
+        # tokens first.
         if not answer.fits(tokens[place]):
             others = own.index_fill(0, answer.misfits().to(own.device), float("-inf"))
             tokens[place] = _choose_one(others, answer)
@@ -330,7 +350,7 @@ def _choose_one(logits: Tensor, answer: Answer) -> int:
 def asked_chances(
     logits: Tensor, tokens: Sequence[int], answers: Sequence[Answer]
 ) -> list[Chance | None]:
-    """Of each answer's token, for the answers that ask for it."""
+    """Returns the chance of each answer's token; None for answers that do not ask."""
     found: list[Chance | None] = [None] * len(answers)
     asking = [
         at for at, answer in enumerate(answers) if answer.sampling.num_top is not None

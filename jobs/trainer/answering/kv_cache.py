@@ -1,4 +1,7 @@
-"""[torch] Keys and values of what a model has read, for rows that come and go."""
+"""[torch] The cache of keys and values, with one row for each answer.
+
+Rows may be added and removed while the answers grow.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,16 +11,17 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.cache_utils import Cache, DynamicLayer
 
-# Room ahead, in tokens, and at least this share of what there is.
+# A buffer grows by so many tokens, or by one ROOM_SHARE-th of its length if that is
+# more.
 ROOM_TOKENS = 64
 ROOM_SHARE = 4
 
 
 class RoomyLayer(DynamicLayer):
-    """Writes a token's keys and values into room kept ahead.
+    """Writes the keys and values of new tokens into a buffer that has free room.
 
-    transformers' own layer copies all the earlier ones for every token, which halves
-    the speed of a few rows of 600 tokens.
+    The layer of transformers copies all earlier keys and values for every token, which
+    halves the speed of a few rows of 600 tokens.
     """
 
     keys: Tensor
@@ -27,6 +31,7 @@ class RoomyLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
+        """Appends new keys and values, [rows, heads, tokens, size]; returns all."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start, num_new = self.get_seq_length(), key_states.shape[-2]
@@ -52,13 +57,14 @@ def _with_room(old: Tensor, new: Tensor, start: int, end: int) -> Tensor:
 
 
 def new_cache() -> Cache:
+    """Returns an empty cache."""
     return Cache(layer_class_to_replicate=RoomyLayer)
 
 
 def stacked(upper: Cache, lower: Cache, copies: int) -> Cache:
-    """The rows of one cache, and below them the one row of another, `copies` times.
+    """Returns the rows of `upper`, followed by the one row of `lower` `copies` times.
 
-    The shorter is padded on the left.
+    The shorter rows are padded on the left.
     """
     joined = new_cache()
     for number, layer in enumerate(lower.layers):
@@ -83,7 +89,7 @@ def _padded(states: Tensor, width: int) -> Tensor:
 
 
 def selected(cache: Cache, places: Sequence[int], length: int) -> Cache:
-    """The rows at these places, and of them the last `length` tokens."""
+    """Returns the last `length` tokens of the rows at these places."""
     kept = new_cache()
     for number, layer in enumerate(cache.layers):
         index = torch.tensor(places, device=layer.keys.device)

@@ -1,4 +1,4 @@
-"""[torch] Which token comes next: the likeliest, or one drawn by chance."""
+"""[torch] Chooses the next token: the likeliest, or one drawn by chance."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,23 +6,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Stands for the logarithm of no chance at all, which JSON cannot write.
+# Replaces the logarithm of 0, which JSON cannot write.
 MIN_LOGPROB = -9999.0
 
 
 @dataclass(frozen=True)
 class Chance:
-    """How likely a token was to the model itself: before temperature, penalties and
-    biases. Natural logarithms.
+    """How likely a token was to the model, as a natural logarithm.
+
+    It is the chance before temperature, penalties and biases.
     """
 
     logprob: float
-    # The likeliest tokens, the likeliest first.
+    # The likeliest tokens in its place with their logprobs, the likeliest first.
     top: tuple[tuple[int, float], ...] = ()
 
 
 def likeliest(logits: Tensor) -> list[int]:
-    """For each row of (rows, vocabulary)."""
+    """Returns the likeliest token of each row of [rows, vocabulary]."""
     tokens: list[int] = logits.argmax(-1).tolist()
     return tokens
 
@@ -30,35 +31,43 @@ def likeliest(logits: Tensor) -> list[int]:
 def draw(
     logits: Tensor, temperature: float, top_p: float, generator: torch.Generator
 ) -> int:
-    """One token of one row, by one uniform number, which is the same on every device.
+    """Draws one token by the logits of one row, [vocabulary].
 
-    Rows are drawn one by one: a row's token must not depend on its neighbours.
+    It takes one uniform number from the generator, which is the same on every device.
+    Rows are drawn one by one, so a row's token does not depend on the other rows.
     """
     chances = torch.softmax(logits.float() / temperature, -1)
     order = None
     if top_p < 1:
         chances, order = chances.sort(descending=True, stable=True)
     sums = chances.cumsum(-1, dtype=torch.float64)
-    # Of the likeliest, the one that reaches top_p is the last that may be drawn.
+    # The token with which the likeliest tokens reach top_p is the last that may be
+    # drawn.
     num_allowed = len(sums) if order is None else int((sums < top_p).sum()) + 1
     total = sums[min(num_allowed, len(sums)) - 1]
-    # Of 24 bits, so that the product stays below the total.
+    # The number has 24 bits, so the product stays below the total.
     uniform = torch.rand((), generator=generator).item()
     place = int(torch.searchsorted(sums, total * uniform, right=True))
-    # Only a model that has diverged (NaN) leads past the end.
+    # The place is past the end only if the model has diverged, so that chances are NaN.
     place = min(place, len(sums) - 1)
     return place if order is None else int(order[place])
 
 
 def changed(logits: Tensor, amounts: Mapping[int, float]) -> Tensor:
-    """One row's logits with some added to; the model's own stay as they are."""
+    """Returns one row's logits, [vocabulary], with amounts added to some tokens.
+
+    The logits of the model are not changed.
+    """
     places = logits.new_tensor(list(amounts), dtype=torch.int64)
     added = logits.new_tensor(list(amounts.values()), dtype=torch.float32)
     return logits.float().index_add(0, places, added)
 
 
 def chances(logits: Tensor, tokens: Sequence[int], num_top: int) -> list[Chance]:
-    """Of one token for each row of (rows, vocabulary)."""
+    """Returns the chance of one token for each row of [rows, vocabulary].
+
+    Each has the `num_top` likeliest tokens of its row.
+    """
     logprobs = torch.log_softmax(logits.float(), -1)
     logprobs = logprobs.nan_to_num(nan=MIN_LOGPROB, neginf=MIN_LOGPROB)
     places = torch.tensor(tokens, device=logits.device)[:, None]

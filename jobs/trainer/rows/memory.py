@@ -1,6 +1,4 @@
-"""[contract] How much memory a job will need, from its model's files alone, and how it
-comes to need less.
-"""
+"""[contract] Estimates a job's memory from its model's files, and how to need less."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,25 +12,26 @@ from jobs.trainer.contract.architecture import (
 from jobs.trainer.contract.runfolder import Numerics
 from jobs.trainer.contract.weights_file import num_parameters
 
-# The process itself with its libraries, as measured.
+# The memory of the process with its libraries, as measured.
 PROGRAM_BYTES = 420_000_000
 FLOAT_BYTES = 4
-# Numbers kept for the backward pass, a token and a layer, as counted: at most this many
-# vectors of the model's width and of its feed-forward width.
+# Numbers that are kept for the backward pass, for each token and layer: at most this
+# many vectors of the model's width, and of its feed-forward width. They were counted.
 KEPT_HIDDEN = 13
 KEPT_FEED_FORWARD = 4
-# How much more is taken than is kept, as measured: freed memory lies between what is
-# kept, and an adapter makes twice as much that is soon freed.
+# How much more memory is taken than kept, as measured, by method. Freed memory lies
+# between what is kept, and an adapter makes twice as much that is freed soon.
 TAKEN_SHARE = {"full": 1.25, "lora": 2.0}
-# Attention over up to so many tokens keeps all its probabilities (attention.py).
+# Attention over up to so many tokens keeps all its probabilities
+# (compute/attention.py).
 SHORT_LENGTH = 512
-# Logits, their float32 copy, their gradient, and that once more turned on its side.
+# The logits, their float32 copy, their gradient, and a transposed copy of the gradient.
 KEPT_LOGITS = 4
-# Logits that exist at once on the short way: 128 MB in float32. Fewer would mean adding
-# up the output layer's gradient more often.
+# The logits that exist at once on the short way (compute/output_loss.py): 128 MB in
+# float32. With fewer, the output layer's gradient would be added up more often.
 LOGITS_AT_ONCE = 2**25
-# What that takes beside: the output layer's gradient and a part to be added to it, and
-# for a learned token its hidden state, in one more precision, and the gradient.
+# The short way also keeps the output layer's gradient and a part that is added to it,
+# and for each learned token its hidden state in two precisions and its gradient.
 KEPT_OUTPUTS = 2
 KEPT_LEARNED = 3
 LORA_SHARE = 0.02
@@ -46,10 +45,10 @@ def memory_parts(
     max_tokens: int,
     learned_share: float,
 ) -> dict[str, int]:
-    """Bytes by what they are for; an estimate from above for models like Llama.
+    """Returns bytes of memory by purpose: an upper estimate for models like Llama.
 
-    `tokens_at_once` go through the model together, in rows of `max_tokens`;
-    `learned_share` of them need logits.
+    `tokens_at_once` tokens go through the model together, in rows of `max_tokens`, and
+    a share of them, `learned_share`, needs logits.
     """
     config = text_config(read_config(model_folder))
     parameters = num_parameters(model_folder)
@@ -77,9 +76,10 @@ def memory_parts(
 
 
 def _number(config: dict[str, Any], names: tuple[str, ...], usual: int) -> int:
-    """By the name that the architecture gives it; a usual one where it has another.
+    """Returns a size by the first of the names that the configuration has.
 
-    An architecture whose layers differ has a number for each: the largest counts.
+    Returns `usual` if it has none of them. If layers have different sizes, the largest
+    counts.
     """
     for name in names:
         value = config.get(name)
@@ -91,7 +91,7 @@ def _number(config: dict[str, Any], names: tuple[str, ...], usual: int) -> int:
 
 
 def _logits(learned: int, *, vocabulary: int, hidden: int, in_parts: bool) -> int:
-    """Numbers kept at most for `learned` tokens, from their hidden states on."""
+    """Returns how many numbers the logits and loss of `learned` tokens take at most."""
     if not in_parts:
         return learned * vocabulary * KEPT_LOGITS
     part = min(learned, max(1, LOGITS_AT_ONCE // vocabulary))
@@ -100,8 +100,10 @@ def _logits(learned: int, *, vocabulary: int, hidden: int, in_parts: bool) -> in
 
 
 def with_less_memory(numerics: Numerics, rows: int) -> Numerics | None:
-    """Half of the `rows` that went through at once; for one row, layers that compute
-    twice. None when nothing is left to do.
+    """Returns numerics that need less memory, or None if there are none.
+
+    First they take half of the `rows` that went through at once. Once that is one row,
+    they take gradient checkpointing: layers compute twice instead of keeping.
     """
     if rows > 1:
         fewer = max(1, numerics.answers_at_once // 2)
@@ -114,7 +116,7 @@ def with_less_memory(numerics: Numerics, rows: int) -> Numerics | None:
 
 
 def less_memory_words(numerics: Numerics) -> str:
-    """What a job goes on with."""
+    """Returns the words that say how the job goes on, for the autopilot's message."""
     rows = numerics.micro_batch
     if numerics.checkpointing:
         return (
@@ -129,5 +131,8 @@ def less_memory_words(numerics: Numerics) -> str:
 
 
 def micro_batch_rows(batch_size: int, max_tokens: int, max_tokens_at_once: int) -> int:
-    """Rows at a time, so that no more than `max_tokens_at_once` go through at once."""
+    """Returns how many rows go through the model at once, at least 1.
+
+    They have at most `max_tokens_at_once` tokens together, unless one row has more.
+    """
     return min(batch_size, max(1, max_tokens_at_once // max_tokens))

@@ -1,7 +1,8 @@
-"""[contract] Which tokens share a row: best fit, the same for a seed everywhere.
+"""[contract] Packs examples into rows by best fit, the same for a seed everywhere.
 
-A row holds up to `max_tokens` (input, target) pairs, shifted before anything is cut: an
-example of n tokens and its end token is n pairs, and no target is lost at a cut.
+A row holds up to `max_tokens` (input, target) pairs. The pairs are made before an
+example is cut: an example of n tokens and its end token has n pairs, so no target is
+lost at a cut. A piece is a whole example, or a part of one that is longer than a row.
 """
 
 from dataclasses import dataclass
@@ -11,16 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
-# Enough for 4 billion pieces and tokens an example, in half the memory.
+# Enough for 4 billion pieces, and 4 billion tokens in an example, in half the memory.
 SmallInts = npt.NDArray[np.uint32]
 SORTED_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Rows of pieces: piece i is `lengths[i]` pairs of an example, from `starts[i]` on.
+    """Rows of pieces.
 
-    Row r holds the pieces row_starts[r] to row_starts[r + 1].
+    Piece i is `lengths[i]` pairs of example `examples[i]`, from pair `starts[i]` on.
+    Row r holds the pieces `row_starts[r]` to `row_starts[r + 1]`.
     """
 
     examples: SmallInts
@@ -28,21 +30,22 @@ class Packing:
     lengths: SmallInts
     row_starts: SmallInts
     max_tokens: int
-    # Examples that were longer than a row.
+    # The number of examples that were longer than a row.
     num_cut: int
 
     @property
     def num_rows(self) -> int:
+        """The number of rows."""
         return len(self.row_starts) - 1
 
     @property
     def padding_share(self) -> float:
-        """Share of the rows' room that holds no pair."""
+        """The share of the rows' room that holds no pair, from 0 to 1."""
         room = self.num_rows * self.max_tokens
         return 1 - int(self.lengths.sum()) / room if room else 0.0
 
     def row(self, number: int) -> list[tuple[int, int, int]]:
-        """(example, start, length) of each piece of a row."""
+        """Returns (example, start, length) of each piece of a row."""
         span = slice(self.row_starts[number], self.row_starts[number + 1])
         return list(
             zip(
@@ -55,15 +58,15 @@ class Packing:
 
 
 def pack(token_lengths: SmallInts, max_tokens: int, seed: int) -> Packing:
-    """Pack examples of the given lengths (tokens, end token included).
+    """Packs examples of the given lengths, in tokens with the end token.
 
-    Pieces go by length, longest first, each into the fullest row with room for it; the
-    order of equally long ones is drawn from the seed.
+    Longer pieces come first, and each goes into the fullest row that has room for it.
+    The order of equally long pieces is drawn from the seed.
     """
     examples, starts, lengths = _cut(token_lengths, max_tokens)
     row_of, place_of, num_in_row = _best_fit(np.bincount(lengths), max_tokens)
     row_starts = _starts_of(num_in_row)
-    # Where each piece comes to stand, in place of where it stands in its row.
+    # From now on the place of each piece among all pieces, not in its row.
     place_of += row_starts[row_of]
     del row_of
     order = np.empty_like(place_of)
@@ -82,14 +85,14 @@ def pack(token_lengths: SmallInts, max_tokens: int, seed: int) -> Packing:
 def rows_for(
     token_lengths: SmallInts, max_tokens: int, seed: int, *, alone: bool
 ) -> Packing:
-    """Packed rows, or one piece a row for a model that needs own rows."""
+    """Returns packed rows, or with `alone` rows of one piece each."""
     if alone:
         return one_by_one(token_lengths, max_tokens)
     return pack(token_lengths, max_tokens, seed)
 
 
 def one_by_one(token_lengths: SmallInts, max_tokens: int) -> Packing:
-    """A row for every piece, for architectures that may see across borders."""
+    """Returns a row for every piece, for models that may see across borders."""
     examples, starts, lengths = _cut(token_lengths, max_tokens)
     return Packing(
         examples=examples,
@@ -101,10 +104,13 @@ def one_by_one(token_lengths: SmallInts, max_tokens: int) -> Packing:
     )
 
 
-# Every step asks for its epoch's order, and a million rows take 15 ms.
+# Every step needs the order of its epoch, and a million rows take 15 ms.
 @lru_cache(maxsize=1)
 def row_order(num_rows: int, seed: int, epoch: int) -> Ints:
-    """The order of rows in an epoch (from 0): a function of its arguments alone."""
+    """Returns the order of rows in an epoch, which depends on the arguments only.
+
+    Epochs are counted from 0.
+    """
     order = np.random.default_rng([seed, epoch]).permutation(num_rows)
     order.setflags(write=False)
     return order
@@ -117,11 +123,14 @@ def _num_cut(token_lengths: SmallInts, max_tokens: int) -> int:
 def _cut(
     token_lengths: SmallInts, max_tokens: int
 ) -> tuple[SmallInts, SmallInts, SmallInts]:
-    """Consecutive pieces of at most max_tokens pairs: (examples, starts, lengths)."""
+    """Cuts examples into pieces of at most `max_tokens` pairs.
+
+    Returns the example, the start and the length of each piece.
+    """
     pairs = token_lengths - np.uint32(1)
     examples = np.arange(len(pairs), dtype=np.uint32)
     if np.all((pairs > 0) & (pairs <= max_tokens)):
-        # Zeros that nobody writes to take no memory.
+        # An array of zeros takes no memory as long as nobody writes to it.
         return examples, np.zeros(len(pairs), dtype=np.uint32), pairs
     num_pieces = pairs // max_tokens + (pairs % max_tokens > 0)
     first_piece = np.repeat(_starts_of(num_pieces)[:-1], num_pieces)
@@ -133,23 +142,26 @@ def _cut(
 
 
 def _starts_of(counts: SmallInts | Ints) -> SmallInts:
-    """Where each of several groups begins, and where the last one ends."""
+    """Returns where each of several groups begins, and where the last one ends."""
     starts = np.zeros(len(counts) + 1, dtype=np.uint32)
     np.cumsum(counts, out=starts[1:])
     return starts
 
 
 def _longest_first(lengths: SmallInts, max_tokens: int, seed: int) -> SmallInts:
-    """All pieces by falling length, equally long ones in an order from the seed."""
+    """Returns all pieces from the longest to the shortest.
+
+    The order of equally long pieces is drawn from the seed.
+    """
     order = np.arange(len(lengths), dtype=np.uint32)
     np.random.default_rng(seed).shuffle(order)
     # Numpy sorts 16-bit keys by counting, in a tenth of the time.
     key = np.uint16 if max_tokens < 2**16 else np.uint32
     shortfalls = (max_tokens - lengths).astype(key)
-    # Where the next piece of each length goes.
+    # The place where the next piece of each length goes.
     nexts = _starts_of(np.bincount(shortfalls, minlength=max_tokens))
     found = np.empty_like(order)
-    # Not all at once: numpy's sort takes 16 bytes a number while it works.
+    # They are sorted in parts, because numpy's sort takes 16 bytes a number meanwhile.
     for first in range(0, len(order), SORTED_AT_ONCE):
         some = order[first : first + SORTED_AT_ONCE]
         shortfall = shortfalls[some]
@@ -165,16 +177,18 @@ def _longest_first(lengths: SmallInts, max_tokens: int, seed: int) -> SmallInts:
 def _best_fit(
     num_of_length: Ints, max_tokens: int
 ) -> tuple[SmallInts, SmallInts, SmallInts]:
-    """(row of each piece, its place there, pieces of each row), longest piece first.
+    """Puts pieces into rows by best fit, the longest piece first.
 
-    Once a piece is in the fullest row that takes it, that row is the fullest for the
-    next of the same length too, until it takes no more. So pieces of one length fill
-    all rows with the same room alike, and each such block is handled at once.
+    Returns the row of each piece, its place in that row, and the number of pieces of
+    each row. Once a piece is in the fullest row that has room for it, that row is also
+    the fullest for the next piece of the same length, until it is full. So pieces of
+    one length fill all rows with the same room in the same way, and each such block of
+    rows is handled at once.
     """
     num_pieces = int(num_of_length.sum())
     row_of = np.empty(num_pieces, dtype=np.uint32)
     place_of = np.empty(num_pieces, dtype=np.uint32)
-    # As many rows as pieces at most; what stays untouched takes no memory.
+    # There are at most as many rows as pieces. Untouched zeros take no memory.
     num_in_row = np.zeros(num_pieces, dtype=np.uint32)
     open_rows = _OpenRows(max_tokens)
     done = 0
@@ -197,7 +211,7 @@ def _best_fit(
 
 
 class _OpenRows:
-    """Rows by the room they have left, those of equal room as blocks."""
+    """The rows that have room left, as blocks of rows with equal room."""
 
     def __init__(self, max_tokens: int) -> None:
         self.max_tokens = max_tokens
@@ -207,11 +221,12 @@ class _OpenRows:
         self.rooms = 0
 
     def take(self, length: int, num_pieces: int) -> tuple[int, SmallInts]:
-        """The fullest rows that take pieces of this length, and the room in each.
+        """Takes out the fullest rows that have room for a piece of this length.
 
-        No more rows than the pieces need; new ones where no open row takes any.
+        Returns the room in each of them, and the rows: no more than the pieces need. If
+        no open row has room, they are new rows.
         """
-        # The lowest bit from the length up is the fullest row.
+        # The lowest bit from `length` upwards stands for the fullest row.
         fitting = self.rooms >> length
         if not fitting:
             num_needed = -(-num_pieces // (self.max_tokens // length))
@@ -228,6 +243,7 @@ class _OpenRows:
         return room, rows[-num_needed:][::-1]
 
     def put(self, rows: SmallInts, room: int) -> None:
+        """Puts back rows that have this room left; full rows are forgotten."""
         if room and len(rows):
             self.blocks[room].append(rows)
             self.rooms |= 1 << room

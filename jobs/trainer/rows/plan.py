@@ -1,4 +1,4 @@
-"""[contract] What a job will do, known before it starts: no torch, no training."""
+"""[contract] Computes before a job starts what it will do, without torch."""
 
 import math
 from collections.abc import Callable
@@ -23,11 +23,11 @@ def make_plan(
     cache: TokenCache | None = None,
     packing: Packing | None = None,
 ) -> dict[str, Any]:
-    """The job in numbers, as JSON can hold them. What is not given is made.
+    """Returns the job in numbers, as JSON can hold them.
 
-    `tokens` counts targets, those of one epoch; `learned_tokens` the ones with a loss
-    weight above 0. `seconds` is None without a measured speed. The rows are those that
-    the trainer packs, so the plan is the job.
+    A cache or packing that is not given is made. `tokens` counts the targets of one
+    epoch, and `learned_tokens` those with a loss weight above 0. `seconds` is None
+    without a measured speed. The trainer packs the same rows, so the plan is exact.
     """
     cache = cache or open_tokens(spec.train, spec)
     packing = packing or pack_rows(spec, cache)
@@ -50,7 +50,7 @@ def make_plan(
         "total_steps": total_steps,
         "completions": _num_completions(spec, total_steps),
         "snapshots": num_snapshots,
-        # What is trained is what a snapshot holds.
+        # A snapshot holds the trained weights, which are as many as the gradients.
         "disk_bytes": num_snapshots * parts["gradients"],
         "memory_bytes": sum(parts.values()),
         "memory_parts": parts,
@@ -61,11 +61,11 @@ def make_plan(
 def open_tokens(
     source: DataSource, spec: Spec, meanwhile: Callable[[], None] = lambda: None
 ) -> TokenCache:
-    """A version's tokens, counted now unless that was done before; `meanwhile` is
-    called again and again while that lasts.
+    """Returns the tokens of a dataset version, and counts them now if nobody has yet.
 
-    Raises SpecError when there are none, when they are those of another file than the
-    job's, or when the model does not know them.
+    `meanwhile` is called again and again while they are counted. Raises SpecError when
+    there are none, when the dataset file is not the one that the job names, or when the
+    model does not know a token.
     """
     check_model_folder(spec)
     cache = _counted(source, spec, meanwhile)
@@ -104,6 +104,7 @@ def _counted(
 
 
 def check_model_folder(spec: Spec) -> None:
+    """Raises SpecError if the model's folder has no readable config or tokenizer."""
     folder = Path(spec.model.path)
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
@@ -118,7 +119,10 @@ def check_model_folder(spec: Spec) -> None:
 
 
 def check_known(token_id: int, spec: Spec, where: str) -> None:
-    """The largest of some token ids must be one that the model has a vector for."""
+    """Raises SpecError if the model has no vector for a token.
+
+    `where` says in words where the token was found.
+    """
     known = num_known_tokens(Path(spec.model.path))
     if known is not None and token_id >= known:
         raise SpecError(
@@ -130,25 +134,31 @@ def check_known(token_id: int, spec: Spec, where: str) -> None:
 
 
 def pack_rows(spec: Spec, cache: TokenCache) -> Packing:
-    """The rows of a dataset, the same for a spec in plan and trainer."""
+    """Returns the rows of a dataset, which are the same in the plan and the trainer."""
     alone = needs_own_rows(Path(spec.model.path))
     return rows_for(cache.lengths, spec.max_tokens, spec.seed, alone=alone)
 
 
 def num_times(total_steps: int, every: int) -> int:
-    """How often something happens that comes every N steps and after the last one."""
+    """Returns how often something happens that comes every N steps and at the end.
+
+    With 0 it comes at the end only.
+    """
     if not every:
         return 1
     return math.ceil(total_steps / every)
 
 
 def is_due(step: int, total_steps: int, every: int) -> bool:
-    """Whether it comes after this step."""
+    """Returns whether what comes every N steps and at the end comes after this step."""
     return step == total_steps or bool(every) and step % every == 0
 
 
 def _num_completions(spec: Spec, total_steps: int) -> int:
-    """Before the first step, every N steps, and after the last one."""
+    """Returns how many completions are made.
+
+    They are made before the first step, every N steps, and after the last one.
+    """
     if not spec.completions_every:
         return 0
     times = 1 + num_times(total_steps, spec.completions_every)

@@ -1,8 +1,8 @@
-"""[contract] A dataset version as tokens on disk, memory-mapped by plan and trainer.
+"""[contract] A dataset version as tokens on disk, which plan and trainer memory-map.
 
-The folder holds `ids.bin` (uint32), `weights.bin` (float32), both with one entry a
-token, `lengths.bin` (uint32, tokens of each example) and `facts.json`. It gets its name
-when it is complete, so a folder that exists can be used.
+The folder holds `ids.bin` (uint32) and `weights.bin` (float32), both with one number
+for each token, `lengths.bin` (uint32, the number of tokens of each example), and
+`facts.json`. It gets its name when it is complete, so a folder that exists can be used.
 """
 
 import fcntl
@@ -40,37 +40,37 @@ from jobs.trainer.text.examples import (
     parse_line,
 )
 
-# Encoded at a time: enough for whole arrays to pay, little memory.
+# Examples that are encoded at once: enough to make arrays pay, with little memory.
 EXAMPLES_PER_BATCH = 2_000
 CHARACTERS_PER_BATCH = 200_000
 WAIT_SECONDS = 0.2
-# In memory at once when a large file is only looked through.
+# Numbers that are in memory at once while a large file is searched.
 NUMBERS_AT_ONCE = 2**22
-# As it is in float32, in which weights are kept.
+# The smallest loss weight above 0 in float32, the precision in which weights are kept.
 MIN_FLOAT32_WEIGHT = np.float32(MIN_LOSS_WEIGHT)
 
 
 class DatasetError(ValueError):
-    """A dataset file that cannot be learned from, and where it is wrong."""
+    """Says which line of a dataset file is wrong, and how to mend it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheFacts:
-    """Sums over the whole version. A target is any token but its example's first."""
+    """Sums over a whole version. A target is any token except an example's first."""
 
     examples: int
     targets: int
     learned_targets: int
-    # Examples in which no target has a weight above 0.
+    # The number of examples in which no target has a weight above 0.
     unlearned_examples: int
-    # Of the file that was encoded.
+    # The digest of the file that was encoded.
     sha256: str = ""
-    # Of all tokens; None in caches from before it was noted.
+    # The largest token id. It is None in older caches, which did not note it.
     largest_id: int | None = None
 
 
 class TokenCache:
-    """An open cache. Nothing is read until it is asked for."""
+    """An open cache. Its files are read only when they are needed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,7 +78,7 @@ class TokenCache:
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.uint32]:
-        """Tokens of each example."""
+        """The number of tokens of each example."""
         return np.asarray(self._numbers("lengths.bin", np.uint32))
 
     @cached_property
@@ -90,10 +90,12 @@ class TokenCache:
 
     @cached_property
     def ids(self) -> npt.NDArray[np.uint32]:
+        """The token ids of all examples, one behind the other."""
         return self._numbers("ids.bin", np.uint32)
 
     @cached_property
     def weights(self) -> npt.NDArray[np.float32]:
+        """The loss weight of each token."""
         return self._numbers("weights.bin", np.float32)
 
     def _numbers(self, name: str, kind: type) -> npt.NDArray[Any]:
@@ -103,7 +105,7 @@ class TokenCache:
         return np.memmap(self.folder / name, dtype=kind, mode="r")
 
     def largest_id(self) -> int:
-        """-1 when there is no token."""
+        """Returns the largest token id, or -1 when there is no token."""
         if self.facts.largest_id is not None:
             return self.facts.largest_id
         firsts = range(0, len(self.ids), NUMBERS_AT_ONCE)
@@ -112,13 +114,16 @@ class TokenCache:
 
 
 def cache_folder(version_folder: Path, model_folder: Path) -> Path:
-    """Models with the same tokenizer and end token share a cache."""
+    """Returns the folder of the cache of a version for a model.
+
+    Models with the same tokenizer and end token share a cache.
+    """
     key = f"{tokenizer_sha256(model_folder)[:16]}-{end_of_text_id(model_folder)}"
     return version_folder / "tokens" / key
 
 
 def open_token_cache(folder: Path) -> TokenCache | None:
-    """None when it has not been made yet."""
+    """Returns the cache, or None when it has not been made yet."""
     return TokenCache(folder) if (folder / "facts.json").is_file() else None
 
 
@@ -130,18 +135,18 @@ def build_token_cache(
     progress: Callable[[int], None] = lambda num_examples: None,
     waiting: Callable[[], None] = lambda: None,
 ) -> TokenCache:
-    """Encode every example, in constant memory; `progress` hears the examples so far.
+    """Encodes every example into a cache, in constant memory, unless it exists already.
 
-    Raises DatasetError for a line that is no example. Of several processes one encodes;
-    the others wait, and call `waiting` while they do. Whoever is killed makes way for
-    the next, who starts again.
+    `progress` is called with the number of examples done. Of several processes one
+    encodes, and the others wait and call `waiting` meanwhile. If the one that encodes
+    is killed, another starts again. Raises DatasetError for a line that is no example.
     """
     if (cache := open_token_cache(folder)) is not None:
         return cache
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _alone(folder.with_name(f"{folder.name}.lock"), waiting):
         if open_token_cache(folder) is None:
-            # Each takes the room of a whole cache.
+            # A draft that a killed process left may be as large as a whole cache.
             remove_drafts(folder.parent, folder.name)
             with complete_folder(folder) as draft:
                 digest = file_sha256(examples)
@@ -152,13 +157,14 @@ def build_token_cache(
 
 
 def file_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def _alone(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Holds the lock, which ends with the process, however that ends."""
+    """Holds a lock, which the system frees when the process ends, however it ends."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while not _take(descriptor):
@@ -193,7 +199,7 @@ def _write(
     ):
         for segments in _batches(examples):
             batch = _encode(encoder, segments, examples, int(counts[0]))
-            # numpy's own `tofile` would not say that the disk is full.
+            # The `tofile` of numpy would not report a full disk.
             ids.write(batch.ids.data)
             weights.write(batch.weights.data)
             lengths.write(batch.lengths.astype(np.uint32).data)
@@ -212,7 +218,7 @@ def _write(
 def _encode(
     encoder: BulkEncoder, batch: list[list[Segment]], path: Path, num_before: int
 ) -> EncodedBatch:
-    """`num_before`: lines of the file before these."""
+    """Encodes a batch; `num_before` is the number of lines before it in the file."""
     try:
         encoded = encoder.encode(batch)
     except TypeError:
@@ -223,7 +229,7 @@ def _encode(
         weights <= MAX_LOSS_WEIGHT
     )
     if not usual.all():
-        # The token's example: the first that ends behind it.
+        # The token belongs to the first example that ends behind it.
         token = int(np.argmin(usual))
         odd = int(np.searchsorted(np.cumsum(encoded.lengths), token, side="right"))
         raise line_error(
@@ -240,6 +246,7 @@ def _has_odd_text(example: list[Segment]) -> bool:
 
 
 def line_error(path: Path, number: int, what: str) -> DatasetError:
+    """Returns the error for a line, counted from 1, of which `what` says the fault."""
     return DatasetError(
         f"Line {number:,} of the dataset file {path} is no example: {what}. Mend the "
         "line, upload the file as a new version, and start a new job."
@@ -247,14 +254,15 @@ def line_error(path: Path, number: int, what: str) -> DatasetError:
 
 
 def _examples(path: Path) -> Iterator[tuple[list[Segment], int]]:
-    """Each with its number of characters."""
+    """Yields each example with its number of characters."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 segments = load_line(line)
                 size = sum(len(text) for text, _ in segments)
             except (ValueError, KeyError, TypeError):
-                # As they come from elsewhere: in one of the other forms, or broken.
+                # The line was not written by `dump_line`: it has another form or a
+                # fault.
                 segments = _parsed(path, number, line)
                 size = sum(len(text) for text, _ in segments)
             yield segments, size
@@ -282,7 +290,7 @@ def _batches(examples: Path) -> Iterator[list[list[Segment]]]:
 
 
 def _count(batch: EncodedBatch) -> npt.NDArray[np.int64]:
-    """In the order of CacheFacts."""
+    """Returns the first four numbers of CacheFacts for one batch."""
     starts = np.cumsum(batch.lengths) - batch.lengths
     is_learned = batch.weights > 0
     # An example's first token is no target.
