@@ -110,8 +110,8 @@ class Watch:
     ) -> None:
         """Saves the weights for good, and marks the best so far by validation loss.
 
-        `requests` is the number of snapshot requests that are met now. Raises OSError
-        when the disk has too little room.
+        `requests` is the number of snapshot requests so far, all of which are met now.
+        Raises OSError when the disk has too little room.
         """
         if self.validated is None or self.validated[0] != step:
             self._validate(step)

@@ -102,7 +102,7 @@ class Answer:
 
     @property
     def mean_logprob(self) -> float:
-        """The mean logprob of the chosen tokens whose chance was given; 0 if none was."""
+        """The mean logprob of the chosen tokens; 0 if no chances were given."""
         return self.sum_logprobs / max(1, self.num_chosen)
 
     def fits(self, token: int) -> bool:

@@ -1,12 +1,13 @@
-"""[contract] What a model's config.json says about how it may be trained."""
+"""[contract] Reads from a model's config.json how the model may be trained."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-# Architectures seen to keep the examples of a packed row apart, by positions that begin
-# anew at each of them (tests/test_borders.py). Others may take no notice of those: they
-# count positions by themselves, or carry a state from token to token.
+# Architectures that were seen to keep the examples of a packed row apart, by positions
+# that begin at 0 in each of them (tests/trainer/compute/test_borders.py). Others may
+# ignore these positions: they count by themselves, or carry a state from token to
+# token.
 PACKING_MODELS = {
     "apertus",
     "arcee",
@@ -65,19 +66,20 @@ PACKING_MODELS = {
     "starcoder2",
     "vaultgemma",
 }
-# What the layers of those may be. Any other kind may carry a state.
+# The kinds of layers that those may have. Layers of another kind may carry a state.
 ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 
-# The names that architectures give to the length of a row.
+# The names by which configurations tell how many tokens a row may have.
 CONTEXTS = ("max_position_embeddings", "n_positions", "seq_length")
-# Architectures known to take the short way (shortcuts.py). Others may as well: for
-# them a trial finds out, which needs the model itself.
+# Architectures that are known to take the short way (compute/shortcuts.py). Others may
+# take it too, but only a trial with the model itself shows that.
 SHORT_WAY_MODELS = {"llama", "olmo2", "qwen2", "qwen3"}
 
 
 def needs_own_rows(model_folder: Path) -> bool:
-    """Whether a model is trained with every example in a row of its own: any that is
-    not known to keep the examples of a packed row apart.
+    """Returns whether every piece must have a row of its own.
+
+    That is so for a model that is not known to keep the examples of a packed row apart.
     """
     config = read_config(model_folder)
     layers = set(config.get("layer_types") or ())
@@ -86,23 +88,27 @@ def needs_own_rows(model_folder: Path) -> bool:
 
 
 def num_known_tokens(model_folder: Path) -> int | None:
-    """None where the files name no number."""
+    """Returns how many tokens the model has vectors for, or None if it does not say."""
     number = text_config(read_config(model_folder)).get("vocab_size")
     return number if isinstance(number, int) else None
 
 
 def context_length(model_folder: Path) -> int | None:
-    """How many tokens a row may have; None where the files name no limit."""
+    """Returns how many tokens a row may have, or None if the files name no limit."""
     return named_context(read_config(model_folder))
 
 
 def named_context(config: dict[str, Any]) -> int | None:
+    """Returns the same as `context_length`, for a configuration that was read."""
     lengths = (text_config(config).get(name) for name in CONTEXTS)
     return next((length for length in lengths if isinstance(length, int)), None)
 
 
 def takes_short_way(model_folder: Path) -> bool:
-    """Whether it is certain, from the files alone, that logits are made in parts."""
+    """Returns whether the files alone show that the model takes the short way.
+
+    On the short way logits are made in parts, which takes less memory.
+    """
     config = read_config(model_folder)
     if config.get("model_type") not in SHORT_WAY_MODELS:
         return False
@@ -110,11 +116,12 @@ def takes_short_way(model_folder: Path) -> bool:
 
 
 def read_config(model_folder: Path) -> dict[str, Any]:
+    """Returns the model's config.json; raises ValueError if it is not JSON."""
     config: dict[str, Any] = json.loads((model_folder / "config.json").read_bytes())
     return config
 
 
 def text_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The part on text, where a configuration has several."""
+    """Returns the part of a configuration that is about text, if it has several."""
     part = config.get("text_config")
     return part if isinstance(part, dict) else config

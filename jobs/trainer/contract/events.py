@@ -1,7 +1,7 @@
-"""[contract] events.jsonl: what a trainer did, one JSON line an event.
+"""[contract] Reads and writes events.jsonl: what a trainer did, one JSON line an event.
 
-Only the trainer writes; it never waits for a reader. Readers consume up to the last
-line end, so a line being written does not exist yet.
+Only the trainer writes, and it never waits for a reader. A reader reads up to the last
+line end, so it ignores a line that is still being written.
 """
 
 import os
@@ -15,8 +15,8 @@ import orjson
 Event = dict[str, Any]
 Identity = tuple[Any, ...]
 
-# Events that a run makes again, the same, when it resumes from an earlier checkpoint,
-# and what tells two of a type apart.
+# The types of events that a job makes again when it resumes from an earlier checkpoint,
+# and the keys that tell two events of a type apart.
 REPEATED = {
     "step": ("step",),
     "validation": ("step",),
@@ -26,7 +26,10 @@ REPEATED = {
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
-    """Events from `offset` on (bytes), and the offset behind the last whole line."""
+    """Returns the events from `offset` on, and the offset after the last whole line.
+
+    Offsets are in bytes.
+    """
     try:
         with path.open("rb") as file:
             file.seek(offset)
@@ -39,15 +42,16 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
 
 
 def last_status(events: list[Event]) -> str | None:
+    """Returns the status of the last status event, or None without one."""
     statuses = [event["status"] for event in events if event["type"] == "status"]
     return statuses[-1] if statuses else None
 
 
 class EventWriter:
-    """Appends events; what a resumed run repeats is left out.
+    """Appends events, and leaves out those that a resumed job repeats.
 
-    `seq` counts 1, 2, 3 … without a gap over all starts of the job. Opening cuts off a
-    half-written last line.
+    `seq` counts 1, 2, 3 … without a gap over all starts of the job. Opening the file
+    cuts off a last line that is half written.
     """
 
     def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
@@ -56,16 +60,16 @@ class EventWriter:
         self.seq = 0
         self.recorded: set[Identity] = set()
         self.last_status: str | None = None
-        # The last step on record: up to it a resumed run repeats what stands here.
+        # The last step on record. A resumed job repeats the steps up to this one.
         self.last_step = 0
         self.last_learned_loss: float | None = None
-        # Snapshot requests met so far; see Control.snapshot_request.
+        # How many snapshot requests are met; see Control.snapshot_request.
         self.snapshot_requests = 0
-        # The lowest among the snapshots; the best one has it.
+        # The lowest validation loss of the snapshots, which the best one has.
         self.best_validation_loss: float | None = None
-        # Validation losses of the snapshots, by step.
+        # The validation loss of each snapshot, by its step.
         self.snapshot_losses: dict[int, float] = {}
-        # What the events have of Numerics.
+        # These are the fields of Numerics that stand in events.
         self.micro_batch: int | None = None
         self.processes: int | None = None
         self.checkpointing = False
@@ -76,7 +80,7 @@ class EventWriter:
             self.file.truncate(end)
 
     def write(self, type_: str, **data: Any) -> bool:
-        """Append one event. False when it had been written before."""
+        """Appends one event; returns False if it had been written before."""
         if identity({"type": type_, **data}) in self.recorded:
             return False
         time_ = round(self.now(), 3)
@@ -86,7 +90,7 @@ class EventWriter:
         return True
 
     def _append(self, line: bytes) -> None:
-        """The whole line, or nothing of it when the disk is full."""
+        """Appends the whole line, or nothing of it when the disk is full."""
         end = self.file.seek(0, os.SEEK_END)
         rest = memoryview(line)
         try:
@@ -115,16 +119,19 @@ class EventWriter:
             self.best_validation_loss = event["validation_loss"]
 
     def has(self, type_: str, **data: Any) -> bool:
-        """Whether this event stands in the file."""
+        """Returns whether the file has this event."""
         return identity({"type": type_, **data}) in self.recorded
 
     def sync(self) -> None:
-        """Make all events durable: before a checkpoint that stands on them."""
+        """Waits until all events are on the disk. A checkpoint must not come before."""
         os.fsync(self.file.fileno())
 
 
 def identity(event: Event) -> Identity | None:
-    """What a repeat of this event has in common with it; None: it is never repeated."""
+    """Returns what an event has in common with its repeats.
+
+    Returns None for a type of event that is never repeated.
+    """
     keys = REPEATED.get(event["type"])
     if keys is None:
         return None

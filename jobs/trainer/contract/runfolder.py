@@ -1,4 +1,4 @@
-"""[contract] The run folder: the files of one job, the only door to its trainer."""
+"""[contract] The run folder holds the files of one job: the only way to its trainer."""
 
 import fcntl
 import json
@@ -12,59 +12,63 @@ from typing import Any, Literal, get_args
 
 Want = Literal["run", "pause", "stop"]
 
-# In the environment of a trainer: the open lock that its launcher passed on.
+# The environment variable with the open lock that the launcher passed to its trainer.
 LOCK_FD = "FINETUNE_LOCK_FD"
 
-# Tokens that go through the model at once, unless one row has more.
+# So many tokens go through the model at once, unless one row has more.
 MICRO_BATCH_TOKENS = 8192
-# Watched prompts that are answered at once.
+# So many watched prompts are answered at once.
 ANSWERS_AT_ONCE = 64
-# On a full disk: room for a few events.
+# The reserve makes room for a few events on a full disk.
 RESERVE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """What people want of the trainer. It looks at every step."""
+    """What people want the trainer to do. The trainer reads it after every step."""
 
     want: Want = "run"
-    # Counts the requests so far; the trainer compares it with how many it has met.
+    # The number of snapshot requests so far. The trainer compares it with those it met.
     snapshot_request: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Numerics:
-    """What decides the rounding of a run. Chosen at the first start; a resume obeys."""
+    """Everything that decides how a job rounds.
+
+    It is chosen at the first start, and a resumed job obeys it.
+    """
 
     threads: int
     dtype: Literal["float32", "bfloat16"]
     compile: bool
-    # Rows that go through the model at once.
+    # The number of rows that go through the model at once.
     micro_batch: int
-    # Share of the learning rate, lowered when the loss became no number.
+    # The share of the learning rate that is used. It is lowered when the loss was not
+    # finite.
     rate_share: float = 1.0
-    # How many share a step's rows; `threads` are those of one.
+    # How many processes share a step's rows. Each of them has `threads` threads.
     processes: int = 1
-    # Whether each of them keeps a part of the weights only.
+    # Whether each process keeps only a part of the weights.
     sharded: bool = False
-    # Whether layers compute what the backward pass needs a second time, instead of
-    # keeping it.
+    # Whether layers compute a second time what the backward pass needs, instead of
+    # keeping it (gradient checkpointing).
     checkpointing: bool = False
-    # Completions that are made together.
+    # How many completions are made together.
     answers_at_once: int = ANSWERS_AT_ONCE
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryFull:
-    """A process ran out of memory: the next start is to need less."""
+    """Notes that a process ran out of memory, so the next start must need less."""
 
     step: int
-    # That it had at once.
+    # The number of rows that went through the model at once.
     rows: int
 
 
 class RunFolder:
-    """Paths of a run folder, and its small files that change."""
+    """Knows the paths of a run folder, and reads and writes its small files."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -76,14 +80,16 @@ class RunFolder:
         self.snapshots = self.path / "snapshots"
         self.lock = self.path / "trainer.lock"
         self.log = self.path / "trainer.log"
-        # Left by a process that ran out of memory: see MemoryFull.
+        # A process that ran out of memory leaves this file; see MemoryFull.
         self.full = self.path / "full.json"
-        # Taken from the disk in time, for a trainer's last words when it is full.
+        # This file keeps room for the trainer's last events when the disk is full.
         self.reserve = self.path / "reserve"
 
     def read_control(self) -> Control:
-        """Missing means: run. So does what cannot be read, as after an edit by hand:
-        the site replaces the file as soon as people want something else.
+        """Returns what people want; a missing or unreadable file means: run.
+
+        After an edit by hand the file may be unreadable. The site replaces it as soon
+        as people want something else.
         """
         try:
             control = Control(**json.loads(self.control.read_bytes()))
@@ -93,38 +99,45 @@ class RunFolder:
         return control if is_known and is_whole(control.snapshot_request) else Control()
 
     def write_control(self, control: Control) -> None:
+        """Writes what people want."""
         write_json(self.control, asdict(control))
 
     def read_numerics(self) -> Numerics | None:
+        """Returns the numerics of the job, or None before its first start."""
         try:
             return Numerics(**json.loads(self.numerics.read_bytes()))
         except FileNotFoundError:
             return None
 
     def write_numerics(self, numerics: Numerics) -> None:
+        """Writes the numerics that later starts obey."""
         write_json(self.numerics, asdict(numerics))
 
     def read_full(self) -> MemoryFull | None:
+        """Returns the note of a process that ran out of memory, or None."""
         try:
             return MemoryFull(**json.loads(self.full.read_bytes()))
         except FileNotFoundError:
             return None
 
     def write_full(self, full: MemoryFull) -> None:
+        """Leaves a note for the next start: this process ran out of memory."""
         write_json(self.full, asdict(full))
 
     def take_reserve(self) -> None:
-        # Zeros take no room on a disk that packs its files.
+        """Takes room on the disk for the trainer's last events."""
+        # The bytes are random, because zeros take no room on a disk that compresses.
         self.reserve.write_bytes(os.urandom(RESERVE_BYTES))
 
     def give_reserve(self) -> None:
+        """Frees the room that `take_reserve` took."""
         self.reserve.unlink(missing_ok=True)
 
     def take_lock(self) -> int | None:
-        """An open descriptor that holds the lock, or None while a trainer lives.
+        """Returns an open descriptor with the lock, or None while a trainer lives.
 
-        The lock belongs to the open file: passed on to a child it stays held until the
-        last copy of the descriptor is closed, however the child ends.
+        The lock belongs to the open file. If the descriptor is passed on to a child,
+        the lock is held until the last copy is closed, however the child ends.
         """
         descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -135,6 +148,7 @@ class RunFolder:
         return descriptor
 
     def lock_is_free(self) -> bool:
+        """Returns whether no trainer lives."""
         descriptor = self.take_lock()
         if descriptor is None:
             return False
@@ -143,12 +157,12 @@ class RunFolder:
 
 
 def is_whole(value: object) -> bool:
-    """For JSON, where true and false are no numbers."""
+    """Returns whether a JSON value is a whole number; true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Replace a small file so that a reader sees the old one or the new one, whole."""
+    """Replaces a small file, so that a reader sees either the old or the new one."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with draft.open("w") as file:
         json.dump(value, file, indent=1)
@@ -159,9 +173,9 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 @contextmanager
 def complete_folder(final: Path) -> Iterator[Path]:
-    """A draft to fill, which gets the name `final` when all in it is on the disk.
+    """Yields a draft folder, which gets the name `final` once all in it is on the disk.
 
-    A folder of that name is always complete; a draft that failed is removed.
+    So a folder of that name is always complete. A draft that failed is removed.
     """
     draft = final.with_name(f".{final.name}.{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
@@ -179,13 +193,13 @@ def complete_folder(final: Path) -> Iterator[Path]:
 
 
 def remove_drafts(folder: Path, name: str = "*") -> None:
-    """What killed processes had not completed, of one name or of all."""
+    """Removes the drafts that killed processes left, of one name or of all names."""
     for path in folder.glob(f".{name}.*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_path(path: Path) -> None:
-    """Make a file's content or a folder's names durable."""
+    """Waits until a file's content, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

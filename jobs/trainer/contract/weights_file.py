@@ -1,28 +1,35 @@
-"""[contract] What a model folder's safetensors files hold, read without torch."""
+"""[contract] Reads without torch what a model folder's safetensors files hold."""
 
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
-# Weights in formats that are never loaded: most of them are pickles, which run code.
+# Formats of weights that are never loaded. Most of them are pickles, which can run
+# code.
 PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".ckpt", ".pickle", ".pkl", ".h5", ".msgpack")
-# The format's own limit: a longer header is none.
+# The limit that the format itself sets for a header.
 MAX_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
 class WeightShape:
+    """The type and shape of one weight. `dtype` is as safetensors names it: `F32`."""
+
     dtype: str
     shape: tuple[int, ...]
 
     @property
     def size(self) -> int:
+        """The number of numbers in the weight."""
         return math.prod(self.shape)
 
 
 def weight_shapes(folder: Path) -> dict[str, WeightShape]:
-    """Every weight in the folder by name: the headers alone are read."""
+    """Returns the shape of every weight in a folder by name; only headers are read.
+
+    Raises ValueError for a file that is not safetensors.
+    """
     shapes: dict[str, WeightShape] = {}
     for path in sorted(folder.glob("*.safetensors")):
         for name, entry in _header(path).items():
@@ -32,6 +39,7 @@ def weight_shapes(folder: Path) -> dict[str, WeightShape]:
 
 
 def num_parameters(folder: Path) -> int:
+    """Returns the number of parameters in a model folder."""
     return sum(weight.size for weight in weight_shapes(folder).values())
 
 

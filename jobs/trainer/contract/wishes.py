@@ -1,4 +1,4 @@
-"""[contract] What people want of a running trainer, by control.json and signals."""
+"""[contract] Reads what people want of a running trainer: control.json and signals."""
 
 from typing import Literal
 
@@ -6,12 +6,12 @@ from jobs.trainer.contract.events import EventWriter
 from jobs.trainer.contract.runfolder import RunFolder
 
 Wish = Literal["go on", "snapshot", "pause", "stop", "leave"]
-# With these the job, or this start of it, is over.
+# These wishes end the job, or this start of the trainer.
 ENDING: set[Wish] = {"pause", "stop", "leave"}
 
 
 class Leave(Exception):
-    """People want something else than what is being prepared for them."""
+    """Ends the preparations for training, because people want something else."""
 
     def __init__(self, wish: Wish) -> None:
         super().__init__(wish)
@@ -21,15 +21,20 @@ class Leave(Exception):
 def read_wish(
     folder: RunFolder, events: EventWriter, step: int, *, told_to_leave: bool
 ) -> tuple[Wish, int]:
-    """After so many steps; with the snapshot requests to be met."""
+    """Returns what people want after so many steps.
+
+    If that is a snapshot, the second value is the number of snapshot requests so far,
+    all of which this snapshot meets. `told_to_leave` says whether SIGTERM has come.
+    """
     control = folder.read_control()
-    # Until it has repeated what is on record, a resumed job would stop short of it.
+    # A resumed job first repeats the steps on record; if it stopped earlier, it would
+    # end before a step that people have seen.
     caught_up = step >= events.last_step
     if control.want == "stop" and caught_up:
         return "stop", 0
     if control.want == "pause":
         return "pause", 0
-    # A job to be stopped leaves once it has caught up, with its last snapshot.
+    # A job that is to stop goes on until it has caught up, and makes its last snapshot.
     if told_to_leave and control.want != "stop":
         return "leave", 0
     asked = control.snapshot_request > events.snapshot_requests

@@ -1,7 +1,8 @@
-"""[contract] Examples to tokens by the gigabyte: text that recurs is encoded once.
+"""[contract] Turns gigabytes of examples into tokens: repeated text is encoded once.
 
-Most text is words that came before. Looking them up takes a quarter of the time of
-encoding them again, and gives the same tokens wherever the tokenizer cuts there anyway.
+Most text is words that occurred before. Looking up a word takes a quarter of the time
+of encoding it again. It gives the same tokens if the tokenizer itself cuts text before
+the word and after it.
 """
 
 import json
@@ -21,16 +22,17 @@ from jobs.trainer.text.examples import Segment
 Ids = npt.NDArray[np.uint32]
 Ints = npt.NDArray[np.int64]
 
-# Beyond either, all pieces are forgotten; the common ones are back soon.
+# Above either limit all known pieces are forgotten. The common ones are soon known
+# again.
 MAX_KNOWN_PIECES = 100_000
 MAX_KNOWN_CHARACTERS = 4_000_000
 
-# A piece ends before a single space that stands between two other characters. Any other
-# space belongs to a run of white space, which tokenizers cut in their own ways.
+# A piece ends before a single space between two other characters. Any other space
+# belongs to a run of white space, which each tokenizer cuts in its own way.
 PIECE = re.compile(r"(?s:.)[^ ]*(?:(?: (?!\S)|(?<=\s) )[^ ]*)*")
 
-# How common tokenizers cut text, as their files say it: Qwen 2 and 3, Llama 3. None of
-# the alternatives goes on over a single space, and none looks back over one.
+# How common tokenizers cut text, as written in their files: Qwen 2 and 3, and Llama 3.
+# No alternative matches across a single space, and none looks back over one.
 CUTS_BEFORE_SPACES = {
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
@@ -41,25 +43,31 @@ CUTS_BEFORE_SPACES = {
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """Examples as tokens, one behind the other, as `encode_examples` makes them."""
+    """Examples as tokens, one behind the other, the same as from `encode_examples`."""
 
+    # [tokens] each.
     ids: Ids
     weights: npt.NDArray[np.float32]
-    # Tokens of each example.
+    # [examples]: the number of tokens of each example.
     lengths: Ints
 
 
 class BulkEncoder:
-    """`encode_examples` for very many: the same tokens and weights, as arrays."""
+    """Does the same as `encode_examples` for very many examples, with arrays."""
 
     def __init__(self, tokenizer: Tokenizer, end_id: int) -> None:
         self.memo = PieceMemo(tokenizer)
         self.end_id = end_id
 
     def encode(self, examples: Sequence[Sequence[Segment]]) -> EncodedBatch:
+        """Encodes examples, each with the end token behind it.
+
+        The end token has the loss weight of the last segment. Raises TypeError for a
+        text that is not a string.
+        """
         segments = list(chain.from_iterable(examples))
         text_ids, lengths = self.memo.encode([text for text, _ in segments])
-        # The end token is one more of the last segment.
+        # The end token counts to the last segment of its example.
         last = np.cumsum([len(example) for example in examples]) - 1
         lengths[last] += 1
         ends = np.cumsum(lengths)[last]
@@ -72,10 +80,10 @@ class BulkEncoder:
 
 
 class PieceMemo:
-    """Tokens of all pieces of text so far. They are numbered as they are first seen."""
+    """Remembers the tokens of pieces of text. They are numbered as they first come."""
 
     numbers: defaultdict[str, int]
-    # Piece n has the tokens from starts[n] on, lengths[n] of them.
+    # Piece n has lengths[n] tokens in `ids`, from starts[n] on.
     ids: Ids
     starts: Ints
     lengths: Ints
@@ -87,12 +95,12 @@ class PieceMemo:
         self._forget()
 
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Ints]:
-        """The tokens of all texts in one row, and how many each text has."""
+        """Returns the tokens of all texts in one array, and how many each text has."""
         pieces = [self.pieces_of(text) for text in texts]
         numbers = self._numbers_of(chain.from_iterable(pieces))
         lengths = self.lengths[numbers]
         ends = _ends(lengths)
-        # From where in `ids` each token comes, piece after piece.
+        # For each token of the texts, its place in `ids`.
         source = np.repeat(self.starts[numbers] - ends[:-1], lengths)
         source += np.arange(ends[-1])
         ids = self.ids[source]
@@ -124,7 +132,7 @@ class PieceMemo:
 
     def _forget(self) -> None:
         self.numbers = defaultdict()
-        # Gives a new piece the next number.
+        # A new piece gets the next number.
         self.numbers.default_factory = self.numbers.__len__
         self.ids = np.empty(0, dtype=np.uint32)
         self.starts = np.empty(0, dtype=np.int64)
@@ -133,17 +141,17 @@ class PieceMemo:
 
 
 def cuts_before_spaces(tokenizer: Tokenizer) -> bool:
-    """Whether a piece has the same tokens alone as within its text.
+    """Returns whether a piece has the same tokens alone as within its text.
 
-    That takes a tokenizer that looks at each stretch between its cuts alone (BPE of
-    bytes), cuts before every such space, and has no control token that reaches over it.
+    That is so if the tokenizer encodes each part between its cuts alone (BPE of bytes),
+    cuts before every single space, and has no added token that reaches over one.
     """
     settings = json.loads(tokenizer.to_str())
     model = settings["model"]
     return (
         model["type"] == "BPE"
         and not model.get("dropout")
-        # NFC joins no space with what is before or behind it.
+        # NFC never joins a space with a character before or after it.
         and settings["normalizer"] in (None, {"type": "NFC"})
         and _steps_cut(settings["pre_tokenizer"] or {})
         and not any(map(_looks_around, settings["added_tokens"]))
@@ -153,7 +161,7 @@ def cuts_before_spaces(tokenizer: Tokenizer) -> bool:
 def _pieces_of(tokenizer: Tokenizer) -> Callable[[str], list[str]]:
     if cuts_before_spaces(tokenizer):
         return PIECE.findall
-    # The whole text; a beginning that all examples share recurs too.
+    # The whole text is one piece: a first segment may be the same in all examples.
     return lambda text: [text]
 
 
@@ -163,7 +171,7 @@ def _steps_cut(pre_tokenizer: dict[str, Any]) -> bool:
 
 
 def _keeps_cuts(step: dict[str, Any]) -> bool:
-    """Each stretch stays one of its own, and gets nothing before it."""
+    """Returns whether a step keeps earlier cuts, and adds nothing before a part."""
     if step.get("type") == "ByteLevel":
         return not step["add_prefix_space"]
     return step.get("type") == "Digits" or _cuts(step)
@@ -188,7 +196,7 @@ def _looks_around(token: dict[str, Any]) -> bool:
 
 
 def _ends(lengths: Ints) -> Ints:
-    """0, and where each of several stretches ends that stand behind one another."""
+    """Returns 0, and then where each of several consecutive parts ends."""
     ends = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=ends[1:])
     return ends

@@ -1,4 +1,4 @@
-"""[contract] How vocabularies write bytes: as letters of an alphabet, or by number.
+"""[contract] How vocabularies write bytes: as letters of an alphabet, or as numbers.
 
 A byte-level vocabulary writes each byte as one printable character. Source: the
 function bytes_to_unicode in encoder.py of openai/gpt-2.
@@ -6,12 +6,16 @@ function bytes_to_unicode in encoder.py of openai/gpt-2.
 
 import re
 
-# A vocabulary without a letter for each byte names single bytes so.
+# A vocabulary that has no letter for each byte writes a single byte in this way.
 NUMBERED_BYTE = re.compile("<0x([0-9A-F]{2})>")
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Printable Latin-1 bytes stand for themselves, the others for 256 and up."""
+    """Returns the byte of each letter.
+
+    A printable Latin-1 byte is written as its own character, and the other bytes as the
+    characters from 256 on.
+    """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(0x100) if byte not in printable]
     shifted = {chr(0x100 + place): byte for place, byte in enumerate(others)}
@@ -24,7 +28,8 @@ BYTE_ALPHABET = _byte_alphabet()
 def lettered_bytes(entry: str) -> bytes | None:
     """Returns the bytes that a vocabulary's entry spells letter by letter.
 
-    None: it holds a character outside the alphabet, as names of control tokens may.
+    Returns None if the entry holds a character outside the alphabet, as the name of a
+    control token may.
     """
     try:
         return bytes(BYTE_ALPHABET[letter] for letter in entry)

@@ -1,7 +1,7 @@
-"""[contract] Whole characters: which token may come next, so that an answer is UTF-8.
+"""[contract] Finds which tokens may come next, so that an answer is valid UTF-8.
 
-Vocabularies of bytes have tokens that are parts of characters, and a model may put them
-together as no character is written.
+In a vocabulary of bytes some tokens are parts of characters, and a model may put them
+together into bytes that are no character.
 """
 
 import codecs
@@ -17,9 +17,10 @@ from tokenizers import Tokenizer
 
 from jobs.trainer.text.byte_alphabet import lettered_bytes, numbered_byte
 
-# Python finds these, which are no characters, only by their third byte.
+# Surrogates are no characters, but Python's decoder refuses them only at the third
+# byte.
 SURROGATE = re.compile(rb"\xed[\xa0-\xbf]")
-# A character has at most 4 bytes; of those that have several, the first is at least so.
+# A character has at most 4 bytes. If it has several, its first byte is at least 0xC0.
 MAX_PENDING = 3
 FIRST_OF_SEVERAL = 0xC0
 
@@ -27,16 +28,20 @@ _decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class Characters:
-    """`pending` is always what there is of a character that is not complete."""
+    """Knows the bytes of all tokens, and which of them may follow each other.
+
+    `pending` is always the beginning of a character that is not complete yet.
+    """
 
     def __init__(self, tokens: Sequence[bytes]) -> None:
-        # By token id.
+        # The bytes of each token, by its id.
         self.tokens = tokens
-        # Large vocabularies take a moment, and there are a thousand begun characters.
+        # Large vocabularies take a moment, and a character can begin in about a
+        # thousand ways, so only the latest results are kept.
         self.misfits = lru_cache(maxsize=64)(self._misfits)
 
     def after(self, pending: bytes, token: int) -> bytes | None:
-        """What is pending behind the token. None: it cannot stand there."""
+        """Returns what is pending after the token, or None if it cannot come next."""
         decoder = _decoder()
         decoder.setstate((pending, 0))
         try:
@@ -47,7 +52,7 @@ class Characters:
         return None if SURROGATE.match(pending) else pending
 
     def at_end(self, tokens: Sequence[int]) -> bytes:
-        """What is pending behind a text, which may begin within a character."""
+        """Returns what is pending after a text, which may begin within a character."""
         last = b"".join(map(self._bytes_of, tokens[-MAX_PENDING:]))[-MAX_PENDING:]
         for start, byte in enumerate(last):
             if byte >= FIRST_OF_SEVERAL and _is_begun(last[start:]):
@@ -55,18 +60,18 @@ class Characters:
         return b""
 
     def _misfits(self, pending: bytes) -> npt.NDArray[np.int64]:
-        """All tokens that cannot stand behind it."""
+        """Returns the ids of all tokens that cannot come next."""
         ids = range(len(self.tokens))
         found = [one for one in ids if self.after(pending, one) is None]
         return np.array(found, dtype=np.int64)
 
     def _bytes_of(self, token: int) -> bytes:
-        # Models may have more tokens than their vocabulary has names for.
+        # A model may have more tokens than its vocabulary has names.
         return self.tokens[token] if token < len(self.tokens) else b""
 
 
 def _is_begun(text: bytes) -> bool:
-    """Whether it is the beginning of one character, and no more."""
+    """Returns whether the text is the beginning of one character and nothing else."""
     decoder = _decoder()
     try:
         return not decoder.decode(text) and not SURROGATE.match(text)
@@ -78,7 +83,11 @@ _known: WeakKeyDictionary[Tokenizer, Characters | None] = WeakKeyDictionary()
 
 
 def characters_of(tokenizer: Tokenizer) -> Characters | None:
-    """None: its tokens are whole characters, or nobody knows how it writes bytes."""
+    """Returns the characters of a tokenizer, which are made once and kept.
+
+    Returns None if its tokens are whole characters, or if it is not known how it writes
+    bytes.
+    """
     if tokenizer not in _known:
         tokens = token_bytes(tokenizer)
         _known[tokenizer] = Characters(tokens) if tokens else None
@@ -86,13 +95,16 @@ def characters_of(tokenizer: Tokenizer) -> Characters | None:
 
 
 def token_bytes(tokenizer: Tokenizer) -> list[bytes] | None:
-    """By token id; None if it is not made of bytes. Control tokens are their names."""
+    """Returns the bytes of each token by its id, or None if tokens are not bytes.
+
+    The bytes of a control token are those of its name.
+    """
     kinds = set(_decoders(tokenizer))
     if not kinds & {"ByteLevel", "ByteFallback"}:
         return None
     read = lettered_bytes if "ByteLevel" in kinds else numbered_byte
     vocabulary = tokenizer.get_vocab()
-    # There may be gaps.
+    # Token ids may have gaps.
     tokens = [b""] * (1 + max(vocabulary.values(), default=-1))
     for text, number in vocabulary.items():
         spelt = read(text)

@@ -1,4 +1,4 @@
-"""[contract] Chats as text: one plain template, for training and for asking alike.
+"""[contract] Writes chats as text by one plain template, for training and for asking.
 
     System: Answer in one word.
 
@@ -6,8 +6,8 @@
 
     Assistant: Nairobi
 
-It needs no control tokens, so every base model reads it. An answer ends with the end
-token, or where it begins the next turn: that is what `CHAT_STOPS` are for.
+The template needs no control tokens, so every base model can read it. An answer ends
+with the end token, or where the model begins another turn: `CHAT_STOPS` are for that.
 """
 
 import re
@@ -33,7 +33,10 @@ _TURN = re.compile(f"{BETWEEN_TURNS}({'|'.join(LABELS.values())}):")
 
 
 class ChatMessage(NamedTuple):
-    """`role` is one of LABELS. `weight` counts for the assistant's messages alone."""
+    """One message of a chat. `role` is a key of LABELS.
+
+    `weight` is the loss weight, which matters for the assistant's messages only.
+    """
 
     role: str
     text: str
@@ -41,20 +44,21 @@ class ChatMessage(NamedTuple):
 
 
 def chat_prompt(messages: Sequence[ChatMessage]) -> str:
-    """What the model is asked, up to where the assistant's next answer begins.
+    """Returns the prompt for the assistant's next answer.
 
-    The answer's first character is a space, which belongs to the template.
+    The answer begins with a space, which belongs to the template.
     """
     turns = [_head(message.role) + _body(message) for message in messages]
     return BETWEEN_TURNS.join([*turns, _head(ASSISTANT)])
 
 
 def chat_segments(messages: Sequence[ChatMessage]) -> list[Segment]:
-    """Weight 0 for all but the assistant's answers, of one message at least.
+    """Returns a chat as segments, where only the assistant's answers have a weight.
 
-    What stands before a learned segment is the `chat_prompt` of the messages before it.
-    An answer that is not the last message is learned together with the beginning of the
-    next turn, so that the model knows where answers end.
+    There must be at least one message. The text before a learned segment is the
+    `chat_prompt` of the messages before it. An answer that is not the last message is
+    learned together with the beginning of the next turn, so that the model learns where
+    answers end.
     """
     segments: list[Segment] = []
     read = _head(messages[0].role)
@@ -77,5 +81,9 @@ def _head(role: str) -> str:
 
 
 def _body(message: ChatMessage) -> str:
-    """A space keeps a turn that is quoted in a message from being one."""
+    """Returns a message's text behind a space.
+
+    If the message quotes a turn, another space before its label keeps it from being
+    one.
+    """
     return " " + _TURN.sub(rf"{BETWEEN_TURNS} \1:", message.text)

@@ -1,4 +1,4 @@
-"""[contract] Lines that hold a chat, as OpenAI's clients upload them.
+"""[contract] Reads lines that hold a chat, as OpenAI's clients upload them.
 
 {"messages": [{"role": "user", "content": "2 + 2?"},
               {"role": "assistant", "content": "4", "weight": 1}]}
@@ -20,10 +20,10 @@ CHAT_FORM = (
     '{"role": "assistant", "content": "..."}]}'
 )
 TOOL_ROLES = {"tool", "function"}
-# Keys that say something about tools: harmless as long as they are empty.
+# Keys about tools. They do no harm as long as they are empty.
 TOOL_KEYS = {"tools", "functions", "tool_calls", "function_call", "tool_call_id"}
 LINE_KEYS = {"messages", "parallel_tool_calls"}
-# A name does not stand in the text that is trained.
+# A name is allowed, but it is not written into the text that is trained.
 MESSAGE_KEYS = {"role", "content", "weight", "name"}
 NO_TOOLS = (
     "calls of tools cannot be trained here, because chats are written out as plain "
@@ -32,7 +32,10 @@ NO_TOOLS = (
 
 
 def read_chat(value: dict[str, Any]) -> list[ChatMessage]:
-    """ExampleError says which message is wrong, and how."""
+    """Returns the messages of a line's JSON value.
+
+    Raises ExampleError, which says which message is wrong and how.
+    """
     _check_keys(value, LINE_KEYS, "")
     messages = value["messages"]
     if not isinstance(messages, list):
@@ -70,7 +73,10 @@ def _role(role: Any, where: str) -> str:
 
 
 def _check_keys(value: dict[str, Any], known: set[str], where: str) -> None:
-    """Empty keys say nothing: clients that write out whole answers have many."""
+    """Raises ExampleError for an unknown key, unless its value is empty.
+
+    Clients that write out whole answers have many empty keys.
+    """
     if value.keys() <= known:
         return
     for key, found in value.items():
@@ -82,7 +88,7 @@ def _check_keys(value: dict[str, Any], known: set[str], where: str) -> None:
 
 
 def _text(content: Any, where: str) -> str:
-    """A text, or a list of its parts."""
+    """Returns a message's text, which may be given as a list of its parts."""
     if isinstance(content, str):
         return content
     if isinstance(content, list) and content:
@@ -103,7 +109,10 @@ def _part(part: Any, where: str) -> str:
 
 
 def _weight(weight: Any, role: str, where: str) -> float:
-    """Of what is not the assistant's there is only 0."""
+    """Returns the weight of a message, 1 if none is given.
+
+    Raises ExampleError for a weight above 0 of any message but the assistant's.
+    """
     if weight is None:
         return 1.0
     if isinstance(weight, bool) or not isinstance(weight, (int, float)):

@@ -1,4 +1,4 @@
-"""[contract] Text to tokens: one function for trainer, preview, serving and prompts."""
+"""[contract] Turns text into tokens, in one way for trainer, preview and serving."""
 
 import json
 from collections.abc import Sequence
@@ -13,26 +13,26 @@ from jobs.trainer.text.examples import Segment
 
 @dataclass(frozen=True)
 class Encoded:
-    """One example as tokens; the three lists are equally long.
+    """One example as tokens, in three lists of the same length.
 
-    The last token is the end-of-text token, with the last segment's loss weight.
+    The last token is the end-of-text token, with the loss weight of the last segment.
     """
 
     ids: list[int]
     weights: list[float]
-    # For each token the segment it came from, counted from 0.
+    # For each token the number of its segment, counted from 0.
     segments: list[int]
 
 
 class TokenizerError(ValueError):
-    """A model folder whose files do not say how text becomes tokens."""
+    """Says that a model folder's files do not tell how text becomes tokens."""
 
 
 def load_tokenizer(model_folder: Path | str) -> Tokenizer:
-    """The model's tokenizer, for which text is only ever text.
+    """Returns a model folder's tokenizer, which finds no control tokens in text.
 
-    `<|endoftext|>` typed by a person encodes as those characters, never as the control
-    token; nothing is cut or padded.
+    If a person types `<|endoftext|>`, it is encoded as those characters and not as the
+    control token. Texts are never cut or padded. Raises TokenizerError.
     """
     path = Path(model_folder) / "tokenizer.json"
     try:
@@ -46,11 +46,15 @@ def load_tokenizer(model_folder: Path | str) -> Tokenizer:
 
 
 def tokenizer_sha256(model_folder: Path | str) -> str:
+    """Returns the SHA-256 of the tokenizer's file in hexadecimal digits."""
     return sha256((Path(model_folder) / "tokenizer.json").read_bytes()).hexdigest()
 
 
 def end_of_text_id(model_folder: Path | str) -> int:
-    """The token that ends an example: the model's own end-of-sequence token."""
+    """Returns the token that ends an example: the model's own end-of-sequence token.
+
+    Raises TokenizerError if the model's files name none.
+    """
     for name in ("generation_config.json", "config.json"):
         path = Path(model_folder) / name
         if not path.is_file():
@@ -66,7 +70,10 @@ def end_of_text_id(model_folder: Path | str) -> int:
 def encode_examples(
     tokenizer: Tokenizer, examples: Sequence[Sequence[Segment]], end_id: int
 ) -> list[Encoded]:
-    """Each segment is encoded by itself, so that segment borders are token borders."""
+    """Returns the examples as tokens, each with the end token behind it.
+
+    Each segment is encoded alone, so borders of segments are always borders of tokens.
+    """
     texts = [text for segments in examples for text, _ in segments]
     tokens = iter(tokenizer.encode_batch(texts, add_special_tokens=False))
     return [
@@ -78,6 +85,7 @@ def encode_examples(
 def encode_example(
     tokenizer: Tokenizer, segments: Sequence[Segment], end_id: int
 ) -> Encoded:
+    """Returns one example as tokens, as `encode_examples` does."""
     return encode_examples(tokenizer, [segments], end_id)[0]
 
 
@@ -94,11 +102,15 @@ def _join(segments: list[tuple[list[int], float]], end_id: int) -> Encoded:
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str, end_id: int) -> list[int]:
-    """A prompt's tokens. The empty prompt is the end token, after which texts begin."""
+    """Returns the tokens of a prompt.
+
+    The empty prompt is the end token, because texts begin after it.
+    """
     return encode_text(tokenizer, text) or [end_id]
 
 
 def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
-    # As a batch of one: `encode` keeps all other threads waiting until it is done.
+    """Returns the tokens of a text, without an end token."""
+    # It is a batch of one, because `encode` makes all other threads wait until its end.
     [encoded] = tokenizer.encode_batch_fast([text], add_special_tokens=False)
     return list(encoded.ids)

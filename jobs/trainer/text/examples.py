@@ -1,10 +1,11 @@
-"""[contract] The lines of a dataset file: the fine-tuning guide's three forms.
+"""[contract] Reads and writes the lines of a dataset file, in the guide's three forms.
 
     {"data": "text"}
     {"data": {"text_list": ["text", "text"]}}
     {"data": {"text_list": ["text", "text"], "loss_weights": [0.1, 0.9]}}
 
-The same without the outer `data` is read too. Files of ours always hold the last form.
+The same forms without the outer `data` are read too. The site always writes the last
+one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,8 @@ import orjson
 
 Segment = tuple[str, float]
 
-# Smaller ones vanish beside the others in training precision; larger ones drown them.
+# In training precision a smaller weight would vanish beside the others, and a larger
+# one would leave nothing of them.
 MIN_LOSS_WEIGHT = 1e-6
 MAX_LOSS_WEIGHT = 100.0
 
@@ -23,19 +25,19 @@ LONG_FORM = '{"data": {"text_list": ["...", "..."], "loss_weights": [0.1, 0.9]}}
 
 
 class ExampleError(ValueError):
-    """What is wrong with one line and how to mend it, for people."""
+    """Says to people what is wrong with one line, and how to mend it."""
 
 
 def parse_line(line: str | bytes) -> list[Segment]:
-    """Segments of one line, each a text and its loss weight (1 where none is given).
+    """Returns the segments of one line: each a text and its loss weight, by default 1.
 
-    Raises ExampleError. Empty segments are kept: weights go by position.
+    Empty segments are kept, because weights belong to positions. Raises ExampleError.
     """
     return segments_of(read_json(line))
 
 
 def segments_of(value: Any) -> list[Segment]:
-    """The same for a value that is no longer JSON text."""
+    """Returns the segments of a line whose JSON is read already; see `parse_line`."""
     if isinstance(value, dict) and "data" in value:
         _refuse_unknown_keys(value, {"data"})
         value = value["data"]
@@ -51,12 +53,12 @@ def segments_of(value: Any) -> list[Segment]:
 
 
 def is_loss_weight(weight: float) -> bool:
-    """0, or a number that training precision can tell from 0 and from the others."""
+    """Returns whether a weight is 0, or between the smallest and the largest one."""
     return weight == 0 or MIN_LOSS_WEIGHT <= weight <= MAX_LOSS_WEIGHT
 
 
 def dump_line(segments: Sequence[Segment]) -> bytes:
-    """The long form, with its line end."""
+    """Returns the line of an example in the long form, with its line end."""
     data = {
         "text_list": [text for text, _ in segments],
         "loss_weights": [weight for _, weight in segments],
@@ -65,20 +67,21 @@ def dump_line(segments: Sequence[Segment]) -> bytes:
 
 
 def iter_examples(path: Path) -> Iterator[list[Segment]]:
-    """Examples of a version's `examples.jsonl`, which the import has checked."""
+    """Yields the examples of a version's `examples.jsonl`, which the import checked."""
     with path.open("rb") as file:
         for line in file:
             yield load_line(line)
 
 
 def load_line(line: bytes) -> list[Segment]:
-    """One of them. What `dump_line` wrote needs no second check."""
+    """Returns the segments of a line that `dump_line` wrote, without checking it."""
     data = orjson.loads(line)["data"]
     weights = map(float, data["loss_weights"])
     return list(zip(data["text_list"], weights, strict=True))
 
 
 def read_json(line: str | bytes) -> Any:
+    """Returns the JSON value of a line; raises ExampleError if it is not JSON."""
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -93,6 +96,7 @@ def read_json(line: str | bytes) -> Any:
 
 
 def is_utf8(line: bytes) -> bool:
+    """Returns whether the bytes are UTF-8."""
     try:
         line.decode()
     except UnicodeDecodeError:
@@ -153,7 +157,7 @@ def _weight(weight: Any, number: int) -> float:
 
 
 def kind_of(value: Any) -> str:
-    """What a JSON value is, in words."""
+    """Returns what kind of JSON value this is, in words for an error message."""
     names = {type(None): "null", bool: "true or false", str: "a text", list: "a list"}
     if isinstance(value, dict):
         return "an object"

@@ -1,6 +1,6 @@
-"""[contract] Lines of files that people bring, in every form that is read here.
+"""[contract] Reads the lines of files that people upload, in every form.
 
-Beside the three of examples.py, which versions are kept in, OpenAI's two:
+These are the three forms of examples.py, and OpenAI's two:
 
     {"prompt": "text", "completion": "text"}
     {"messages": [{"role": "user", "content": "text"}, ...]}
@@ -19,19 +19,21 @@ from jobs.trainer.text.examples import (
     segments_of,
 )
 
-# Loss weights of a prompt, which is only read, and of the completion to be learned.
+# The loss weights of a prompt, which is only read, and of its completion.
 PROMPT_WEIGHTS = (0.0, 1.0)
 PROMPT_FORM = '{"prompt": "...", "completion": "..."}'
 
 
 class LineForm(StrEnum):
+    """The form of a line: segments, a prompt with its completion, or a chat."""
+
     SEGMENTS = "segments"
     PROMPT = "prompt"
     CHAT = "chat"
 
 
 def read_line(line: str | bytes) -> tuple[LineForm, list[Segment]]:
-    """Which form a line has, and its segments. ExampleError says what is wrong."""
+    """Returns the form of a line, and its segments; raises ExampleError."""
     value = read_json(line)
     if not isinstance(value, dict):
         return LineForm.SEGMENTS, segments_of(value)
@@ -43,6 +45,7 @@ def read_line(line: str | bytes) -> tuple[LineForm, list[Segment]]:
 
 
 def prompt_segments(value: dict[str, Any]) -> list[Segment]:
+    """Returns a prompt and its completion as two segments; raises ExampleError."""
     unknown = [key for key in value if key not in {"prompt", "completion"}]
     if unknown:
         raise ExampleError(

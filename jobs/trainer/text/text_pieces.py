@@ -1,20 +1,20 @@
-"""[contract] Tokens to text as they come: whole characters only, up to a stop text."""
+"""[contract] Turns tokens into text as they come, by whole characters, up to a stop."""
 
 from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-# A character has at most 4 bytes, so at most 3 of them can be waiting for the last.
+# A character has at most 4 bytes, so at most 3 bytes can wait for the last one.
 MAX_INCOMPLETE = 3
-# Some tokenizers write a token differently at the start of a text, so that a piece is
+# Some tokenizers decode a token differently at the start of a text. So a token is
 # always decoded behind a few tokens that came before it.
 CONTEXT_TOKENS = 4
 MAX_WINDOW_TOKENS = 16
 
 
 class TextDecoder:
-    """Gives the new text of each token; bytes of an unfinished character wait."""
+    """Returns the new text of each token. The bytes of an unfinished character wait."""
 
     def __init__(self, tokenizer: Tokenizer, context: Sequence[int]) -> None:
         self.tokenizer = tokenizer
@@ -25,6 +25,7 @@ class TextDecoder:
         self.shown = len(self.tokenizer.decode(window))
 
     def push(self, token: int) -> str:
+        """Takes the next token; returns the text that is new with it."""
         self.window.append(token)
         text: str = self.tokenizer.decode(self.window)
         end = len(text) - _num_incomplete(text)
@@ -40,7 +41,11 @@ def _num_incomplete(text: str) -> int:
 
 
 class StopScanner:
-    """Lets text through up to the first stop text, which may come in many pieces."""
+    """Passes text on up to the first stop text, which may come in many pieces.
+
+    It holds back an end of the text that may be the beginning of a stop text. `found`
+    says whether a stop text has come.
+    """
 
     def __init__(self, stop: Sequence[str]) -> None:
         self.stop = [text for text in stop if text]
@@ -48,6 +53,7 @@ class StopScanner:
         self.found = False
 
     def push(self, text: str) -> str:
+        """Takes more text; returns what can be passed on now."""
         self.held += text
         found = [at for stop in self.stop if (at := self.held.find(stop)) >= 0]
         if found:
@@ -56,6 +62,7 @@ class StopScanner:
         return self._release(len(self.held) - self._longest_beginning())
 
     def flush(self) -> str:
+        """Returns the text that is held back, when no more text comes."""
         return "" if self.found else self._release(len(self.held))
 
     def _release(self, end: int) -> str:
@@ -63,7 +70,7 @@ class StopScanner:
         return text
 
     def _longest_beginning(self) -> int:
-        """Length of the longest end of the held text that begins a stop text."""
+        """Returns the length of the longest end that may begin a stop text."""
         return max(
             (
                 length
