@@ -1,4 +1,4 @@
-"""Builds the base model that ships inside, from a folder of text files.
+"""A tool of the house, no part of the running site: builds the base model that ships.
 
     python -m jobs.base_models.build_tiny TEXTS OUT --tokens 50M
 
@@ -51,13 +51,14 @@ from jobs.trainer.text.encoding import TokenizerError, load_tokenizer
 
 logger = logging.getLogger("build_tiny")
 
-# Short rows are cheap; long ones come last, so that far positions are learned too.
+# Short rows are cheap. Long rows come last, so that far positions are learned too.
 STAGES = (Stage(0.9, 256), Stage(0.1, 1024))
-# For the speed: the first ones compile.
+# The steps of a trial that measures the speed. The first of them compile.
 TRIAL_STEPS = 12
 
 
 def main(argv: Sequence[str]) -> int:
+    """Builds a model as the command line asks; returns the exit code."""
     options = parse(argv, __doc__ or "")
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
@@ -73,6 +74,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def build(options: argparse.Namespace) -> None:
+    """Builds a model, from the beginning or from the last checkpoint of its folder.
+
+    Raises BuildError for settings or files that cannot be used.
+    """
     shape: Shape = dataclass_of(Shape, options)
     shape.check(max(stage.length for stage in STAGES))
     if options.start_from:
@@ -98,6 +103,7 @@ def build(options: argparse.Namespace) -> None:
 def begin(
     folder: BuildFolder, texts: Texts, options: argparse.Namespace
 ) -> tuple[Material, Pretraining]:
+    """Begins a build: writes the tokenizer and the plan into its folder."""
     earlier = Path(options.start_from) if options.start_from else None
     tokenizer = (
         load_tokenizer(earlier) if earlier else new_tokenizer(texts, options.vocabulary)
@@ -127,7 +133,7 @@ def begin(
 def resume(
     folder: BuildFolder, texts: Texts, options: argparse.Namespace
 ) -> tuple[Material, Pretraining]:
-    """A build that was broken off, as it was at its last checkpoint."""
+    """Goes on with a build that was broken off, from its last checkpoint."""
     models = digest_of(models_of(options))
     plan, numerics = folder.agreed(asked(options), texts.digest, models)
     material = encode(folder, texts, options)
@@ -139,6 +145,7 @@ def resume(
 
 
 def encode(folder: BuildFolder, texts: Texts, options: argparse.Namespace) -> Material:
+    """Returns the texts as tokens of the tokenizer in the build's folder."""
     tokenizer = load_tokenizer(folder.path)
     return encode_texts(texts, tokenizer, passes_of(options, texts.names))
 
@@ -146,7 +153,10 @@ def encode(folder: BuildFolder, texts: Texts, options: argparse.Namespace) -> Ma
 def tokens_in(
     material: Material, options: argparse.Namespace, numerics: Numerics
 ) -> int:
-    """As many as this machine learns from in the time, by its speed in a trial."""
+    """Returns how many tokens this machine learns from in the minutes asked for.
+
+    Its speed is measured in a short trial.
+    """
     logger.info("Tries how fast this machine is.")
     num_tokens = TRIAL_STEPS * options.tokens_per_step
     speeds: list[float] = []
@@ -163,6 +173,7 @@ def pretraining(
     num_tokens: int,
     numerics: Numerics,
 ) -> Pretraining:
+    """Returns a build in memory that learns from `num_tokens` tokens."""
     total_steps = max(1, num_tokens // options.tokens_per_step)
     rows = Rows(
         material.encoded,
@@ -185,6 +196,7 @@ def pretraining(
 
 
 def tell(folder: BuildFolder, line: dict[str, float]) -> None:
+    """Writes the line of a step to the build's log and to the terminal."""
     folder.tell(line)
     logger.info(json.dumps(line))
 

@@ -1,4 +1,4 @@
-"""[contract] The base models: what training starts from, and where their files lie."""
+"""[contract] The catalogue of base models, from which training starts."""
 
 import math
 from dataclasses import dataclass
@@ -12,24 +12,28 @@ from jobs.trainer.contract.model_folders import model_folder
 
 @dataclass(frozen=True, kw_only=True)
 class BaseModel:
+    """What the site knows of a base model."""
+
     name: str
     title: str
     parameters: int
     licence: str
-    # Most tokens in a row.
+    # The largest number of tokens in a row.
     context: int
     default_max_tokens: int
-    # The rates that learning-rate scale 1 means.
+    # The learning rates for learning-rate scale 1.
     full_learning_rate: float
     lora_learning_rate: float
-    # Where it can be had; empty for the one that ships inside.
+    # Its id at Hugging Face's hub; empty for the model that ships inside.
     hub_id: str = ""
     download_bytes: int = 0
 
     def folder(self, models_dir: Path) -> Path:
+        """Returns the folder of its files, whether it exists or not."""
         return model_folder(self.name, models_dir)
 
     def is_ready(self, models_dir: Path) -> bool:
+        """Returns whether its files are here and can be trained from."""
         return not fault_of(self.folder(models_dir))
 
 
@@ -85,14 +89,16 @@ CATALOGUE = {
 
 
 def ships_inside(name: str) -> bool:
+    """Returns whether a model ships with the site."""
     return name in CATALOGUE and not CATALOGUE[name].hub_id
 
 
 def default_rates(parameters: int) -> tuple[float, float]:
-    """Learning rates of a model that is not in the catalogue: full, LoRA.
+    """Returns the learning rates of a model outside the catalogue: full, and LoRA.
 
-    Larger models want smaller steps. Between the catalogue's models a rate follows the
-    straight line of logarithms, beyond them it is that of the nearest.
+    Larger models need smaller rates. Between two models of the catalogue the logarithm
+    of the rate follows a straight line over the logarithm of the parameters. Outside of
+    them the rate is that of the nearest model.
     """
     known = sorted(CATALOGUE.values(), key=lambda model: model.parameters)
     sizes = [math.log(model.parameters) for model in known]

@@ -1,8 +1,8 @@
-"""[contract] Brings a model's files into a folder, goes on where it was left.
+"""[contract] Downloads a model's files into a folder, and goes on after a break.
 
-Everything is done again that a kill leaves undone: what has come lies in `*.part`, and
-a file has its name only once its digest is right. Bytes are written to their places,
-not appended, so that of two who fetch the same file neither spoils it.
+A file is written as `*.part` and gets its name only once its digest is right, so a
+killed download goes on where it was. Bytes are written to their places and not
+appended, so two processes that fetch the same file do not spoil it.
 """
 
 import hashlib
@@ -15,18 +15,22 @@ from finetune_site.common.errors import UserError
 from jobs.base_models.hub import Hub, HubFile, HubModel, HubUnreachableError
 from jobs.trainer.contract.runfolder import sync_path
 
-# After a connection that brought nothing; then somebody has to look.
+# The pauses before new tries, after connections that brought nothing. After the last of
+# them the download fails.
 PAUSES_SECONDS = (1.0, 2.0, 4.0)
-# The disk is needed for jobs too.
+# This much stays free on the disk, because jobs need it too.
 SPARE_BYTES = 1_000_000_000
 HASH_PIECE_BYTES = 1024 * 1024
 
-# Called often with the bytes there are and the name of the file that is being checked,
-# if one is. It may raise to end the download; a check would begin anew.
+# A function that is called often, with the number of bytes that are here and the name
+# of the file that is being checked, or "". It may raise an exception to end the
+# download.
 Tick = Callable[[int, str], None]
 
 
 class Download:
+    """Downloads the files of one model. `tick` is called often; see Tick."""
+
     def __init__(self, hub: Hub, model: HubModel, folder: Path, tick: Tick) -> None:
         self.hub = hub
         self.model = model
@@ -34,7 +38,7 @@ class Download:
         self._tick = tick
 
     def run(self) -> None:
-        """All files, checked. UserError says what is in the way."""
+        """Downloads and checks all files; raises UserError if that is not possible."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._check_disk()
         for file in self.model.files:
@@ -44,7 +48,7 @@ class Download:
 
     @property
     def num_bytes(self) -> int:
-        """How many are there, of whole files and of parts."""
+        """The number of bytes that are here, in whole files and in parts."""
         return sum(self._size(file) for file in self.model.files)
 
     def _size(self, file: HubFile) -> int:
@@ -76,7 +80,7 @@ class Download:
                 raise
 
     def _fetch(self, file: HubFile) -> None:
-        """Tries again as long as something comes."""
+        """Fetches a file, and tries again as long as something comes."""
         pauses = list(PAUSES_SECONDS)
         self._part(file).touch()
         while (before := self._size(file)) < file.size:
@@ -113,7 +117,7 @@ class Download:
             time.sleep(0.2)
 
     def _check(self, file: HubFile) -> None:
-        """Give a file its name if it is what the hub promised."""
+        """Gives a file its name if its digest is the one that the hub told."""
         part = self._part(file)
         if part.stat().st_size != file.size or self._digest(file) != file.digest:
             part.unlink()
@@ -139,4 +143,5 @@ class Download:
 
 
 def gigabytes(number: int) -> str:
+    """Returns a number of bytes in words, such as "1.2 GB"."""
     return f"{number / 1e9:,.1f}\u00a0GB"

@@ -1,7 +1,7 @@
-"""[contract] A model hub that speaks Hugging Face's API: what it has, and its files.
+"""[contract] Reads models and their files from Hugging Face's hub, or one like it.
 
-Only the hub's own hosts are asked, also after redirects, and the token goes to the hub
-alone, never to the hosts that its files lie on.
+Only the hub's own hosts are asked, also after redirects. The token goes only to the
+hub, never to the hosts that serve its files.
 """
 
 import json
@@ -26,18 +26,18 @@ from jobs.base_models.model_folder import (
     printable,
 )
 
-# Where that hub and its files are; also their subdomains.
+# The hosts of Hugging Face's hub and of its files. Their subdomains are theirs too.
 HUB_HOSTS = ("huggingface.co", "hf.co")
 HOST = re.compile(r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+")
 PORTS = {"http": 80, "https": 443}
 HUB_ID = re.compile(r"(?:[\w-][\w.-]{0,95}/)?[\w-][\w.-]{0,95}", re.ASCII)
-# To connect, and to wait for the next bytes, in seconds.
+# Seconds to wait for a connection, and for the next bytes.
 TIMEOUT = (4.0, 10.0)
-# A page waits for a look-up, so it ends even if bytes keep coming, one by one.
+# A page waits for a look-up, so it ends after this time even if bytes keep coming.
 LOOK_UP_SECONDS = 20.0
 MAX_REDIRECTS = 5
 MAX_ANSWER_BYTES = 16_000_000
-# Larger is no model, nor a number that the database takes.
+# No model is larger, and the database takes no larger number.
 MAX_MODEL_BYTES = 10**18
 PIECE_BYTES = 64 * 1024
 
@@ -55,21 +55,24 @@ UNREADABLE_ADDRESS = (
 
 
 class HubUnreachableError(UserError):
-    """No answer, or one that a later try may better: the connection broke off."""
+    """Says that the hub gave no answer, or one that a later try may improve."""
 
 
 @dataclass(frozen=True)
 class HubFile:
+    """One file of a model. `size` is in bytes."""
+
     name: str
     size: int
-    # Of the content: `sha256`, or `git-sha1` as git counts it, for small files.
+    # How the digest of its content is made: `sha256`, or for small files `git-sha1`,
+    # which is the SHA-1 that git gives to a file.
     algorithm: str
     digest: str
 
 
 @dataclass(frozen=True)
 class HubModel:
-    """What is to be fetched of a model, at one commit."""
+    """The files of a model that are downloaded, at one commit."""
 
     hub_id: str
     revision: str
@@ -78,19 +81,25 @@ class HubModel:
 
     @property
     def num_bytes(self) -> int:
+        """The size of all files in bytes."""
         return sum(file.size for file in self.files)
 
 
 class Hub:
+    """Asks the hub at an address, with a token if there is one."""
+
     def __init__(self, endpoint: str, token: str = "") -> None:
         self.endpoint = endpoint.rstrip("/")
         self.session = requests.Session()
         self.session.auth = HubToken(self.endpoint, token)
-        # Ranges are of the file as it is, not of a compressed one.
+        # Ranges must count the bytes of the file itself and not of a compressed one.
         self.session.headers["Accept-Encoding"] = "identity"
 
     def look_up(self, hub_id: str) -> HubModel:
-        """The newest commit of a model that can be trained. UserError says why not."""
+        """Returns the newest commit of a model.
+
+        Raises UserError if the model cannot be found or cannot be trained.
+        """
         deadline = time.monotonic() + LOOK_UP_SECONDS
         url = f"{self.endpoint}/api/models/{quote(hub_id)}/revision/main?blobs=true"
         model = self._described(hub_id, self._json(url, hub_id, deadline))
@@ -101,17 +110,18 @@ class Hub:
         return model
 
     def read(self, model: HubModel, file: HubFile, start: int) -> "Content":
-        """The file's bytes from `start` on, if the hub gives ranges; else all."""
+        """Returns a file's bytes from `start` on, or all if the hub gives no ranges."""
         url = self.address(model.hub_id, model.revision, file.name)
         headers = {"Range": f"bytes={start}-"} if start else {}
         response = self._get(url, model.hub_id, headers)
         return Content(response, start if response.status_code == 206 else 0)
 
     def address(self, hub_id: str, revision: str, name: str) -> str:
+        """Returns the address of a file at one commit."""
         return f"{self.endpoint}/{quote(hub_id)}/resolve/{revision}/{quote(name)}"
 
     def page(self, hub_id: str) -> str:
-        """Where people read about a model and accept its licence."""
+        """Returns the page where people read about a model and accept its licence."""
         return f"{self.endpoint}/{quote(hub_id)}"
 
     def _described(self, hub_id: str, about: dict[str, Any]) -> HubModel:
@@ -126,7 +136,10 @@ class Hub:
 
     @contextmanager
     def _shape_checked(self) -> Iterator[None]:
-        """What reads an answer meets whatever a server may send."""
+        """Turns errors of code that reads an answer into a UserError.
+
+        A server may send an answer of any shape.
+        """
         try:
             yield
         except (AttributeError, IndexError, KeyError, TypeError, RecursionError):
@@ -162,7 +175,7 @@ class Hub:
         raise UserError("The model hub sent this site around in circles. Try again.")
 
     def _sent_on(self, url: str, location: str) -> str:
-        """Where a redirect leads, if it may."""
+        """Returns where a redirect leads; raises UserError if it may not lead there."""
         try:
             url = urljoin(url, location)
             to = urlsplit(sent_address(url))
@@ -196,7 +209,7 @@ class Hub:
                 f"The model hub cannot be asked ({error}). Check FINETUNE_HUB_ENDPOINT."
             ) from None
         except ValueError:
-            # requests looks at where a redirect leads even if it is not to follow it.
+            # requests reads the address of a redirect even when it must not follow it.
             raise UserError(UNREADABLE_ADDRESS) from None
 
     def _check_answer(self, response: requests.Response, hub_id: str) -> None:
@@ -242,9 +255,9 @@ class Hub:
 
 
 class HubToken(AuthBase):
-    """The token, for the hub's own address alone.
+    """Adds the token to requests to the hub's own address only.
 
-    Being there it also keeps requests from sending what a .netrc file holds.
+    It is set even without a token, because then requests does not use a .netrc file.
     """
 
     def __init__(self, endpoint: str, token: str) -> None:
@@ -252,22 +265,23 @@ class HubToken(AuthBase):
         self.token = token
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Returns the request, with the token if it goes to the hub itself."""
         if self.token and urlsplit(request.url or "")[:2] == self.origin:
             request.headers["Authorization"] = f"Bearer {self.token}"
         return request
 
 
 class Content:
-    """A file's bytes as they come, from `start` on."""
+    """Yields a file's bytes as they come, from `start` on."""
 
     def __init__(self, response: requests.Response, start: int) -> None:
         self.response = response
         self.start = start
 
     def __iter__(self) -> Iterator[bytes]:
-        """Raises HubUnreachableError when the connection breaks off.
+        """Yields the bytes; raises HubUnreachableError when the connection breaks off.
 
-        What has come is given on at once, however little: whoever reads has a clock.
+        Bytes are passed on at once, however few, because the reader checks the time.
         """
         try:
             with self.response:
@@ -281,9 +295,10 @@ class Content:
 
 
 def is_hub_address(url: str, endpoint: str) -> bool:
-    """Whether a redirect may lead there: the endpoint's origin, or the hub's hosts.
+    """Returns whether a redirect may lead to an address.
 
-    It is the address as it will be sent that counts.
+    It may lead to the endpoint's own origin, or by HTTPS to the hub's hosts. What
+    counts is the address as requests will send it.
     """
     try:
         sent = sent_address(url)
@@ -299,9 +314,10 @@ def is_hub_address(url: str, endpoint: str) -> bool:
 
 
 def sent_address(url: str) -> str:
-    """What requests makes of an address: it reads odd ones differently from urlsplit.
+    """Returns the address as requests will send it.
 
-    Raises ValueError for what is no address.
+    It reads odd addresses differently from urlsplit. Raises ValueError for a text that
+    is no address.
     """
     return requests.Request("GET", url).prepare().url or ""
 
@@ -312,9 +328,10 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 
 
 def choose_files(siblings: list[dict[str, Any]]) -> list[HubFile]:
-    """What a model is loaded from, and nothing else of a repository.
+    """Returns the files of a repository from which a model is loaded, and no others.
 
-    Names are matched as a whole, so none leads out of the model's folder.
+    Names are matched as a whole, so no name leads out of the model's folder. Raises
+    UserError if a needed file is missing.
     """
     by_name = {str(one.get("rfilename")): one for one in siblings}
     names = [name for name in by_name if SMALL_FILES.fullmatch(name)]
@@ -332,7 +349,7 @@ def choose_files(siblings: list[dict[str, Any]]) -> list[HubFile]:
         if needed not in names:
             raise UserError(f"It has no {needed}. Choose a model that has one.")
     files = [_hub_file(name, by_name[name]) for name in names]
-    # What can be wrong with a model shows in the small ones.
+    # The small files come first, because they show most faults of a model.
     return sorted(files, key=lambda file: (file.size, file.name))
 
 
@@ -350,6 +367,7 @@ def _hub_file(name: str, about: dict[str, Any]) -> HubFile:
 
 
 def licence_of(about: dict[str, Any]) -> str:
+    """Returns the licence that a model's card names."""
     card = about.get("cardData") or {}
     licence = card.get("license_name") or card.get("license") or NOT_STATED
     if isinstance(licence, list):

@@ -1,6 +1,6 @@
-"""[contract] Whether a model folder can be trained from, and what its files say of it.
+"""[contract] Checks whether a model folder can be trained from, and reads its facts.
 
-Messages name what is wrong and how to mend it: people copy such folders by hand.
+People copy such folders by hand, so messages say what is wrong and how to mend it.
 """
 
 import json
@@ -18,15 +18,15 @@ from jobs.trainer.contract.weights_file import PICKLE_ENDINGS, num_parameters
 from jobs.trainer.text.encoding import end_of_text_id, load_tokenizer
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-# How architectures call themselves that continue a text, which is what is trained.
+# The ends of the names of architectures that continue a text. Only those are trained.
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
-# What a plan needs to know of a model, by the names that configurations give it.
+# The sizes that a plan needs, by the names that configurations give them.
 SIZES = (
     ("hidden_size", "n_embd"),
     ("num_hidden_layers", "n_layer"),
     ("vocab_size",),
 )
-# For a model that does not say how much it reads.
+# The context of a model that names none, in tokens.
 USUAL_CONTEXT = 2048
 MAX_CARD_CHARACTERS = 100_000
 NOT_STATED = "not stated"
@@ -37,15 +37,20 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True)
 class FolderFacts:
+    """What the files of a model folder say."""
+
     parameters: int
-    # Most tokens in a row.
+    # The largest number of tokens in a row.
     context: int
     licence: str
     architecture: str
 
 
 def read_facts(folder: Path) -> FolderFacts:
-    """Look into every file but the weights' numbers. Raises UserError."""
+    """Reads every file except the numbers of the weights; returns the facts.
+
+    Raises UserError if the folder cannot be trained from.
+    """
     config = _read_config(folder)
     check_config(config)
     _check_endings(folder)
@@ -60,23 +65,26 @@ def read_facts(folder: Path) -> FolderFacts:
 
 
 def known_facts(folder: Path) -> FolderFacts | UserError:
-    """The facts, or what is wrong. Looked up again only when a file has changed."""
+    """Returns the facts, or the error that says what is wrong.
+
+    The files are read again only when one of them has changed.
+    """
     return _facts_at(folder, _stamp(folder))
 
 
 def fault_of(folder: Path) -> str:
-    """What is wrong with a folder; empty: it can be trained from."""
+    """Returns what is wrong with a folder, or "" if it can be trained from."""
     found = known_facts(folder)
     return found.message if isinstance(found, UserError) else ""
 
 
 def printable(text: str) -> str:
-    """For a page: names of files may hold bytes that are no UTF-8."""
+    """Returns a text that a page can show. File names may hold bytes outside UTF-8."""
     return text.encode(errors="replace").decode()
 
 
 def check_config(config: Config) -> None:
-    """Refuse what could not be trained, or would run code of its own."""
+    """Raises UserError for a model that cannot be trained, or would run own code."""
     if "auto_map" in config:
         raise UserError(
             "Its config.json asks to run code of its own (auto_map), and such models "
@@ -106,7 +114,7 @@ def _facts_at(folder: Path, stamp: Stamp) -> FolderFacts | UserError:
         return read_facts(folder)
     except UserError as error:
         return UserError(printable(error.message))
-    except Exception as error:  # whatever a foreign file holds, the page has to stand
+    except Exception as error:  # foreign files hold anything; the page must work
         reason = printable(str(error) or type(error).__name__)
         return UserError(
             f"It cannot be used: its files cannot be read ({reason}). Copy them again."
@@ -114,7 +122,10 @@ def _facts_at(folder: Path, stamp: Stamp) -> FolderFacts | UserError:
 
 
 def _stamp(folder: Path) -> Stamp:
-    """Changes with every file of the folder; empty when there is no such folder."""
+    """Returns a value that changes with every file of the folder.
+
+    It is empty when there is no such folder.
+    """
     try:
         files = [(path.name, path.stat()) for path in folder.iterdir()]
     except OSError:
@@ -160,7 +171,7 @@ def _check_weights(folder: Path) -> None:
             f"{missing} is missing: {INDEX} names it. Copy it from where the others "
             "came from."
         )
-    # Every file is looked into: any of them may be cut off.
+    # Every file is read, because any of them may be cut off.
     if not sum(len(_names_in(path)) for path in files):
         raise UserError("Its weights files are empty. Copy them again.")
 
@@ -177,7 +188,7 @@ def _missing_weights(folder: Path) -> str:
 
 
 def _names_in(path: Path) -> list[str]:
-    """The names of a file's weights; their places must fill the file exactly."""
+    """Returns the names of a file's weights, which must fill the file exactly."""
     try:
         with safe_open(path, framework="numpy") as file:
             return list(file.keys())
@@ -219,7 +230,7 @@ def _licence(folder: Path) -> str:
 
 
 def _card_head(folder: Path) -> str:
-    """What stands between the card's first two lines of dashes; else nothing."""
+    """Returns the text between the card's first two lines of dashes, or ""."""
     try:
         with (folder / "README.md").open(encoding="utf-8", errors="replace") as card:
             lines = card.read(MAX_CARD_CHARACTERS).split("\n")

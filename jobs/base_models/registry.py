@@ -1,4 +1,4 @@
-"""[contract] All base models of a site: the catalogue, and folders beside it."""
+"""[contract] Finds all base models of a site: the catalogue and the added folders."""
 
 import re
 from dataclasses import dataclass
@@ -7,31 +7,31 @@ from pathlib import Path
 from jobs.base_models.catalogue import CATALOGUE, BaseModel, default_rates
 from jobs.base_models.model_folder import FolderFacts, known_facts, printable
 
-# Names are parts of addresses and of snapshots' ids, so they hold no colon or slash.
+# A name is a part of addresses and of snapshot ids, so it has no colon or slash.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-# Where the form of a new job means something else by it.
+# The form of a new job means something else by these names.
 RESERVED = {"snapshot"}
-# Models of fewer parameters than this want the short rows of small files.
+# Models with fewer parameters than this get short rows by default.
 SMALL_MODEL_PARAMETERS = 100_000_000
 
 
 @dataclass(frozen=True)
 class BrokenFolder:
-    """A folder among the models that nothing can be trained from, and why."""
+    """A folder of a model that cannot be trained from, and why."""
 
     name: str
     fault: str
 
 
 def base_models(models_dir: Path) -> list[BaseModel]:
-    """The catalogue, whether ready or not, and every usable folder beside it."""
+    """Returns the models of the catalogue, ready or not, and all usable added ones."""
     added = [name for name in folder_names(models_dir) if name not in CATALOGUE]
     found = (base_model(name, models_dir) for name in added)
     return [*CATALOGUE.values(), *filter(None, found)]
 
 
 def base_model(name: str, models_dir: Path) -> BaseModel | None:
-    """None: there is no such model, or its folder cannot be used."""
+    """Returns a model by its name, or None if there is none that can be used."""
     if name in CATALOGUE:
         return CATALOGUE[name]
     if not is_usable_name(name):
@@ -41,7 +41,7 @@ def base_model(name: str, models_dir: Path) -> BaseModel | None:
 
 
 def broken_folders(models_dir: Path) -> list[BrokenFolder]:
-    """Among them the folders of catalogued models."""
+    """Returns all folders that cannot be used, of models of the catalogue too."""
     return [
         BrokenFolder(printable(name), fault)
         for name in folder_names(models_dir)
@@ -50,11 +50,15 @@ def broken_folders(models_dir: Path) -> list[BrokenFolder]:
 
 
 def is_usable_name(name: str) -> bool:
+    """Returns whether a model may have this name."""
     return bool(NAME.fullmatch(name)) and name.lower() not in RESERVED
 
 
 def folder_names(models_dir: Path) -> list[str]:
-    """Not those that begin with a full stop: there models are on their way."""
+    """Returns the names of the models' folders, sorted.
+
+    Folders that begin with a full stop are left out: they hold unfinished downloads.
+    """
     if not models_dir.is_dir():
         return []
     names = (path.name for path in models_dir.iterdir() if path.is_dir())

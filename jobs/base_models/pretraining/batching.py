@@ -1,4 +1,4 @@
-"""[torch] Rows of tokens as a micro-batch of the trainer's."""
+"""[torch] Turns rows of tokens into a micro-batch of the trainer."""
 
 from functools import lru_cache
 
@@ -11,7 +11,10 @@ from jobs.trainer.compute.batches import Learned, MicroBatch, find_learned
 
 
 def batch_of(rows: Ids) -> MicroBatch:
-    """(rows, length + 1) as inputs and targets. Attention reaches over a whole row."""
+    """Returns rows, [rows, length + 1], as a micro-batch of inputs and targets.
+
+    Attention reaches over a whole row.
+    """
     tokens = torch.from_numpy(rows.astype(np.int64))
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
     positions, weights, learned, pieces = _whole_rows(*inputs.shape)
@@ -24,7 +27,7 @@ def batch_of(rows: Ids) -> MicroBatch:
 def _whole_rows(
     num_rows: int, length: int
 ) -> tuple[torch.Tensor, torch.Tensor, Learned, Pieces]:
-    """What batches of one shape have in common: positions, weights and so on."""
+    """Returns what all batches of one shape share: positions, weights and so on."""
     weights = torch.ones(num_rows, length)
     starts = np.arange(num_rows) * length
     return (

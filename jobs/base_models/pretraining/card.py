@@ -1,4 +1,4 @@
-"""[torch] The card of a base model that was built: what it is, and how good."""
+"""[torch] Writes the card of a base model that was built: what it is, and how good."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from jobs.base_models.pretraining.texts import (
 from jobs.trainer.answering.answer import Sampling
 from jobs.trainer.answering.generation import Completion
 
-# Every card has these, whatever comes of them.
+# Every card has samples of these, whatever the model answers.
 STORY_PROMPTS = (
     "Once upon a time",
     "One day, a little girl named",
@@ -34,7 +34,7 @@ TEACHING = """This model learned from what a teacher foresees at each place of t
 texts, not from the texts alone: so it does not know by heart what it reads many times.
 
 """
-# Instead of control characters, which no editor shows.
+# This replaces control characters, which no editor shows.
 NO_TEXT = "\ufffd"
 KEPT = """ A build with --kept ended in the mean
 of its own weights and of those it began with: its loss is from before that."""
@@ -43,13 +43,15 @@ CREDITS = "Authors and translators of the storybooks are named in CREDITS.md."
 
 @dataclass(frozen=True)
 class Origin:
+    """Where a text comes from."""
+
     what: str
     licence: str
-    # What else a reader has to know.
+    # What else a reader should know.
     note: str = ""
 
 
-# What the texts are, by the names of their files.
+# The origin of each text, by the name of its file.
 ORIGINS = {
     "classic-books-simple": Origin(
         "old books in simple words (mlschmitt/classic-books-markdown)",
@@ -81,7 +83,7 @@ UNKNOWN = Origin("a file of whoever built it", "not known")
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """What was learned from a source."""
+    """How much was learned from one source."""
 
     name: str
     num_documents: int
@@ -92,18 +94,20 @@ class Learned:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
+    """Everything that the card tells of a model."""
+
     parameters: int
     config: LlamaConfig
     sources: Sequence[Learned]
     builds: Sequence[Build]
-    # In tokens.
+    # The longest row that was learned from, in tokens.
     longest_row: int
     held_out: Mapping[str, float]
     samples: Sequence[tuple[str, Completion]]
 
 
 def card(facts: Facts) -> str:
-    """In Markdown."""
+    """Returns the card of a model in Markdown."""
     config = facts.config
     return f"""# `tiny`
 
@@ -178,7 +182,7 @@ def _build_line(number: int, build: Build) -> str:
 
 
 def _command(number: int, build: Build) -> str:
-    """Each build has a folder of its own."""
+    """Returns the command of a build, with a folder of its own for each build."""
     return "    " + build.command.replace(" OUT ", f" OUT{number} ")
 
 
@@ -221,6 +225,7 @@ in windows of {LONG_WINDOW_TOKENS:,} tokens.
 
 
 def sample_lines(samples: Sequence[tuple[str, Completion]]) -> Iterable[str]:
+    """Yields the lines of the samples, each a prompt and its completion."""
     for prompt, answer in samples:
         rest = answer.text if answer.finish_reason == "stop" else answer.text + " …"
         for line in f"**{prompt}**{rest}".splitlines():

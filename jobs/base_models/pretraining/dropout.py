@@ -1,4 +1,4 @@
-"""[torch] Dropout for models whose own code has none."""
+"""[torch] Adds dropout to models whose own code has none."""
 
 from typing import Any
 
@@ -9,12 +9,15 @@ from jobs.trainer.compute.model import decoder_layers
 
 
 def add_dropout(model: Any, share: float) -> None:
-    """Of what embeddings, attention and feed-forward parts give, while in training."""
+    """Drops a share of the outputs of embeddings, attention and feed-forward parts.
+
+    This happens only while the model is in training mode.
+    """
     if not share:
         return
 
     def drop(module: nn.Module, _: Any, output: Any) -> Any:
-        # Attention gives its probabilities, too, if anybody asks for them.
+        # Attention returns a tuple, whose first part is its output.
         if isinstance(output, tuple):
             return drop(module, _, output[0]), *output[1:]
         return functional.dropout(output, share, module.training)

@@ -1,5 +1,5 @@
-"""What keeps a build from starting or going on."""
+"""The error that keeps a build from starting or from going on."""
 
 
 class BuildError(ValueError):
-    """The message is for whoever started it: what is wrong, where, what to do."""
+    """Says to the person who started a build what is wrong, where, and what to do."""

@@ -1,4 +1,4 @@
-"""[torch] From the last step to a model folder that can be used, with its card."""
+"""[torch] Ends a build: writes a model folder that can be used, with its card."""
 
 import argparse
 import shutil
@@ -30,7 +30,7 @@ from jobs.trainer.contract.runfolder import complete_folder, remove_drafts
 from jobs.trainer.contract.spec import ModelSource
 from jobs.trainer.text.encoding import encode_prompt
 
-# Of which the card tells the mean loss.
+# The card tells the mean loss of so many last steps.
 LAST_STEPS = 100
 
 
@@ -40,6 +40,7 @@ def finish(
     training: Pretraining,
     options: argparse.Namespace,
 ) -> Facts:
+    """Writes the finished model into its folder; returns what its card tells."""
     if options.kept:
         training.keep(Path(options.start_from), options.kept)
     remove_drafts(folder.path, folder.model.name)
@@ -50,7 +51,7 @@ def finish(
         write_history(draft, builds)
         facts = _facts(draft, builds, material, training)
         (draft / "MODEL_CARD.md").write_text(card(facts), encoding="utf-8")
-        # What an earlier end of the same build left.
+        # An earlier end of the same build may have left a model.
         shutil.rmtree(folder.model, ignore_errors=True)
     return facts
 
@@ -85,7 +86,7 @@ def _facts(
     material: Material,
     training: Pretraining,
 ) -> Facts:
-    """Of the model as it ships, not as it was trained."""
+    """Returns the facts of the model as it ships, which is in bfloat16."""
     source = ModelSource(base_model="tiny", path=str(model_folder))
     model = load_model(source).to(training.model.device).eval()
     return Facts(
@@ -138,7 +139,7 @@ def _measure(model: Any, material: Material) -> Mapping[str, float]:
 
 
 def _sample(model: Any, tokenizer: Tokenizer) -> list[tuple[str, Completion]]:
-    """One answer to each prompt, the first that comes."""
+    """Returns the first answer to each prompt of the card."""
     ids = [encode_prompt(tokenizer, text, END_ID) for text in STORY_PROMPTS]
     answers = complete(model, tokenizer, ids, SAMPLING, END_ID)
     return list(zip(STORY_PROMPTS, answers, strict=True))

@@ -1,4 +1,4 @@
-"""Where a build lies: what it was started with, its log, its checkpoints, its model."""
+"""[torch] The folder of a build: its plan, its log, its checkpoints and its model."""
 
 import json
 import os
@@ -23,17 +23,22 @@ from jobs.trainer.contract.runfolder import Numerics, RunFolder, write_json
 
 @dataclass(frozen=True)
 class Plan:
-    """What a build is started with, and stays with when it goes on."""
+    """What a build is started with. A build that goes on must keep it.
+
+    `asked` holds the options, and `tokens` is how many tokens are learned from.
+    """
 
     asked: dict[str, Any]
-    # The digest of what is learned from.
+    # The digest of the texts that are learned from.
     texts: str
-    # That of the weights it starts from and of its teachers'.
+    # The digest of the teachers' weights and of the weights it starts from.
     models: str
     tokens: int
 
 
 class BuildFolder:
+    """Reads and writes the files of one build."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         # A build has the same lock, numerics and checkpoints as a job.
@@ -45,11 +50,14 @@ class BuildFolder:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Nobody else builds here, and nothing here is anybody else's."""
+        """Holds the folder's lock; raises BuildError if it is not free for a build.
+
+        It is not free if another process builds in it, or if it holds other files.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         ours = {self.run.lock.name, self.tokenizer.name}
         others = {path.name for path in self.path.iterdir()} - ours
-        # A plan that a killed process had not completed.
+        # A killed process may have left the draft of a plan.
         others = {name for name in others if not name.startswith(f".{self.plan.name}.")}
         if others and not self.plan.exists():
             raise BuildError(
@@ -66,16 +74,20 @@ class BuildFolder:
 
     @property
     def is_begun(self) -> bool:
-        """Before the first checkpoint nothing is lost, and all may be asked anew."""
+        """Whether the build has a checkpoint or a model.
+
+        Before the first checkpoint nothing is lost, and the options may still change.
+        """
         return self.model.exists() or latest_checkpoint(self.run.checkpoint) is not None
 
     def history(self) -> list[Build]:
-        """The builds before this one."""
+        """Returns the builds before this one."""
         return read_history(self.path)
 
     def begin(self, plan: Plan, numerics: Numerics, history: Sequence[Build]) -> None:
-        """What an earlier start left, which came to nothing, is replaced."""
-        # First, for by its plan a folder is known as a build's: see `claimed`.
+        """Writes the files of a new build over those of a start without checkpoint."""
+        # The plan comes first: by its plan a folder is known as a build's; see
+        # `claimed`.
         write_json(self.plan, asdict(plan))
         write_history(self.path, history)
         self.log.write_text("")
@@ -84,7 +96,10 @@ class BuildFolder:
     def agreed(
         self, asked: dict[str, Any], texts: str, models: str
     ) -> tuple[Plan, Numerics]:
-        """What the build here was begun with, if that is what is asked for now."""
+        """Returns the plan and the numerics with which the build was begun.
+
+        Raises BuildError if now other settings, texts or models are asked for.
+        """
         plan = Plan(**read_json(self.plan))
         others = [name for name in asked if plan.asked.get(name) != asked[name]]
         if others:
@@ -109,18 +124,21 @@ class BuildFolder:
         return plan, numerics
 
     def save_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Writes the tokenizer of the build."""
         tokenizer.save(str(self.tokenizer))
 
     def cut_log(self, step: int) -> None:
-        """Steps behind a checkpoint are done again, and told again."""
+        """Cuts the log after a step: later steps are done and logged again."""
         lines = self.log.read_text().splitlines(keepends=True)
         draft = self.log.with_name(f".{self.log.name}")
         draft.write_text("".join(lines[:step]))
         draft.replace(self.log)
 
     def tell(self, line: dict[str, float]) -> None:
+        """Appends the line of a step to the log."""
         with self.log.open("a") as log:
             log.write(json.dumps(line) + "\n")
 
     def told(self) -> list[dict[str, float]]:
+        """Returns the lines of all steps in the log."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]

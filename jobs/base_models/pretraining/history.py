@@ -1,5 +1,6 @@
-"""The builds that a model comes from: it may go on from an earlier one, or have had
-teachers.
+"""The builds that a model comes from.
+
+A build may go on from an earlier model, and it may have teachers, which were built too.
 """
 
 import json
@@ -15,26 +16,31 @@ FILE = "history.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    # Without the folders' paths, which are of one machine.
+    """One build of a model, as its card tells it."""
+
+    # It has no paths of folders, because those are of one machine.
     command: str
-    # The digest of what was learned from.
+    # The digest of the texts that were learned from.
     texts: str
-    # Of the model, which may be a teacher of the last one.
+    # The size of the model that was built, which may be a teacher of the last model.
     parameters: int
     teaches: bool = False
     tokens: int
     steps: int
     minutes: float
-    # What it was trained on.
+    # The machine on which it was trained.
     machine: str
-    # Mean of the last steps, in nats a token.
+    # The mean loss of the last steps, in nats a token.
     last_loss: float
-    # How often the model went through each text, by its name.
+    # How often the model went through each text, by the text's name.
     times: dict[str, float]
 
 
 def read_history(model_folder: Path) -> list[Build]:
-    """The first build first; none of a model that somebody else made."""
+    """Returns the builds of a model, the first one first.
+
+    A model that somebody else made has none. Raises BuildError for a broken file.
+    """
     path = model_folder / FILE
     if not path.exists():
         return []
@@ -45,6 +51,7 @@ def read_history(model_folder: Path) -> list[Build]:
 
 
 def history_of_teachers(model_folders: Iterable[Path]) -> list[Build]:
+    """Returns the builds of all teachers, marked as teaching."""
     return [
         replace(build, teaches=True)
         for folder in model_folders
@@ -53,5 +60,6 @@ def history_of_teachers(model_folders: Iterable[Path]) -> list[Build]:
 
 
 def write_history(model_folder: Path, builds: Sequence[Build]) -> None:
+    """Writes the builds of a model into its folder."""
     text = json.dumps([asdict(build) for build in builds], indent=1)
     (model_folder / FILE).write_text(text + "\n")

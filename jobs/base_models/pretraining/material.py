@@ -1,4 +1,4 @@
-"""What a build learns from and is measured by, read and checked before it starts."""
+"""[torch] Reads and checks what a build learns from and what it is measured by."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -30,16 +30,22 @@ logger = logging.getLogger("build_tiny")
 
 @dataclass(frozen=True)
 class Texts:
+    """The texts of a build: those to learn from, and those to measure by."""
+
     sources: Sequence[Source]
     held_out: Sequence[Source]
 
     @property
     def names(self) -> list[str]:
+        """The names of the sources that are learned from."""
         return [source.name for source in self.sources]
 
     @property
     def digest(self) -> str:
-        """Of what is learned from, under the names that say how often."""
+        """The SHA-256 of the sources that are learned from, with their names.
+
+        By its name a build decides how often it goes through a source.
+        """
         digest = sha256()
         for source in self.sources:
             for text in (source.name, *source.documents):
@@ -49,6 +55,8 @@ class Texts:
 
 @dataclass(frozen=True)
 class Material:
+    """The texts of a build with their tokenizer and tokens."""
+
     texts: Texts
     tokenizer: Tokenizer
     # The sources as tokens, in the same order.
@@ -56,6 +64,7 @@ class Material:
 
 
 def read_texts(folder: Path) -> Texts:
+    """Reads the texts of a folder and cleans them; raises BuildError."""
     held_out = read_held_out(folder)
     sources = learnable(read_sources(folder), held_out)
     for source in sources:
@@ -70,7 +79,7 @@ def read_texts(folder: Path) -> Texts:
 def learnable(
     sources: Sequence[Source], held_out: Sequence[Source]
 ) -> Sequence[Source]:
-    """Without what must not be said, and what is kept for measuring."""
+    """Returns the sources without slurs and without what is kept for measuring."""
     passages, slurs = passages_of(held_out), read_slurs()
     kept = []
     for source in sources:
@@ -92,6 +101,7 @@ def learnable(
 
 
 def new_tokenizer(texts: Texts, size: int) -> Tokenizer:
+    """Returns a tokenizer of `size` tokens, made from the texts to learn from."""
     return train_tokenizer(
         (text for source in texts.sources for text in source.documents), size
     )
@@ -100,6 +110,10 @@ def new_tokenizer(texts: Texts, size: int) -> Tokenizer:
 def encode_texts(
     texts: Texts, tokenizer: Tokenizer, passes: Mapping[str, int]
 ) -> Material:
+    """Returns the texts as tokens.
+
+    `passes` says by name how often a round goes through a source, if not once.
+    """
     _check_held_out(texts.held_out, tokenizer)
     encoded = []
     for source in texts.sources:
@@ -117,7 +131,10 @@ def encode_texts(
 
 
 def _check_held_out(held_out: Sequence[Source], tokenizer: Tokenizer) -> None:
-    """Better now than when all is learned and nothing can be measured."""
+    """Raises BuildError if a held-out text is too short to measure by.
+
+    It is checked before the training, since afterwards the time would be lost.
+    """
     for source in held_out:
         num_tokens = sum(
             len(encode_document(tokenizer, text)) for text in source.documents

@@ -1,4 +1,4 @@
-"""[torch] How well a model foresees text it has never seen."""
+"""[torch] Measures how well a model foresees text that it has never seen."""
 
 import math
 from collections.abc import Sequence
@@ -16,28 +16,31 @@ from jobs.base_models.pretraining.texts import Source
 
 WINDOW_TOKENS = 256
 LONG_WINDOW_TOKENS = 1024
-# Positions of a long window, from 0: near the beginning, and far from it.
+# Positions in a long window, from 0: near its beginning, and far from it.
 NEAR = slice(128, 256)
 FAR = slice(256, 1024)
-# Of their logits, what is in memory at once.
+# The logits of so many tokens are in memory at once.
 TOKENS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class LongContext:
-    """Mean loss a token, in nats, by where in a long window it stands."""
+    """The mean loss of tokens, in nats, by their place in a long window."""
 
     near: float
     far: float
 
 
 def bits_per_byte(model: Any, tokenizer: Tokenizer, source: Source) -> float:
-    """In windows of WINDOW_TOKENS. Models compare whatever their vocabularies of bytes,
-    of up to 65,536 tokens with the end-of-text token first: a byte is a byte.
+    """Returns the bits that a model needs for a byte, in windows of WINDOW_TOKENS.
+
+    Models with different byte-level vocabularies can be compared by it. A vocabulary
+    may have up to 65,536 tokens, and the end-of-text token must be the first.
     """
     tokens = _stream(tokenizer, source)
     losses = _window_losses(model, tokens, WINDOW_TOKENS)
-    # All tokens that are foreseen: not the very first, nor the rest of a window.
+    # These are all tokens that are foreseen: the very first one is not, and tokens that
+    # fill no whole window are not.
     seen = tokens[1 : losses.size + 1]
     return float(losses.sum()) / math.log(2) / _num_bytes(tokenizer, seen)
 
@@ -45,6 +48,7 @@ def bits_per_byte(model: Any, tokenizer: Tokenizer, source: Source) -> float:
 def long_context(
     model: Any, tokenizer: Tokenizer, sources: Sequence[Source]
 ) -> LongContext:
+    """Returns the mean losses near the beginning of long windows and far from it."""
     losses = np.concatenate(
         [
             _window_losses(model, _stream(tokenizer, source), LONG_WINDOW_TOKENS)
@@ -63,7 +67,7 @@ def _stream(tokenizer: Tokenizer, source: Source) -> npt.NDArray[np.int64]:
 def _window_losses(
     model: Any, tokens: npt.NDArray[np.int64], length: int
 ) -> npt.NDArray[np.float32]:
-    """(windows, length): each token given those before it in its window."""
+    """Returns the loss of each token given those before it: [windows, length]."""
     num_windows = (len(tokens) - 1) // length
     starts = np.arange(num_windows)[:, None] * length
     windows = torch.from_numpy(tokens[starts + np.arange(length + 1)])
@@ -79,7 +83,10 @@ def _window_losses(
 
 
 def _num_bytes(tokenizer: Tokenizer, tokens: npt.NDArray[np.int64]) -> int:
-    """Each token of a byte-level vocabulary is written with one character a byte."""
+    """Returns the number of bytes in tokens.
+
+    A byte-level vocabulary writes each byte of a token as one character.
+    """
     special = set(tokenizer.get_added_tokens_decoder())
     lengths = np.zeros(tokenizer.get_vocab_size(), dtype=np.int64)
     for text, number in tokenizer.get_vocab().items():

@@ -10,17 +10,18 @@ from torch import Tensor, nn
 BETAS = (0.9, 0.95)
 EPSILON = 1e-10
 MUON_MOMENTUM = 0.95
-# Of the polynomial that brings all singular values near to 1, and how often it is used.
+# The coefficients of the polynomial that brings all singular values close to 1, and how
+# often it is applied. Source: https://kellerjordan.github.io/posts/muon/
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 MIN_NORM = 1e-7
 
 
 class Muon(torch.optim.Optimizer):
-    """As torch's own, all matrices of a shape at once: a small model's step on a GPU is
-    mostly the wait for one matrix after the other.
+    """The optimiser Muon, which updates all matrices of one shape at once.
 
-    https://kellerjordan.github.io/posts/muon/
+    torch has a Muon that takes one matrix after the other, and on a GPU a small model
+    then mostly waits. Source: https://kellerjordan.github.io/posts/muon/
     """
 
     def __init__(self, matrices: list[nn.Parameter], *, lr: float, decay: float):
@@ -28,6 +29,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
+        """Updates all matrices; the closure that torch allows is not used."""
         for group in self.param_groups:
             matrices = sorted(group["params"], key=_shape)
             for shape, same in groupby(matrices, key=_shape):
@@ -40,7 +42,7 @@ class Muon(torch.optim.Optimizer):
         gradients = torch.stack([m.grad for m in matrices if m.grad is not None])
         momentum = torch.stack(momenta).lerp_(gradients, 1 - MUON_MOMENTUM)
         torch._foreach_copy_(momenta, momentum.unbind())
-        # Nesterov's: a step ahead of the momentum.
+        # Nesterov's momentum looks one step ahead.
         update = orthogonal(gradients.lerp_(momentum, MUON_MOMENTUM))
         rows, columns = shape
         step = lr * max(1.0, rows / columns) ** 0.5
@@ -55,7 +57,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """(matrices, rows, columns), each with singular values near to 1, in bfloat16."""
+    """Returns the matrices with all singular values close to 1, in bfloat16.
+
+    They are [matrices, rows, columns].
+    """
     is_tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.bfloat16()
     x = x.mT if is_tall else x
@@ -75,7 +80,7 @@ def _shape(matrix: Tensor) -> tuple[int, ...]:
 def make_optimizers(
     model: nn.Module, *, matrix_rate: float, other_rate: float, decay: float
 ) -> dict[str, torch.optim.Optimizer]:
-    """By name. Rates are those at full height."""
+    """Returns the optimisers by name. The rates given are the full rates."""
     matrices, others = split_parameters(model)
     return {
         "muon": Muon(matrices, lr=matrix_rate, decay=decay),
@@ -88,7 +93,10 @@ def make_optimizers(
 def split_parameters(
     model: nn.Module,
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Matrices within layers; embeddings and norms, which are no maps of a layer."""
+    """Returns the matrices within layers, and all other weights.
+
+    The others are embeddings and norms.
+    """
     named = list(model.named_parameters())
     matrices = [p for name, p in named if p.ndim == 2 and ".layers." in name]
     chosen = set(map(id, matrices))
@@ -96,9 +104,10 @@ def split_parameters(
 
 
 def rate_share(step: int, total_steps: int, *, warmup: float, decline: float) -> float:
-    """Of the full rate at a step: it rises, stays, and falls in a line to nothing.
+    """Returns the share of the full rate at a step, counted from 1.
 
-    `warmup` and `decline` are shares of all steps.
+    It rises in a line, stays at 1, and falls in a line towards 0. `warmup` and
+    `decline` are the shares of all steps in which it rises and falls.
     """
     rise = step / max(1, warmup * total_steps)
     fall = (total_steps - step + 1) / max(1, decline * total_steps)
@@ -106,6 +115,7 @@ def rate_share(step: int, total_steps: int, *, warmup: float, decline: float) ->
 
 
 def set_rates(optimizers: Iterable[torch.optim.Optimizer], share: float) -> None:
+    """Sets all rates to a share of their full rates."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group.setdefault("full_lr", group["lr"])

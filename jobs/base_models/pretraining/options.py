@@ -1,4 +1,4 @@
-"""What a build is asked for on the command line."""
+"""[torch] Reads the options of a build from the command line, and writes them again."""
 
 import argparse
 import math
@@ -11,7 +11,8 @@ from typing import Any
 from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.training import Schedule, Shape
 
-# With less of it from teachers, what is read many times is learned by heart.
+# The share that is learned from teachers. With less, text that is read many times is
+# learned by heart.
 TAUGHT = 0.9
 TOKENS_PER_STEP = 8192
 HELP = {
@@ -32,11 +33,12 @@ HELP = {
 }
 SHARES = {"warmup", "decline"}
 PLACES = {"texts", "out", "start_from", "teachers"}
-# More tokens, or minutes, than anybody has.
+# Nobody has so many tokens or minutes.
 MAX_NUMBER = 1e12
 
 
 def parse(argv: Sequence[str], description: str = "") -> argparse.Namespace:
+    """Returns the options of a command line; `description` is for its help."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -76,7 +78,7 @@ def parse(argv: Sequence[str], description: str = "") -> argparse.Namespace:
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
-    """Of earlier builds."""
+    """Adds the options about models of earlier builds."""
     parser.add_argument(
         "--start-from",
         metavar="MODEL",
@@ -119,11 +121,12 @@ def _number(name: str, default: float) -> Callable[[str], float]:
 
 
 def flag(name: str) -> str:
+    """Returns the option of a name, such as `--tokens-per-step`."""
     return "--" + name.replace("_", "-")
 
 
 def count(text: str) -> int:
-    """50M, 300k or plain digits; 1 at least."""
+    """Reads a whole number above 0, such as 300, 300k or 50M."""
     value = _size(text)
     if not 1 <= value < MAX_NUMBER or value != int(value):
         raise _not(text, "a whole number above 0, as 300, 300k or 50M")
@@ -137,6 +140,7 @@ def _size(text: str) -> float:
 
 
 def seed(text: str) -> int:
+    """Reads a whole number from 0 on."""
     if not text.isdecimal() or int(text) >= MAX_NUMBER:
         raise _not(text, "a whole number from 0 on")
     return int(text)
@@ -152,7 +156,7 @@ def _number_that(fits: Callable[[float], bool], words: str) -> Callable[[str], f
 
 
 def _float(text: str) -> float:
-    """No number at all is in no range either."""
+    """Reads a number; returns NaN for other texts, which is in no range."""
     try:
         return float(text)
     except ValueError:
@@ -166,13 +170,14 @@ def _not(text: str, what: str) -> argparse.ArgumentTypeError:
 amount = _number_that(lambda x: 0 < x < MAX_NUMBER, "a number above 0")
 amount_or_none = _number_that(lambda x: 0 <= x < MAX_NUMBER, "a number from 0 on")
 share = _number_that(lambda x: 0 <= x <= 1, "a share from 0 to 1")
-# With all of it left out, or kept as it was, nothing is learned.
+# If the whole were left out or kept as it was, nothing would be learned.
 share_left = _number_that(lambda x: 0 <= x < 1, "a share from 0 to below 1")
-# With nothing of it from teachers they would be asked in vain.
+# If nothing came from the teachers, they would not be needed.
 taught = _number_that(lambda x: 0 < x <= 1, "a share above 0, at most 1")
 
 
 def passes(text: str) -> str:
+    """Reads a text's name and how often a round goes through it: NAME=N."""
     name, joint, number = text.rpartition("=")
     if not (name and joint):
         raise _not(text, "a text's name and a number, as tinystories=3")
@@ -180,7 +185,10 @@ def passes(text: str) -> str:
 
 
 def passes_of(options: argparse.Namespace, names: Iterable[str]) -> dict[str, int]:
-    """Of the texts with those names."""
+    """Returns how often a round goes through each text, by name, where it was asked.
+
+    Raises BuildError for a name that is not among `names`, and for one given twice.
+    """
     pairs = (text.rsplit("=", 1) for text in options.passes)
     asked = {name: int(number) for name, number in pairs}
     if len(asked) < len(options.passes):
@@ -191,28 +199,34 @@ def passes_of(options: argparse.Namespace, names: Iterable[str]) -> dict[str, in
 
 
 def dataclass_of(kind: type[Any], options: argparse.Namespace) -> Any:
+    """Returns an object of the dataclass, whose fields are options."""
     return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})
 
 
 def asked(options: argparse.Namespace) -> dict[str, Any]:
-    """All but where things lie."""
+    """Returns all options except the paths of folders."""
     return {k: v for k, v in vars(options).items() if k not in PLACES}
 
 
 def teachers_of(options: argparse.Namespace) -> list[Path]:
+    """Returns the folders of the teachers."""
     return [Path(name) for name in options.teachers]
 
 
 def models_of(options: argparse.Namespace) -> list[Path]:
-    """Earlier builds' models that this one needs: the one it starts from comes last."""
+    """Returns the folders of the models that a build needs.
+
+    The teachers come first, and then the model that it starts from.
+    """
     start = [Path(options.start_from)] if options.start_from else []
     return teachers_of(options) + start
 
 
 def command(options: argparse.Namespace, num_tokens: int) -> str:
-    """The command that builds the same again: the tokens, and what is no default.
+    """Returns the command that builds the same model again.
 
-    EARLIER stands for the model that it goes on from, TEACHER for what taught it.
+    It has the number of tokens and all options that are not the defaults. EARLIER
+    stands for the model that the build goes on from, and TEACHER for a teacher.
     """
     defaults = vars(parse(["TEXTS", "OUT", "--tokens", str(num_tokens)]))
     words = [f"--tokens {num_tokens}"]

@@ -1,4 +1,4 @@
-"""Rows to learn from: which ones a step gets follows from the seed alone."""
+"""Gives each step its rows, which depend on the seed only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Ids = npt.NDArray[np.uint16]
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training. `share` is of all steps, `length` in tokens a row."""
+    """A part of the training: its share of all steps, and its row length in tokens."""
 
     share: float
     length: int
@@ -25,23 +25,28 @@ class Stage:
 
 @dataclass(frozen=True)
 class EncodedSource:
-    """A source's documents as tokens, each with an end token before it."""
+    """The documents of a source as tokens, each with an end token before it."""
 
     documents: list[Ids]
-    # Times a round goes through it.
+    # How often a round goes through the source.
     passes: int
 
     @property
     def num_tokens(self) -> int:
+        """The number of tokens in all documents."""
         return sum(map(len, self.documents))
 
 
 def encode_document(tokenizer: Tokenizer, text: str) -> Ids:
+    """Returns the tokens of a document, with an end token before them."""
     return np.array([END_ID, *encode_text(tokenizer, text)], dtype=np.uint16)
 
 
 class Rows:
-    """An endless supply. A round goes through every source as often as it is worth."""
+    """Makes rows without end, round after round.
+
+    A round goes through every source as often as its `passes` say.
+    """
 
     def __init__(
         self,
@@ -57,7 +62,7 @@ class Rows:
         self.tokens_per_step = tokens_per_step
         self.seed = seed
         shares = np.cumsum([stage.share for stage in stages])
-        # The first step that belongs to no stage so far.
+        # The last step of each stage.
         self.ends = [round(share / shares[-1] * total_steps) for share in shares]
         self._check()
         self._round = lru_cache(maxsize=1)(self._make_round)
@@ -77,7 +82,10 @@ class Rows:
 
     @property
     def longest_used(self) -> int:
-        """Tokens of the longest row that some step has: short builds have few steps."""
+        """The length in tokens of the longest row that a step has.
+
+        In a short build a stage may have no step.
+        """
         begins = [0, *self.ends]
         return max(
             stage.length
@@ -86,7 +94,10 @@ class Rows:
         )
 
     def of_step(self, step: int) -> Ids:
-        """(rows, length + 1) of a step, counted from 1: inputs and, one on, targets."""
+        """Returns the rows of a step, counted from 1: [rows, length + 1].
+
+        The targets are the inputs shifted by one token.
+        """
         number = next(n for n, end in enumerate(self.ends) if step <= end)
         length = self.stages[number].length
         first = self.ends[number - 1] if number else 0
@@ -101,7 +112,11 @@ class Rows:
         return (tokens - 1) // length
 
     def _make_round(self, stage: int, number: int) -> Ids:
-        """Documents in a random order, one behind the other, cut into rows."""
+        """Returns the rows of a round: [rows, length + 1].
+
+        The documents stand one behind the other in a random order, and are cut into
+        rows.
+        """
         random = np.random.default_rng([self.seed, stage, number])
         documents = [
             document

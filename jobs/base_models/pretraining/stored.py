@@ -1,4 +1,4 @@
-"""What earlier builds left on the disk, read with an error that names the file."""
+"""Reads what earlier builds left on the disk."""
 
 import json
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from jobs.trainer.rows.token_cache import file_sha256
 
 
 def read_json(path: Path) -> Any:
+    """Returns a JSON file's value; raises BuildError, which names a broken file."""
     try:
         return json.loads(path.read_bytes())
     except ValueError:
@@ -17,5 +18,5 @@ def read_json(path: Path) -> Any:
 
 
 def digest_of(models: Sequence[Path]) -> str:
-    """Of their weights, wherever they lie."""
+    """Returns the digests of the models' weights, wherever their folders are."""
     return " ".join(file_sha256(model / "model.safetensors") for model in models)

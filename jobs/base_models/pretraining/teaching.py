@@ -1,7 +1,8 @@
-"""[torch] Learning from what larger models foresee, beside the text itself.
+"""[torch] Learns from what larger models foresee, in addition to the text itself.
 
-Texts that are read many times are learned by heart; a teacher's probabilities say what
-else could have stood there. https://arxiv.org/abs/1503.02531
+A small model learns a text by heart if it reads it many times. The probabilities of a
+teacher say what else could stand at each place. Source: Hinton et al. 2015,
+https://arxiv.org/abs/1503.02531
 """
 
 from collections.abc import Sequence
@@ -28,21 +29,28 @@ from jobs.trainer.text.encoding import load_tokenizer
 
 
 class Teachers:
-    """Models of earlier builds; they foresee the mean of their probabilities."""
+    """Models of earlier builds that teach by the mean of their probabilities."""
 
     def __init__(self, folders: Sequence[Path], share: float) -> None:
-        """`share` of what is learned comes from them, the rest from the text."""
+        """Loads the teachers; `share` of what is learned comes from them.
+
+        Raises BuildError if a model cannot teach.
+        """
         self.share = share
         self.models = [_load(folder) for folder in folders]
 
     def prepare(self, device: torch.device, *, compiled: bool) -> None:
+        """Moves the teachers to the device, and compiles them if asked to."""
         for model in self.models:
             model.to(device)
             if compiled:
                 compile_layers(model)
 
     def losses_of(self, model: nn.Module, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """Sums over a batch's tokens: what is minimised, and the text's own nll."""
+        """Returns two sums over a batch's tokens: the loss to minimise, and the nll.
+
+        The nll is that of the text alone, in nats, without gradient.
+        """
         logits = _logits(model, batch)
         nll, to_teachers = (
             functional.cross_entropy(logits, targets, reduction="sum")
@@ -52,7 +60,7 @@ class Teachers:
 
     @torch.no_grad()
     def _foreseen(self, batch: MicroBatch) -> Tensor:
-        """(tokens, vocabulary)"""
+        """Returns the teachers' mean probabilities: [tokens, vocabulary]."""
         each = [_logits(teacher, batch).softmax(dim=-1) for teacher in self.models]
         return torch.stack(each).mean(dim=0) if len(each) > 1 else each[0]
 
@@ -60,7 +68,7 @@ class Teachers:
 def check_teachers(
     folders: Sequence[Path], tokenizer: Tokenizer, vocabulary: int
 ) -> None:
-    """Whether they read and write the same tokens, and who taught them is known."""
+    """Raises BuildError if a teacher has other tokens, or if its history is missing."""
     for folder in folders:
         for name in ("config.json", HISTORY):
             if not (folder / name).is_file():
@@ -91,6 +99,6 @@ def _load(folder: Path) -> nn.Module:
 
 
 def _logits(model: nn.Module, batch: MicroBatch) -> Tensor:
-    """(tokens, vocabulary), in float32"""
+    """Returns the logits in float32: [tokens, vocabulary]."""
     hidden = last_hidden(model, batch).flatten(0, 1)
     return functional.linear(hidden, output_weight(model)).float()

@@ -1,4 +1,4 @@
-"""Text files to clean documents: no slurs, and nothing that is kept for measuring."""
+"""Reads text files as clean documents, without slurs and without held-out text."""
 
 import re
 import unicodedata
@@ -13,9 +13,10 @@ from jobs.base_models.pretraining.slurs import slurs_in
 
 SEPARATOR = "<|endoftext|>"
 HELD_OUT = "heldout-"
-# Names that were perhaps meant to be that: to learn from them would spoil all figures.
+# Names that were perhaps meant to begin with HELD_OUT. Learning from such a file would
+# make all figures wrong.
 NEARLY_HELD_OUT = re.compile(r"held[-_ ]?out", re.IGNORECASE)
-# A passage of so many words is no accident of language.
+# So many words in a row are hardly the same by chance.
 PASSAGE_WORDS = 13
 MIN_DOCUMENT_CHARACTERS = 20
 
@@ -23,30 +24,32 @@ SEPARATOR_LINE = re.compile(rf"(?m)^[ \t]*{re.escape(SEPARATOR)}[ \t]*$")
 BLANK_LINES = re.compile(r"\n\s*\n")
 
 INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
-# New pages and the like. Of other control characters only tabs are text.
+# Line ends of all kinds, such as new pages. Of the other control characters only tabs
+# are text.
 LINE_END = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 WORD = re.compile(r"[^\W_]+")
 
 Passage = tuple[str, ...]
-# Where a piece of a document begins and ends, in characters.
+# Where a part of a document begins and ends, in characters.
 Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file's documents."""
+    """The documents of one file."""
 
     name: str
     documents: tuple[str, ...]
 
     @property
     def num_bytes(self) -> int:
+        """The size of all documents in bytes of UTF-8."""
         return sum(len(document.encode()) for document in self.documents)
 
 
 def read_sources(folder: Path) -> list[Source]:
-    """All files to learn from, in the order of their names."""
+    """Reads all files to learn from, in the order of their names; raises BuildError."""
     paths = [path for path in text_files(folder) if not is_held_out(path)]
     if not paths:
         raise BuildError(f"{folder} holds no text files to learn from (*.txt)")
@@ -54,6 +57,10 @@ def read_sources(folder: Path) -> list[Source]:
 
 
 def read_source(path: Path) -> Source:
+    """Reads one file to learn from.
+
+    Raises BuildError if its name was perhaps meant for a file to measure by.
+    """
     if NEARLY_HELD_OUT.search(path.name):
         raise BuildError(
             f"{path.name} is for measuring, by its name: what is learned from it "
@@ -63,7 +70,7 @@ def read_source(path: Path) -> Source:
 
 
 def read_held_out(folder: Path) -> list[Source]:
-    """Files that are measured by, as they are."""
+    """Reads the files to measure by, without changing their documents."""
     return [
         Source(path.stem.removeprefix(HELD_OUT), tuple(_split(path)))
         for path in text_files(folder)
@@ -72,6 +79,7 @@ def read_held_out(folder: Path) -> list[Source]:
 
 
 def text_files(folder: Path) -> list[Path]:
+    """Returns a folder's text files, sorted; raises BuildError if it does not exist."""
     if not folder.is_dir():
         raise BuildError(f"There is no folder {folder}")
     return sorted(
@@ -82,21 +90,23 @@ def text_files(folder: Path) -> list[Path]:
 
 
 def is_held_out(path: Path) -> bool:
+    """Returns whether a file is for measuring, by its name."""
     return path.name.startswith(HELD_OUT)
 
 
 def _documents(path: Path) -> Iterator[str]:
-    """Each once, without those too short to say anything."""
+    """Returns each document once, without those that are too short."""
     long = (text for text in map(clean, _split(path)) if is_long_enough(text))
     return iter(dict.fromkeys(long))
 
 
 def is_long_enough(document: str) -> bool:
+    """Returns whether a document is long enough to learn from."""
     return len(document) >= MIN_DOCUMENT_CHARACTERS
 
 
 def _split(path: Path) -> list[str]:
-    """At lines that hold the separator, or else at blank lines."""
+    """Splits a file at lines that hold the separator, or else at blank lines."""
     text = _read(path).replace("\r\n", "\n")
     border = SEPARATOR_LINE if SEPARATOR in text else BLANK_LINES
     parts = border.split(text)
@@ -121,7 +131,10 @@ def _read(path: Path) -> str:
 
 
 def clean(text: str) -> str:
-    """One way to write each character, no invisible ones, no ragged white space."""
+    """Returns a text with each character written in one way.
+
+    Invisible characters and needless white space are removed.
+    """
     text = unicodedata.normalize("NFC", text).replace("\u00a0", " ")
     text = CONTROL.sub("", INVISIBLE.sub("", LINE_END.sub("\n", text)))
     text = re.sub(r"[ \t]+\n", "\n", text)
@@ -132,8 +145,9 @@ def clean(text: str) -> str:
 
 
 def passages_of(sources: Iterable[Source]) -> set[Passage]:
-    """Every run of PASSAGE_WORDS words of a file, whatever their case, punctuation
-    and documents.
+    """Returns every run of PASSAGE_WORDS words in the sources, in lower case.
+
+    Punctuation does not count, and a run may reach over several documents of a file.
     """
     passages: set[Passage] = set()
     for source in sources:
@@ -147,8 +161,9 @@ def passages_of(sources: Iterable[Source]) -> set[Passage]:
 
 
 def without_documents(source: Source, others: Iterable[Source]) -> tuple[Source, int]:
-    """The source without what the others hold as a whole, and how much that is. Short
-    documents have no passage to know them by.
+    """Returns the source without documents that the others have too, and their number.
+
+    Short documents have no passage by which they could be found.
     """
     known = {clean(document) for other in others for document in other.documents}
     kept = tuple(document for document in source.documents if document not in known)
@@ -156,10 +171,10 @@ def without_documents(source: Source, others: Iterable[Source]) -> tuple[Source,
 
 
 def without_passages(source: Source, held_out: set[Passage]) -> tuple[Source, int]:
-    """The source without lines that hold such a passage, and how many those are.
+    """Returns the source without lines of held-out passages, and their number.
 
-    A passage may reach over several lines: all of them go. What then stands side by
-    side may be one again, so it looks until there is none.
+    A passage may reach over several lines, and then all of them are dropped. The lines
+    that remain may form such a passage again, so this repeats until there is none.
     """
     source, num_dropped = _without(source, lambda text: _passages_in(text, held_out))
     if not num_dropped:
@@ -181,7 +196,7 @@ def _words(text: str) -> Iterator[re.Match[str]]:
 
 
 def _plain(word: re.Match[str]) -> str:
-    """The same for capitals, and for letters of full width and the like."""
+    """Returns a word in lower case. Variants such as full-width letters are unified."""
     return unicodedata.normalize("NFKC", word.group()).lower()
 
 
@@ -193,7 +208,7 @@ def _passages(words: list[str]) -> Iterator[tuple[int, Passage]]:
 
 
 def without_slurs(source: Source, slurs: frozenset[str]) -> tuple[Source, int]:
-    """The source without lines that hold one, and how many those are."""
+    """Returns the source without lines that hold a slur, and their number."""
     return _without(source, lambda text: slurs_in(text, slurs))
 
 
@@ -211,7 +226,7 @@ def _without(
 
 
 def _drop_lines(document: str, faults: Sequence[Span]) -> tuple[str, int]:
-    """Without the lines that a fault touches, and how many those are."""
+    """Returns a document without the lines that a fault touches, and their number."""
     lines = document.splitlines(keepends=True)
     ends = list(accumulate(map(len, lines)))
     bad = {

@@ -1,4 +1,4 @@
-"""[torch] A base model from nothing: the steps, and going on after a break."""
+"""[torch] Trains a base model from nothing, and goes on after a break."""
 
 import math
 import time
@@ -46,13 +46,14 @@ from jobs.trainer.numerics import (
 
 CHECKPOINT_SECONDS = 120.0
 CLIP = 1.0
-# All bytes and the end of a text; what fits in two bytes.
+# The sizes that a vocabulary may have: at least all bytes and the end-of-text token,
+# and at most what fits into two bytes.
 VOCABULARIES = range(257, 2**16 + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Of a Llama with tied embeddings."""
+    """The shape of a Llama with tied embeddings."""
 
     vocabulary: int = 4096
     width: int = 320
@@ -62,6 +63,7 @@ class Shape:
     context: int = 2048
 
     def check(self, longest_row: int) -> None:
+        """Raises BuildError for a shape that cannot be; `longest_row` is in tokens."""
         if self.width % self.heads or self.width // self.heads % 2:
             raise BuildError(
                 f"Width {self.width:,} cannot be shared by {self.heads:,} heads: each "
@@ -79,7 +81,7 @@ class Shape:
             )
 
     def check_model(self, model_folder: Path) -> None:
-        """Whether an earlier build's model is of this shape."""
+        """Raises BuildError unless an earlier build's model has this shape."""
         path = model_folder / "config.json"
         if not path.is_file():
             raise BuildError(f"{model_folder} holds no model (config.json)")
@@ -92,6 +94,7 @@ class Shape:
                 )
 
     def config(self) -> LlamaConfig:
+        """Returns the configuration of a model of this shape."""
         return LlamaConfig(
             vocab_size=self.vocabulary,
             hidden_size=self.width,
@@ -109,9 +112,10 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Rates are those at full height; `warmup` and `decline` shares of all steps.
+    """How much is learned at which step.
 
-    `dropout` is a share of what embeddings and the parts of layers give.
+    The rates are the full rates. `warmup` and `decline` are shares of all steps, and
+    `dropout` is a share of the outputs of embeddings and of the parts of layers.
     """
 
     matrix_rate: float = 0.02
@@ -123,17 +127,18 @@ class Schedule:
 
 
 def choose_numerics(*, compiled: bool) -> Numerics:
+    """Returns how a build is computed on this machine; `compiled` is what was asked."""
     return Numerics(
         threads=num_cores(),
         dtype=fast_dtype(),
         compile=compiled and has_compiler(),
-        # A step goes through the model at once.
+        # It is not used: a whole step goes through the model at once.
         micro_batch=0,
     )
 
 
 class Pretraining:
-    """A build in memory. The same seed on the same machine gives the same weights."""
+    """A build in memory. The same seed gives the same weights on the same machine."""
 
     def __init__(
         self,
@@ -147,7 +152,7 @@ class Pretraining:
         numerics: Numerics,
         teachers: Teachers | None = None,
     ) -> None:
-        """`folder` is for checkpoints."""
+        """Makes the model; loads the last checkpoint in `folder` if there is one."""
         self.folder = folder
         self.rows = rows
         self.shape = shape
@@ -176,12 +181,15 @@ class Pretraining:
         self.step = self._resume()
 
     def start_from(self, model_folder: Path) -> None:
-        """With the weights of an earlier build, which ship in fewer bits."""
+        """Loads the weights of an earlier build. They are in bfloat16, as they ship."""
         load_weights(model_folder / "model.safetensors", self.model)
 
     def keep(self, model_folder: Path, share: float) -> None:
-        """A mean with an earlier model, of which `share` is kept: what the texts of
-        this build are poor in is forgotten less. https://arxiv.org/abs/2109.01903
+        """Replaces the weights by a mean of them and those of an earlier model.
+
+        The earlier model's part is `share`. In this way the model forgets less of what
+        the texts of this build have little of. Source: Wortsman et al. 2021,
+        https://arxiv.org/abs/2109.01903
         """
         weights = trained_parameters(self.model)
         with torch.no_grad():
@@ -191,7 +199,7 @@ class Pretraining:
                 weight.lerp_(learned[name], 1 - share)
 
     def train(self, each: Callable[[dict[str, float]], None]) -> None:
-        """To the last step; `each` hears of every one."""
+        """Trains to the last step; `each` is called with the figures of every step."""
         saved = time.monotonic()
         while self.step < self.total_steps:
             each(self._step(self.step + 1))
@@ -203,7 +211,7 @@ class Pretraining:
 
     def _step(self, step: int) -> dict[str, float]:
         began = time.perf_counter()
-        # What is left out is the same after a break.
+        # After a break dropout drops the same values.
         torch.manual_seed(self.seed + (step << 32))
         batch = batch_of(self.rows.of_step(step)).to(self.model.device)
         num_tokens = len(batch.learned.tokens)
@@ -236,7 +244,7 @@ class Pretraining:
         }
 
     def _losses_of(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sums over its tokens: what is minimised, and the text's own nll."""
+        """Returns two sums over a batch's tokens: the loss to minimise, and the nll."""
         if self.teachers:
             return self.teachers.losses_of(self.model, batch)
         sums = sums_of(self.model, batch)
@@ -245,10 +253,11 @@ class Pretraining:
 
     @property
     def num_parameters(self) -> int:
+        """The number of the model's parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def export(self, folder: Path) -> None:
-        """As the model ships, in bfloat16."""
+        """Writes the model as it ships, in bfloat16."""
         small = LlamaForCausalLM(self.shape.config()).to(torch.bfloat16)
         small.load_state_dict(self.model.state_dict())
         small.save_pretrained(folder)
@@ -256,6 +265,7 @@ class Pretraining:
     # ----- going on after a break
 
     def save(self) -> None:
+        """Writes a checkpoint, unless this step has one."""
         if latest_checkpoint(self.folder) == self.step:
             return
         weights = trained_parameters(self.model)

@@ -1,4 +1,4 @@
-"""The tokenizer of a new base model: byte-level BPE, so that any text round-trips."""
+"""Makes the tokenizer of a new base model: byte-level BPE, so any text round-trips."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +14,10 @@ END_ID = 0
 
 
 def train_tokenizer(documents: Iterable[str], size: int) -> Tokenizer:
-    """The end-of-text token is number 0, and then come all 256 bytes."""
+    """Returns a tokenizer of `size` tokens, made from the documents.
+
+    The end-of-text token is number 0, and the 256 bytes come next.
+    """
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -29,6 +32,7 @@ def train_tokenizer(documents: Iterable[str], size: int) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
+    """Writes a tokenizer into a model folder; `context` is in tokens."""
     tokenizer.save(str(folder / "tokenizer.json"))
     write_json(
         folder / "tokenizer_config.json",
