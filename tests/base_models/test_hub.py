@@ -1,4 +1,4 @@
-"""Getting a model's files from a hub, without the site around it."""
+"""A model's files are downloaded from a hub, without the site around it."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Folders of base models that somebody copied into the data folder."""
+"""Folders of base models that people copied into the data folder are checked."""
 
 import json
 import os

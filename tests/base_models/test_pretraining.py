@@ -1,4 +1,4 @@
-"""How the base model that ships is made, with one of a few thousand weights."""
+"""The tool that makes the base model which ships, tried with a few thousand weights."""
 
 import json
 import re
@@ -233,7 +233,7 @@ def test_a_build_that_was_broken_off_goes_on(texts, tmp_path, monkeypatch):
         build(texts, tmp_path / "broken", *dropout)
     monkeypatch.undo()
     build(texts, tmp_path / "broken", *dropout)
-    # And once more, after the last step.
+    # It is killed once more, after the last step.
     build(texts, tmp_path / "broken", *dropout)
     lines = (tmp_path / "broken" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 51))
@@ -282,7 +282,7 @@ def test_settings_that_cannot_be_are_refused(texts, tmp_path, capsys, flags, fau
     options = ["--tokens", "2048", *SMALL.split(), *flags.split()]
     assert build_tiny.main([str(texts), str(tmp_path / "a"), *options]) == 2
     assert fault in capsys.readouterr().err
-    # And nothing is left in the way of better ones.
+    # Nothing is left that would be in the way of a better command.
     assert build(texts, tmp_path / "a", steps=1) == 0
 
 
@@ -356,7 +356,7 @@ def test_a_build_learns_from_teachers_what_they_foresee(texts, tmp_path):
     teacher = tmp_path / "a" / "model"
     out = tmp_path / "b"
     build(texts, out, "--teachers", str(teacher), str(teacher), "--taught", "1")
-    # By the text itself, which here is learned from through the teachers alone.
+    # The loss is that of the text, although only the teachers are learned from here.
     losses = [json.loads(line)["loss"] for line in (out / "log.jsonl").open()]
     assert losses[-1] < losses[0] - 1
     builds = read_history(out / "model")
@@ -413,7 +413,7 @@ def test_a_model_of_other_texts_is_told_of(texts, tmp_path, caplog):
     model = str(tmp_path / "a" / "model")
     assert build(texts, tmp_path / "b", "--start-from", model, steps=1) == 0
     assert "other texts" not in caplog.text
-    # What was learned from is now held out.
+    # Text that the first build learned from is held out now.
     (texts / "heldout-stories.txt").write_text(STORIES[:5000])
     assert build(texts, tmp_path / "c", "--start-from", model, steps=1) == 0
     assert "perhaps from what is held out here" in caplog.text

@@ -1,4 +1,4 @@
-"""What a step learns from is the same, whether made when it is due or one ahead."""
+"""A step gets the same rows, whether they are made in time or one step ahead."""
 
 import threading
 from dataclasses import astuple

@@ -1,4 +1,4 @@
-"""When the disk is full a job pauses, with words, and goes on where it was."""
+"""When the disk is full, a job says so and pauses, and later goes on where it was."""
 
 import errno
 import os
@@ -19,13 +19,13 @@ from tests.support.training import (
 )
 
 PAUSED = {"status": "paused", "message": "There is too little room.", "forced": True}
-# More tokens than a small file holds.
+# This text has more tokens than a small file can hold.
 MANY = RIDDLES * 160
 
 
 @contextmanager
 def files_up_to(num_bytes):
-    """Writing any file beyond that fails, as it does on a full disk."""
+    """Makes writing beyond this file size fail, as it does on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
     try:
@@ -75,7 +75,7 @@ def test_an_event_that_does_not_fit_leaves_nothing_of_itself(tmp_path):
 
 @pytest.fixture
 def full_disk(tmp_path, monkeypatch):
-    """A run folder on a disk that is full to the last byte, but for its reserve."""
+    """A run folder on a disk that is full to the last byte, except for its reserve."""
     folder = RunFolder(tmp_path)
     folder.take_reserve()
     write = os.write

@@ -1,3 +1,5 @@
+"""A trainer says at its start what it learns from."""
+
 import numpy as np
 import pytest
 

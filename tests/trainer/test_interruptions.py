@@ -1,4 +1,4 @@
-"""A trainer leaves soon, whatever it is at, and later makes what it left out."""
+"""A trainer leaves soon, whatever it is doing, and later makes what it left out."""
 
 import time
 
@@ -16,7 +16,7 @@ from tests.support.training import (
     without_clocks,
 )
 
-# 4 answers before the first step and after every fourth one.
+# There are 4 answers before the first step, and 4 after every fourth step.
 JOB = {
     "prompts": ("Who?", "Where?"),
     "num_completions": 2,
@@ -32,7 +32,7 @@ def make_job(folder):
 
 @pytest.fixture
 def two_at_once(monkeypatch):
-    """Answers are made in pairs."""
+    """Makes answers in pairs."""
     plain = watched_prompts.WatchedPrompts.__init__
 
     def init(self, events, spec, answers_at_once, is_to_end):
@@ -42,7 +42,7 @@ def two_at_once(monkeypatch):
 
 
 def ask_at_call(number, run, want, monkeypatch):
-    """People want something else while the group of that number is answered."""
+    """Lets people want something else while the group of that number is answered."""
     complete, calls = watched_prompts.complete, []
     monkeypatch.setattr(watched_prompts, "LOOK_SECONDS", 0.0)
 
@@ -55,7 +55,8 @@ def ask_at_call(number, run, want, monkeypatch):
     monkeypatch.setattr(watched_prompts, "complete", asked)
 
 
-# Before the first step, between two groups after a step, and after the last one.
+# The trainer is interrupted before the first step, between two groups after a step, and
+# after the last step.
 @pytest.mark.parametrize(("number", "num_answers"), [(1, 0), (4, 6), (6, 10)])
 def test_a_pause_amid_completions_leaves_none_out(
     number, num_answers, two_at_once, tmp_path, monkeypatch

@@ -1,4 +1,4 @@
-"""When memory is full: the same step with less of it, by the trainer or by the site."""
+"""When the memory is full, trainer or site let a job do the same step with less."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def first_rows(spec):
 
 
 def forward(model, batch):
-    """The loss, and the bytes kept for the backward pass."""
+    """Returns the loss, and the bytes that are kept for the backward pass."""
     kept = {}
 
     def keep(tensor):
@@ -129,7 +129,7 @@ def test_a_row_that_hardly_fits_is_trained_by_layers_that_compute_twice(tmp_path
     assert losses == pytest.approx(expected, rel=1e-6)
 
 
-# A memory that is too small for more than two answers at once.
+# This memory is too small for more than two answers at once.
 TWO_ANSWERS = """
 import os, sys, torch
 from jobs.trainer import run, watched_prompts
@@ -162,7 +162,7 @@ def test_too_little_memory_for_completions_makes_fewer_at_once(tmp_path):
     assert events[-1]["status"] == "succeeded"
 
 
-# Allocations fail as soon as the model is to be loaded.
+# Allocations fail as soon as the model is loaded.
 NO_ROOM = """
 import os, resource, sys
 import psutil
@@ -204,11 +204,11 @@ def test_the_site_turns_to_layers_that_compute_twice(db):
 
 # ----- the estimate
 
-# 64 rows of 128 tokens, nearly full.
+# It has 64 rows of 128 tokens, which are nearly full.
 LONG_TEXTS = [[("Say:", 0.0), (" the cat sat on the mat" * 20, 1.0)]] * 64
 
 
-# The peak of a new process begins with that of its parent, so a small one starts it.
+# The peak of a new process begins with that of its parent, so a small parent starts it.
 PEAK_OF = """
 import os, subprocess, sys
 child = subprocess.Popen(sys.argv[1:])
@@ -276,13 +276,13 @@ folder = Path(sys.argv[1])
 load_model(Spec.load(folder / "spec.json").model)
 memory = psutil.Process().memory_info
 """
-# Allocations fail beyond what the model takes.
+# Allocations fail once they exceed what the model takes.
 LIMITED = """
 hard = resource.getrlimit(resource.RLIMIT_AS)[1]
 resource.setrlimit(resource.RLIMIT_AS, (memory().vms + 700_000_000, hard))
 os._exit(run(folder))
 """
-# Killed without a word beyond what the model takes, as the kernel does it.
+# The process is killed once it exceeds what the model takes, as the kernel does it.
 KILLED = """
 most = memory().rss + 450_000_000
 def guard():
@@ -295,7 +295,7 @@ os._exit(run(folder))
 
 
 def finish(examples, epochs=1, **settings):
-    """A job of a step an epoch, once it has succeeded; its first autopilot event."""
+    """Lets a job of one step an epoch succeed; returns its first autopilot event."""
     job = factories.make_job(
         factories.make_dataset(examples=examples),
         epochs=epochs,
@@ -313,14 +313,14 @@ def test_a_job_whose_allocations_fail_ends_with_fewer_rows_at_a_time(db, stand_i
     stand_in(READY + LIMITED)
     job, change = finish(LONG_TEXTS, max_tokens=128, batch_size=64)
     assert change["micro_batch"] == 32
-    # It started over by itself.
+    # The trainer started over by itself.
     assert json.loads((job.folder / "trainer.json").read_text())["attempt"] == 1
 
 
 def test_a_job_that_is_killed_for_its_memory_ends_with_less(db, stand_in):
     stand_in(READY + KILLED)
     long_row = [[(" the cat sat on the mat" * 330, 1.0)]]
-    # Several steps, for the guard may look away at the height of one.
+    # It takes several steps, because the guard may miss the peak of one.
     _, change = finish(long_row, epochs=4, max_tokens=2048, batch_size=1)
     assert change["checkpointing"]
     assert "ended without saying why" in change["message"]

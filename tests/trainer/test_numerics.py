@@ -70,7 +70,7 @@ def test_a_bfloat16_job_learns_what_a_float32_one_does(tmp_path):
     reason="this machine has no C++ compiler, so jobs are not compiled on it",
 )
 def test_a_compiled_job_has_the_losses_of_any_other(tmp_path, monkeypatch):
-    """With rows that do not fill the last micro-batch, validation and completions."""
+    """The job has validation, completions, and a last micro-batch that is not full."""
     from torch._dynamo.utils import counters
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))

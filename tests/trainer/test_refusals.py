@@ -1,4 +1,4 @@
-"""What a trainer cannot use it refuses in words: what, where, how to mend it."""
+"""A trainer refuses what it cannot use, and says what, where, and how to mend it."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def failure(run):
 
 
 def run_on(folder, lines):
-    """A run folder whose dataset file has these bytes."""
+    """Returns a run folder whose dataset file has these bytes."""
     run = make_run(folder)
     (folder / "train" / "examples.jsonl").write_bytes(lines)
     spec = Spec.load(run.spec)

@@ -1,4 +1,4 @@
-"""Jobs of the real trainer on the model that ships; what is killed is a process."""
+"""Jobs of the real trainer on the model that ships. Killing really kills a process."""
 
 import math
 import os
@@ -38,7 +38,7 @@ LONG = {"epochs": 40, "completions_every": 0, "checkpoint_seconds": 0.2}
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A whole job with everything on: its run folder and events."""
+    """Trains a whole job with everything on; returns its run folder and events."""
     run = make_run(
         tmp_path_factory.mktemp("finished") / "run",
         validation=RIDDLES[:4],
@@ -142,7 +142,7 @@ def test_stop_keeps_a_last_snapshot(tmp_path):
 
 
 def test_a_stop_after_a_death_keeps_what_was_learned(tmp_path):
-    """No checkpoint yet: the steps are done again before the last snapshot."""
+    """There is no checkpoint yet, so steps are repeated before the last snapshot."""
     run = make_run(tmp_path / "run", **LONG | {"checkpoint_seconds": 1000})
     trainer = start_trainer(run)
     wait_for_step(run, 6)
@@ -167,7 +167,7 @@ def test_takes_a_snapshot_when_asked(tmp_path):
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_trains_further_from_a_snapshot(finished, tmp_path, method):
-    """The first loss of the child is about the last of its parent, not the base's."""
+    """The child's first loss is about its parent's last one, not the base model's."""
     run, events = finished
     snapshot = of_type(events, "snapshot")[-1]
     source = ModelSource(base_model="tiny", path=str(run.path / snapshot["path"]))
@@ -219,7 +219,7 @@ def test_a_loss_that_is_no_number_is_tried_again_once_then_fails(tmp_path):
     assert "learning-rate scale of a tenth" in status["message"]
 
 
-# Its only update breaks the weights, of which no loss tells any more.
+# The only update breaks the weights, and no later loss shows it.
 BREAKING = {
     "batch_size": 32,
     "base_learning_rate": 1e38,
@@ -256,7 +256,7 @@ def test_a_model_whose_weights_are_no_numbers_is_refused(tmp_path):
     source = Path(TINY.path) / "tokenizer.json"
     shutil.copyfile(source, tmp_path / "broken" / "tokenizer.json")
     broken = ModelSource(base_model="broken", path=str(tmp_path / "broken"))
-    # An adapter's own weights are fine.
+    # The weights of the adapter itself are fine.
     events = train(make_run(tmp_path / "run", model=broken, method="lora"))
     assert events[-1]["status"] == "failed"
     assert "the job starts from are infinite or no numbers" in events[-1]["message"]
@@ -276,7 +276,7 @@ def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path, monkeyp
 
 
 def test_too_little_memory_halves_what_goes_through_at_once(tmp_path):
-    """The step learns from as many rows; only the rounding differs."""
+    """The step learns from as many rows, and only the rounding differs."""
     whole = train(make_run(tmp_path / "whole", batch_size=4))
     run = make_run(tmp_path / "run", batch_size=4)
     events = train_with(
@@ -318,7 +318,7 @@ def test_an_example_without_weight_does_not_disturb(tmp_path):
     assert all(math.isfinite(event["loss"]) for event in steps)
 
 
-# What is learned from the riddles is of no use for these, and soon does harm.
+# Learning the riddles does not help with these, and soon does harm.
 OTHERS = [[("Say: ", 0.0), (text, 1.0)] for text in ("zebra quilt", "42, 43 and 44")]
 STOPPING = {
     "validation": OTHERS,
@@ -331,7 +331,7 @@ STOPPING = {
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
-    """A job that ended early: its events."""
+    """Returns the events of a job that ended early."""
     return train(make_run(tmp_path_factory.mktemp("stopped") / "run", **STOPPING))
 
 
@@ -363,7 +363,7 @@ def test_stalled_means_none_of_the_last_is_better(losses, stalled):
 
 
 def kill_at(run, steps):
-    """Kill its trainer when it has done these steps, then let it come to its end."""
+    """Kills a job's trainer once it has done these steps, then lets the job end."""
     subprocess.run(
         [
             sys.executable,

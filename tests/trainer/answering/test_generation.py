@@ -1,4 +1,4 @@
-"""Generation against the plainest loop there is, with the real `tiny`."""
+"""Generation gives the same as the plainest loop there is, with the real `tiny`."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def prompts(tokenizer):
 
 
 def naive(model, ids, num_tokens):
-    """Reads everything again for each token: slow, and plainly right."""
+    """Generates by reading everything again for each token: slow, and plainly right."""
     ids = list(ids)
     with torch.inference_mode():
         for _ in range(num_tokens):
@@ -166,7 +166,7 @@ def test_characters_come_whole(tokenizer, text):
 
 @pytest.mark.parametrize("temperature", [0, 1.0])
 def test_bytes_that_are_no_text_are_not_said(model, tokenizer, prompts, temperature):
-    # Begins of characters, and bytes from the midst of one.
+    # These are beginnings of characters, and bytes from the middle of one.
     parts = {
         token: 40.0
         for token, text in enumerate(token_bytes(tokenizer))
@@ -199,7 +199,7 @@ def test_stop_scanner_takes_the_earliest_stop():
 
 
 def plain_logprobs(model, ids):
-    """Of each token and of all others, after each token of a text."""
+    """Returns the logprobs of all tokens after each token of a text."""
     with torch.inference_mode():
         return torch.log_softmax(model(torch.tensor([list(ids)])).logits[0].float(), -1)
 
@@ -265,7 +265,7 @@ def test_bias_of_a_hundred_decides(model, tokenizer, prompts):
 
 @pytest.mark.parametrize("kind", ["presence_penalty", "frequency_penalty"])
 def test_penalties_follow_their_formula(model, tokenizer, prompts, kind):
-    """Against a loop that reads everything again, and counts."""
+    """The reference is a loop that reads everything again, and counts."""
     sampling = Sampling(temperature=0, max_tokens=30, **{kind: 1.5})
     [answer] = complete(model, tokenizer, prompts[:1], sampling, NO_END)
     ids = list(prompts[0])

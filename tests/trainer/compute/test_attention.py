@@ -1,4 +1,4 @@
-"""Attention within pieces against torch's own under a mask of blocks."""
+"""Attention within pieces gives the same as torch's own with a mask of blocks."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def random_states(num_tokens, num_heads, num_key_heads):
 
 
 def masked(query, key, value, lengths):
-    """What is meant, by a mask over the whole row."""
+    """Returns the reference: attention over the whole row with a mask."""
     piece = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     mask = (piece[:, None] == piece[None]).tril()
     shared = query.shape[1] // key.shape[1]

@@ -22,7 +22,7 @@ from jobs.trainer.contract.spec import Spec
 from jobs.trainer.rows.packing import pack
 from tests.support.training import make_run
 
-# Under all the names that architectures have for it.
+# Each size stands here under all names that architectures have for it.
 SMALL = {
     "vocab_size": 96,
     "pad_token_id": 0,
@@ -36,7 +36,7 @@ SMALL = {
     "num_key_value_heads": 2,
     "head_dim": 8,
     "rotary_dim": 4,
-    # Far less than a row.
+    # It is far less than a row.
     **dict.fromkeys(("sliding_window", "window_size"), 6),
     "attention_types": [[["global", "local"], 1]],
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
@@ -48,14 +48,14 @@ SMALL = {
     **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
 }
 OWN = {"deepseek_v3": {"num_key_value_heads": 4}}
-# Tokens of each example: all of them share a row, in this order.
+# The tokens of each example. All examples share a row, in this order.
 LENGTHS = np.array([20, 12, 9, 5], dtype=np.uint32)
 FIRST = int(LENGTHS[0]) - 1
 
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """More would spend their time waiting for each other."""
+    """Uses one thread: several would only wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -69,7 +69,7 @@ def tiny_model(kind):
     model = AutoModelForCausalLM.from_config(
         CONFIG_MAPPING[kind](**{**shape, **OWN.get(kind, {})}), dtype=torch.float32
     )
-    # Fresh ones are so small that any attention looks alike.
+    # New weights are so small that any attention would look alike.
     for weight in model.parameters():
         if weight.ndim > 1:
             torch.nn.init.normal_(weight, std=0.3)
@@ -77,7 +77,7 @@ def tiny_model(kind):
 
 
 class Tokens:
-    """As a token cache has them."""
+    """Returns the examples as a token cache has them."""
 
     lengths = LENGTHS
     ids = np.random.default_rng(0).integers(3, 90, LENGTHS.sum()).astype(np.uint32)
@@ -92,7 +92,7 @@ def one_row():
 
 
 def gradients_at_the_row(model, batch):
-    """How the loss depends on each token that the model was given."""
+    """Returns how the loss depends on each token that the model was given."""
     seen = []
 
     def keep(module, inputs, output):
@@ -106,7 +106,7 @@ def gradients_at_the_row(model, batch):
 
 
 def loss_of_each_alone(model):
-    """By nothing but the model's own code."""
+    """Makes the model use nothing but its own code."""
     total = 0.0
     for start, length in zip(Tokens.starts, LENGTHS, strict=True):
         ids = torch.tensor(Tokens.ids[start : start + length].astype(int))
@@ -129,7 +129,7 @@ def assert_keeps_apart(model):
 
 @pytest.mark.parametrize("kind", sorted(PACKING_MODELS))
 def test_examples_that_share_a_row_do_not_see_each_other(kind):
-    """Both ways through the model, where it may take the short one."""
+    """Tries both ways through the model, if it may take the short one."""
     model = tiny_model(kind).eval()
     assert_keeps_apart(model)
     if allow_shortcuts(model):
@@ -153,7 +153,7 @@ def test_a_trial_finds_models_that_mix_examples(kind, apart):
 
 
 def test_a_model_that_mixes_examples_after_all_is_refused(tmp_path, monkeypatch):
-    """Such as one of a known architecture in a later release of its code."""
+    """A later release of a known architecture's code may be like that."""
     model = tiny_model("opt")
     model.config.model_type = "mistral"
     monkeypatch.setattr(prepare, "load_model", lambda *args, **kwargs: model)

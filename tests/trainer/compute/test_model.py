@@ -1,4 +1,4 @@
-"""What is refused as a model folder."""
+"""Model folders that cannot be used are refused."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The loss against a plain float64 reference that looks at one token at a time."""
+"""The loss is that of a plain float64 reference that takes one token at a time."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def cache(tmp_path):
 
 
 def reference(model, cache):
-    """(loss, learned loss) over all pieces, token by token, each piece alone."""
+    """Returns loss and learned loss, token by token, with each piece alone."""
     packing = pack(cache.lengths, MAX_TOKENS, seed=1)
     weighted, plain, count = 0.0, 0.0, 0
     for row in range(packing.num_rows):

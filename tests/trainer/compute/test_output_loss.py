@@ -1,4 +1,4 @@
-"""The loss taken in parts against torch's cross entropy over all logits."""
+"""The loss computed in parts equals torch's cross entropy over all logits."""
 
 import pytest
 import torch
@@ -82,7 +82,7 @@ def test_under_autocast_the_loss_is_taken_in_float32(inputs):
 
 
 def test_in_bfloat16_parts_add_up_in_float32(inputs, monkeypatch):
-    """However many parts: what they make together is rounded once."""
+    """The sum of any number of parts is rounded only once."""
     hidden, output, targets, weights = (
         x.detach().float() if x.is_floating_point() else x for x in inputs
     )

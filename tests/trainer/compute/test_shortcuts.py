@@ -31,7 +31,7 @@ def small(kind, **settings):
     torch.manual_seed(2)
     config = CONFIG_MAPPING[kind](**{**SMALL, **settings})
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    # Fresh ones are so small that any attention looks alike.
+    # New weights are so small that any attention would look alike.
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model
@@ -64,7 +64,7 @@ def loss_and_gradients(model):
 
 LENGTHS = np.array([9, 23, 2, 30])
 SLIDING = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}
-# What some kinds call otherwise, or have beyond.
+# Settings that some kinds of models name differently, or have in addition.
 OWN = {
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "attn_pdrop": 0},
     "mistral": {"sliding_window": None},
@@ -101,7 +101,7 @@ def test_what_is_certain_from_the_files_is_so(kind, tmp_path):
 
 def test_an_adapter_goes_along():
     model = add_lora(small("llama"), Lora(rank=4))
-    # A fresh one changes nothing yet, and half of its gradients are 0.
+    # A new adapter changes nothing yet, and half of its gradients are 0.
     for parameter in model.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.3)

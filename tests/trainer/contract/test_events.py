@@ -1,4 +1,4 @@
-"""events.jsonl: appended whole, read whole, repeated never."""
+"""Events are appended whole, read whole, and never repeated."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The run folder's small files and its lock."""
+"""The small files of a run folder, and its lock."""
 
 import dataclasses
 import json

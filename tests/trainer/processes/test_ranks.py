@@ -1,4 +1,4 @@
-"""Jobs of several processes: real ones that meet over gloo."""
+"""Jobs of several processes: real processes that are connected by gloo."""
 
 import json
 import os
@@ -25,8 +25,9 @@ from tests.support.training import (
     wait_for_step,
 )
 
-# Each has a row of its own. In steps of two, those that are only read leave a process
-# without a learned token, and the last row of an epoch leaves one without a row.
+# Each example has a row of its own. In steps of two rows, an example that is only read
+# leaves a process without a learned token, and the last row of an epoch leaves one
+# without a row.
 EXAMPLES = [*RIDDLES[:15], *[[("Only read, and not learned at all.", 0.0)]] * 4]
 JOB = {
     "validation": RIDDLES[:3],
@@ -35,13 +36,13 @@ JOB = {
     "max_tokens": 15,
     "completions_every": 8,
     "snapshots_every": 10,
-    # Threads that wait for each other are slow beside another job.
+    # Several threads wait for each other, which is slow beside another job.
     "threads": 1,
 }
 TWO = {"processes": 2, "sharding": "never"}
 SHARDED = {"processes": 2, "sharding": "always"}
 
-# Runs out of memory in process 1 with more than one row.
+# This trainer runs out of memory in process 1 with more than one row.
 SMALL_MEMORY = """
 import os, sys, torch
 from jobs.trainer import learning, run
@@ -61,7 +62,7 @@ def losses(events):
 
 
 def finish(run):
-    """Train it in processes of its own; its events."""
+    """Trains a job in processes of its own; returns its events."""
     trainer = start_trainer(run)
     assert trainer.wait(timeout=100) == 0, run.log.read_text()
     return read_events(run.events)[0]
@@ -84,7 +85,7 @@ def set_up_anew(run, **settings):
 
 
 def processes_of(run):
-    """Living ones with the run folder among their arguments."""
+    """Returns the living processes that have the run folder among their arguments."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         alive = process.info["status"] != psutil.STATUS_ZOMBIE
@@ -101,7 +102,7 @@ def wait_until_none_is_left(run):
 
 
 def leave(run, step, *, by_pause):
-    """Train up to about a step, then pause or end with SIGTERM: all processes go."""
+    """Trains up to about a step, then pauses, or ends with SIGTERM, all processes."""
     trainer = start_trainer(run)
     wait_for_step(run, step)
     if by_pause:
@@ -115,7 +116,7 @@ def leave(run, step, *, by_pause):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The job by one process: its run folder and events."""
+    """Trains the job with one process; returns its run folder and events."""
     run = make_run(tmp_path_factory.mktemp("alone") / "run", EXAMPLES, **JOB)
     return run, train(run)
 
@@ -169,7 +170,7 @@ def test_the_snapshot_of_a_sharded_job_is_an_ordinary_one(alone, sharded):
         for run, _ in (alone, sharded)
     ]
     for sizes in files:
-        # Its numbers differ in their last digits, and so in how many there are.
+        # Numbers that differ in their last digits may differ in length too.
         del sizes["facts.json"]
     assert files[0] == files[1]
 
@@ -181,7 +182,7 @@ def test_two_processes_train_an_adapter_as_one(adapter_alone, tmp_path, how):
 
 
 def test_a_checkpoint_goes_on_in_any_number_of_processes(alone, tmp_path):
-    """1 → 2 → 2 that share the weights → 1."""
+    """The job goes on with 1 process, 2, 2 that share the weights, and 1 again."""
     run = make_run(tmp_path / "run", EXAMPLES, **JOB, processes=1)
     leave(run, 3, by_pause=False)
     set_up_anew(run, **TWO)
@@ -221,7 +222,7 @@ def test_too_little_memory_in_one_process_halves_the_rows_of_all(alone, tmp_path
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_gradients_equal_those_of_a_float64_reference(tmp_path, processes):
-    """Full and LoRA, packed and not, whole and sharded, at once and accumulated."""
+    """The cases are full and LoRA, each packed, sharded and accumulated, or not."""
     examples = [[("Why?", 0.1), (" Because of the rain.", 0.9)], *EXAMPLES[:5]]
     run = make_run(
         tmp_path / "run",

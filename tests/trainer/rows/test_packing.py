@@ -1,4 +1,4 @@
-"""Rows: nothing lost, nothing mixed up, the guide's arithmetic."""
+"""Packed rows lose nothing, mix nothing up, and follow the guide's arithmetic."""
 
 import json
 
@@ -45,7 +45,7 @@ def test_no_row_is_overfull(lengths, max_tokens):
 
 
 def fills_by_plain_best_fit(lengths, max_tokens):
-    """How full each row gets when every piece looks at every row."""
+    """Returns how full each row gets when every piece is tried in every row."""
     fills = []
     for length in sorted(lengths, reverse=True):
         fitting = [row for row, fill in enumerate(fills) if fill + length <= max_tokens]

@@ -1,4 +1,4 @@
-"""The plan is the job."""
+"""The plan of a job tells what the trainer then does."""
 
 import json
 import subprocess
@@ -59,7 +59,7 @@ def test_more_tokens_at_once_take_more_memory(spec):
 
 
 def test_the_command_prints_the_plan_without_torch(spec, tmp_path):
-    """Torch is not there to be imported."""
+    """The plan is made in a process that cannot import torch."""
     code = "import sys; sys.modules['torch'] = None; sys.argv = ['', 'plan', %r]"
     path = tmp_path / "run" / "spec.json"
     done = subprocess.run(

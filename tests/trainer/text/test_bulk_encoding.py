@@ -1,4 +1,4 @@
-"""Examples to tokens by the gigabyte: the same tokens as one by one."""
+"""Encoding many examples at once gives the same tokens as encoding one by one."""
 
 import json
 
@@ -49,7 +49,7 @@ def sequence(*steps):
 
 
 def tokenizer_with(**changes):
-    """Tiny's tokenizer with other settings."""
+    """Returns the tokenizer of `tiny` with other settings."""
     value = json.loads((TINY / "tokenizer.json").read_bytes()) | changes
     tokenizer = Tokenizer.from_str(json.dumps(value))
     tokenizer.encode_special_tokens = True
@@ -88,7 +88,7 @@ NOT_CUTTING = [
     tokenizer_with(added_tokens=[THINK | {"content": "so to"}]),
     tokenizer_with(added_tokens=[THINK | {"lstrip": True}]),
 ]
-# Whatever tokenizers treat in a way of its own stands beside whatever else does.
+# All that tokenizers treat in a special way, each beside each other.
 PARTS = [" ", "  ", "\n", "\r\n", "\t", "\x1c", "\x85", "\xa0", "\u3000", "\u0301"]
 PARTS += ["'s", "'LL", "n't", "so", "to", "<think>", "<|endoftext|>", "12", "½", "_"]
 PARTS += ["é", "ß", "ж", "日本", "e\u0301", "🦊", "...", "!", '"', "a", "Mind the gap"]

@@ -1,4 +1,4 @@
-"""Answers are whole characters, whatever a model would like to say."""
+"""Answers are made of whole characters, whatever a model prefers."""
 
 import pytest
 from hypothesis import given
@@ -11,12 +11,12 @@ from jobs.trainer.text.encoding import encode_text, load_tokenizer
 from tests.support.paths import TINY
 
 TOKENIZER = load_tokenizer(TINY)
-# Each byte is a token, and its number.
+# Each byte is a token, whose id is the byte's number.
 BYTES = Characters([bytes([number]) for number in range(256)])
 
 
 def follow(tokens, characters=BYTES):
-    """What is pending behind them; None as soon as one cannot stand where it does."""
+    """Returns what is pending after the tokens, or None if one cannot be there."""
     pending = b""
     for token in tokens:
         pending = characters.after(pending, token)
@@ -34,7 +34,7 @@ def test_what_fits_is_what_can_still_become_utf8(text):
             return False
         return True
 
-    # Of all ends that a begun character can have, these leave none out.
+    # These cover all ends that a begun character can have.
     lead, late = b"\x80", b"\xbf"
     ends = [b"", lead, late, lead * 2, late + lead, lead * 3, late + lead * 2]
     assert (follow(text) is not None) == any(is_text(text + end) for end in ends)

@@ -1,4 +1,4 @@
-"""Chats written as text, for training and for asking."""
+"""Chats are written as text, for training and for asking."""
 
 import re
 
@@ -22,7 +22,7 @@ chats = st.lists(messages, min_size=1, max_size=8)
 
 
 def learned_at(chat):
-    """Numbers of the messages that are learned."""
+    """Returns the numbers of the messages that are learned."""
     return [at for at, one in enumerate(chat) if one.role == "assistant" and one.weight]
 
 

@@ -1,4 +1,4 @@
-"""Text to tokens: what preview, cache and trainer share."""
+"""Text becomes tokens in one way for preview, cache and trainer."""
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""The guide's three forms, and what is said about lines in none of them."""
+"""The guide's three forms are read, and other lines are refused with a reason."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""OpenAI's forms of a line, and what is said about lines that are wrong."""
+"""OpenAI's forms of a line are read, and wrong lines are refused with a reason."""
 
 import orjson
 import pytest
