@@ -21,6 +21,8 @@ MAX_PATH_BYTES = 100
 # How long to wait while the server starts again, and between two tries.
 RESTART_SECONDS = 10.0
 RETRY_SECONDS = 0.1
+# How long an answer about its health may take.
+HEALTH_SECONDS = 1.0
 # Before the first word a large model may have to be loaded from a slow disk.
 ANSWER_SECONDS = 300.0
 BASE_URL = "http://model-server"
@@ -59,13 +61,13 @@ def is_private(folder: Path) -> bool:
     return mine and not status.st_mode & 0o077
 
 
-def is_alive(socket: Path, timeout: float = 1.0) -> bool:
-    """Returns whether a model server answers there in time (seconds)."""
+def is_alive(socket: Path) -> bool:
+    """Returns whether a model server answers there at once."""
     if not is_private(socket.parent):
         return False
     transport = httpx2.HTTPTransport(uds=str(socket), verify=False)
     try:
-        with httpx2.Client(transport=transport, timeout=timeout) as client:
+        with httpx2.Client(transport=transport, timeout=HEALTH_SECONDS) as client:
             return client.get(f"{BASE_URL}/health").status_code == 200
     except httpx2.TransportError:
         return False

@@ -46,7 +46,7 @@ class LoadedModels:
         self.max_bytes = max_bytes or default_max_bytes()
         # In the order of their last use. A base model counts as used after its
         # adapters, so that it never leaves before them: they share its weights.
-        self._loaded: OrderedDict[Key, Loaded] = OrderedDict()
+        self.loaded: OrderedDict[Key, Loaded] = OrderedDict()
 
     def get(self, source: ModelSource, in_use: Collection[Key] = ()) -> Loaded:
         """Returns a model, after loading it if need be. Raises ModelError.
@@ -54,16 +54,13 @@ class LoadedModels:
         Models that are in use stay in memory, whatever the limit.
         """
         key = key_of(source)
-        if key not in self._loaded:
-            self._loaded[key] = self._load(source)
+        if key not in self.loaded:
+            self.loaded[key] = self._load(source)
         for used in (key, (source.path, None)):
-            if used in self._loaded:
-                self._loaded.move_to_end(used)
+            if used in self.loaded:
+                self.loaded.move_to_end(used)
         self._leave({key, (source.path, None), *in_use})
-        return self._loaded[key]
-
-    def __contains__(self, key: Key) -> bool:
-        return key in self._loaded
+        return self.loaded[key]
 
     def _load(self, source: ModelSource) -> Loaded:
         if source.adapter_path is None:
@@ -73,11 +70,11 @@ class LoadedModels:
 
     def _leave(self, staying: set[Key]) -> None:
         bases = {(path, None) for path, _ in staying}
-        for key in list(self._loaded):
-            if sum(one.num_bytes for one in self._loaded.values()) <= self.max_bytes:
+        for key in list(self.loaded):
+            if sum(one.num_bytes for one in self.loaded.values()) <= self.max_bytes:
                 return
             if key not in staying | bases:
-                del self._loaded[key]
+                del self.loaded[key]
 
 
 def default_max_bytes() -> int:

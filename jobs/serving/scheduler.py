@@ -24,9 +24,9 @@ TINY = ModelSource(base_model="tiny", path=str(SHIPPED / "tiny"))
 class Scheduler:
     """Loads the models that are asked for, and lets a desk answer for each."""
 
-    def __init__(self, inbox: Inbox, models: LoadedModels | None = None) -> None:
+    def __init__(self, inbox: Inbox) -> None:
         self.inbox = inbox
-        self.models = models or LoadedModels()
+        self.models = LoadedModels()
         self.desks: dict[Key, Desk] = {}
         # In a thread: a large model takes seconds to load, in which the others go on.
         self.loader = ThreadPoolExecutor(1, thread_name_prefix="load")

@@ -61,9 +61,9 @@ class EngineThreads:
 class EngineLoop:
     """Looks at one remote engine and its jobs, again and again."""
 
-    def __init__(self, name: str, stopped: threading.Event | None = None) -> None:
+    def __init__(self, name: str, stopped: threading.Event) -> None:
         self.name = name
-        self.stopped = stopped or threading.Event()
+        self.stopped = stopped
         self.engine: RemoteEngine | None = None
         self.contact = Contact(name)
         self.remote_jobs = RemoteJobs()

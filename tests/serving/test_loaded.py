@@ -42,7 +42,7 @@ def test_least_recently_used_leaves_first(tmp_path):
     first, second, third = (copy_of_tiny(tmp_path / name) for name in "abc")
     for source in (first, second, first, third):
         models.get(source)
-    kept = [key_of(source) in models for source in (first, second, third)]
+    kept = [key_of(source) in models.loaded for source in (first, second, third)]
     assert kept == [True, False, True]
 
 
@@ -51,7 +51,7 @@ def test_model_in_use_stays(tmp_path):
     source = copy_of_tiny(tmp_path / "a")
     models.get(source)
     models.get(BASE, in_use=[key_of(source)])
-    assert key_of(source) in models
+    assert key_of(source) in models.loaded
 
 
 def test_same_model_is_loaded_once():

@@ -7,7 +7,7 @@ from jobs.engines import far_jobs
 from jobs.models import EngineSetting, Job
 from jobs.watching import contact
 from jobs.watching.remote_engines import EngineLoop
-from tests.engines.remote.looking import look
+from tests.engines.remote.looking import look, new_loop
 from tests.support import factories
 from tests.support.far_server import KEY, running_far
 
@@ -39,7 +39,7 @@ def job(lab) -> Job:
 
 @pytest.fixture
 def loop(lab) -> EngineLoop:
-    return EngineLoop("lab")
+    return new_loop()
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ from finetune_site.common.sealing import seal
 from jobs.engines import far_api, sending
 from jobs.models import EngineSetting, Event, Job
 from jobs.services import jobs as services
-from jobs.watching.remote_engines import EngineLoop
-from tests.engines.remote.looking import look
+from tests.engines.remote.looking import look, new_loop
 from tests.support import factories
 from tests.support.factories import create_job
 from tests.support.far_server import KEY, refusal
@@ -62,7 +61,7 @@ def test_a_lost_answer_makes_no_second_job(far, loop, job, call):
 def test_a_watcher_killed_after_the_creation_finds_the_job_again(far, loop, job):
     look(loop, job)
     Job.objects.update(far_uid="")
-    look(EngineLoop("lab"), job)
+    look(new_loop(), job)
     assert job.far_uid == far.job["id"]
 
 
@@ -73,7 +72,7 @@ def test_calls_share_a_connection(far, loop, job):
 
 
 def test_two_watchers_make_one_job(far, job):
-    for loop in (EngineLoop("lab"), EngineLoop("lab")):
+    for loop in (new_loop(), new_loop()):
         look(loop, job)
     assert len(far.jobs) == 1
 
@@ -157,7 +156,7 @@ def test_many_events_come_in_one_look(far, loop, running, monkeypatch):
 
 def test_a_watcher_killed_meanwhile_goes_on_from_the_rows(far, running):
     far.add_step(2)
-    look(EngineLoop("lab"), running)
+    look(new_loop(), running)
     assert list(running.events.values_list("seq", flat=True)) == [1, 2, 3]
 
 
@@ -297,7 +296,7 @@ def test_a_lost_answer_asks_for_no_second_snapshot(far, loop, running, member, a
     services.request_snapshot(member=member, job=running)
     far.lost = [f"POST fine_tuning/jobs/{running.far_uid}/snapshots"]
     look(loop, running)
-    look(EngineLoop("lab") if another else loop, running)
+    look(new_loop() if another else loop, running)
     assert far.job["snapshot_requests"] == 4
 
 
@@ -313,7 +312,7 @@ def test_another_key_forgets_no_snapshot(far, loop, running, member):
 
 def test_a_second_watcher_asks_for_what_the_first_did_not(far, running, member):
     services.request_snapshot(member=member, job=running)
-    look(EngineLoop("lab"), running)
+    look(new_loop(), running)
     services.request_snapshot(member=member, job=running)
-    look(EngineLoop("lab"), running)
+    look(new_loop(), running)
     assert far.job["snapshot_requests"] == 2
