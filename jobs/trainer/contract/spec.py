@@ -1,4 +1,7 @@
-"""[contract] spec.json: all that the trainer needs, by value or by path and sha256."""
+"""[contract] Reads and writes spec.json, which holds everything that a trainer needs.
+
+Small things stand in it by value, files by their path and their SHA-256.
+"""
 
 import dataclasses
 import json
@@ -15,7 +18,7 @@ from jobs.trainer.contract.settings import SETTINGS, JobSettings
 Part = TypeVar("Part")
 
 FORMAT = 1
-# Whole numbers beside those of `SETTINGS`: the least, and what is special about it.
+# Whole numbers beside those of `SETTINGS`: the smallest, and what it means.
 WHOLE = {
     "completion_tokens": (1, ""),
     "validation_every": (0, "0 means whenever completions are made"),
@@ -42,14 +45,14 @@ CHOICES = {
 
 
 class SpecError(ValueError):
-    """A setting that cannot work, with its name and its limit."""
+    """Says which setting cannot work, with its name and its limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """Where weights come from: a model folder, and an adapter folder laid over it."""
+    """Where weights come from: a model folder, and perhaps the folder of an adapter."""
 
-    # The base model's id, for example `tiny`: snapshots are named after it.
+    # The base model's id, for example `tiny`. Snapshots are named after it.
     base_model: str
     path: str
     adapter_path: str | None = None
@@ -68,16 +71,18 @@ class DataSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
+    """The settings of a new LoRA adapter."""
+
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
-    # Empty: all linear layers except the output layer.
+    # If empty, all linear layers except the output layer get an adapter.
     target_modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec(JobSettings):
-    """All that one job's trainer needs. Lengths are in tokens, `every` is in steps.
+    """Everything that one job's trainer needs. Lengths are in tokens, `every` in steps.
 
     The settings that a person may choose are fields of `JobSettings`; these follow.
     """
@@ -89,16 +94,16 @@ class Spec(JobSettings):
     validation: DataSource | None = None
 
     lora: Lora = Lora()
-    # The snapshot this job trains further from, for its facts.
+    # The snapshot from which this job trains further; its own snapshots tell it.
     parent_snapshot: str | None = None
 
     # The base model's default rate, which `learning_rate_scale` multiplies.
     base_learning_rate: float = 1e-3
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    # Share of all steps over which the rate rises to its full height.
+    # The share of all steps over which the rate rises to its full height.
     warmup: float = 0.05
     weight_decay: float = 0.01
-    # Largest norm of all gradients together.
+    # The largest norm of all gradients together. Larger ones are scaled down to it.
     clip: float = 1.0
 
     prompts: tuple[str, ...] = ()
@@ -107,16 +112,17 @@ class Spec(JobSettings):
     # 0 = whenever completions are made. There is one before the first step, too.
     validation_every: int = 0
 
-    # Of products; auto: bfloat16 where the machine multiplies in it.
+    # The precision of products. `auto` means bfloat16 if the machine multiplies in it.
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_seconds: float = 30.0
-    # Cores the trainer may use; 0 = all.
+    # The number of cores that the trainer may use; 0 = all.
     threads: int = 0
-    # Processes that share a step's rows; 0 = one a CUDA device, else 1.
+    # How many processes share a step's rows; 0 = one for each CUDA device, else 1.
     processes: int = 0
-    # Whether each keeps a part of the weights only; auto: when one device is too small.
+    # Whether each process keeps only a part of the weights. `auto` means: if one device
+    # is too small.
     sharding: Literal["auto", "never", "always"] = "auto"
-    # The speed of an earlier job like this one, for the plan alone.
+    # The speed of an earlier job like this one. Only the plan uses it.
     tokens_per_second: float | None = None
 
     def __post_init__(self) -> None:
@@ -158,14 +164,16 @@ class Spec(JobSettings):
 
     @property
     def learning_rate(self) -> float:
+        """The learning rate at its full height."""
         return self.base_learning_rate * self.learning_rate_scale
 
     def save(self, path: Path) -> None:
+        """Writes the spec as JSON."""
         write_json(path, {"format": FORMAT, **dataclasses.asdict(self)})
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Raises SpecError for a file of another format or with unknown settings."""
+        """Reads a spec; raises SpecError for other formats and unknown settings."""
         try:
             value = json.loads(path.read_bytes())
         except FileNotFoundError:
@@ -178,7 +186,7 @@ class Spec(JobSettings):
 
 
 def is_number(value: object) -> bool:
-    """A finite one."""
+    """Returns whether a JSON value is a finite number."""
     is_one = is_whole(value) or isinstance(value, float)
     return is_one and math.isfinite(cast(float, value))
 
@@ -212,9 +220,9 @@ def _texts(value: Any, name: str) -> tuple[str, ...]:
 
 
 def _settings_of(kind: type, value: Any, name: str) -> dict[str, Any]:
-    """A copy, once it is sure that they are settings of this kind and none is missing.
+    """Returns a copy of settings; raises SpecError if one is unknown or missing.
 
-    `name`: of the settings among others, empty for those of the spec itself.
+    `name` is the name of a group of settings, and empty for those of the spec itself.
     """
     if not isinstance(value, dict):
         raise SpecError(f"{name} is {value!r}; it must be an object with settings")
