@@ -73,7 +73,7 @@ async def updates_of(
 class JobFeed:
     """What changes of one job, for all who watch it.
 
-    `stamp` is what was last seen of the job's row; None: the row is gone.
+    `stamp` is what was last seen of the job's row; it is None once the row is gone.
     """
 
     def __init__(self, pk: int) -> None:
