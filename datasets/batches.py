@@ -24,7 +24,7 @@ from jobs.trainer.text.examples import (
 )
 from jobs.trainer.text.line_forms import PROMPT_WEIGHTS, LineForm, read_line
 
-# Loss weights of an example → the texts of all examples that have them.
+# The loss weights of an example, and the texts of all examples that have these.
 Groups = dict[tuple[float, ...], list[Sequence[str]]]
 
 TOO_LONG = (

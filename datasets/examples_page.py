@@ -28,7 +28,7 @@ class EditedSegment:
     text: str
     characters_left_out: int
     weight: float
-    # As the number field writes it: no digit is lost.
+    # The weight as the number field writes it, with every digit.
     value: str
 
 

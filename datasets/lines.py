@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from finetune_site.common.errors import UserError
 
-# Small enough to stay in a core's cache: measured, 64 KiB is a fifth faster than 1 MiB.
+# Blocks of 64 KiB stay in a core's cache, and are a fifth faster than those of 1 MiB.
 BLOCK_BYTES = 64 * 1024
 # A page of examples has to fit into memory.
 MAX_EXAMPLE_BYTES = 16 * 1024 * 1024

@@ -68,12 +68,12 @@ class DatasetVersion(models.Model):
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
-    # Progress of the import. `claimed_at` moves while it lives; see claim_import.
+    # How far the import is. Who works on it renews `claimed_at`; see services.claims.
     claimed_at = models.DateTimeField(null=True, blank=True)
     bytes_done = models.BigIntegerField(default=0)
     bytes_total = models.BigIntegerField(default=0)
 
-    # Known once it is ready.
+    # These are known once the version is ready.
     sha256 = models.CharField(max_length=64, blank=True)
     num_bytes = models.BigIntegerField(default=0)
     num_examples = models.PositiveIntegerField(default=0)

@@ -39,7 +39,7 @@ def dataset_name(file_name: str) -> str:
     name = " ".join(Path(file_name).stem.split())[:MAX_NAME_CHARACTERS].strip()
     if name.lower() not in NAMELESS:
         return name
-    # Not one dataset for all of them: they have nothing in common.
+    # Each is a dataset of its own, since they have nothing in common.
     return f"Upload of {timezone.localtime():%d %b %Y, %H:%M}, {secrets.token_hex(3)}"
 
 

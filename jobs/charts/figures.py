@@ -13,7 +13,7 @@ from jobs.history.curves import Curves, Point, best_point
 from jobs.models import Job
 
 SERIES = ("loss", "lr", "speed")
-# Significant digits: more than a screen can show.
+# So many significant digits are more than a screen can show.
 DIGITS = 5
 # Below this share of difference the two train losses are one line.
 SAME = 0.005

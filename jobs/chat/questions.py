@@ -30,7 +30,7 @@ class ChatQuestion:
     prompt: str | list[int]
     stop: Sequence[str] = ()
     stop_tokens: Sequence[int] = field(default=())
-    # The answer's first character belongs to the template.
+    # Whether the answer begins with a space that belongs to the template.
     begins_with_space: bool = False
 
 
