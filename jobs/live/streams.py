@@ -124,7 +124,7 @@ class JobFeed:
         changed.set()
 
     def leave(self) -> None:
-        """Says that one listener is gone. The watch ends with the last one."""
+        """Says that one listener is gone. The feed ends with the last one."""
         self.num_listeners -= 1
         if self.num_listeners:
             return
