@@ -74,7 +74,7 @@ def test_a_process_that_keeps_dying_is_tried_less_often(make_supervisor):
 def test_the_end_of_the_lifeline_ends_the_group_but_no_other_session(tmp_path):
     read, write = os.pipe()
     script = (
-        "import signal, subprocess, time; from finetune_site import lifeline;"
+        "import signal, subprocess, time; from finetune_site.common import lifeline;"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN);"
         "lifeline.hold();"
         "print(subprocess.Popen(['sleep', '60']).pid, flush=True);"
