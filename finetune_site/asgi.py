@@ -7,7 +7,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "finetune_site.settings")
 django_application = get_asgi_application()
 
-# It asks for members, whose models are there only now.
+# It imports models, which are ready only now.
 from finetune_site.body_limit import limit_bodies  # noqa: E402
 
 application = limit_bodies(django_application)

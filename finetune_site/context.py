@@ -1,4 +1,4 @@
-"""What every page shows of the running work."""
+"""Gives every page the running jobs for its navigation."""
 
 from collections.abc import Callable
 from functools import cache
@@ -10,7 +10,9 @@ from jobs.models import Job
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
-    """Callables, so that a page without navigation costs no query, and one at most."""
+    """Returns functions, so that a page without navigation costs no query, and any
+    other page one query.
+    """
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         return {}

@@ -1,4 +1,4 @@
-"""How far this team is on the way to its first snapshot."""
+"""Says how far the team is on the way to its first snapshot."""
 
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -27,7 +27,7 @@ class FirstStep:
 
 
 def read_first_steps() -> list[FirstStep]:
-    """The four steps; empty once the team has done them often enough."""
+    """Returns the four steps, or none once the team has done them often enough."""
     num_succeeded = Job.objects.filter(status=Job.Status.SUCCEEDED).count()
     if num_succeeded >= ENOUGH_SUCCEEDED:
         return []
@@ -43,6 +43,7 @@ def read_first_steps() -> list[FirstStep]:
 
 
 def _newest_version() -> DatasetVersion | None:
+    """Returns a version to train on rather than one to validate with."""
     ready = DatasetVersion.objects.filter(status=DatasetVersion.Status.READY)
     return first_for_training(ready.select_related("dataset").order_by("-pk"))
 
@@ -57,7 +58,7 @@ def _add_examples(version: DatasetVersion | None) -> FirstStep:
 
 
 def _say_what_counts(version: DatasetVersion | None, job: Job | None) -> FirstStep:
-    """Done when some text counts less, or when a job took the weights as they are."""
+    """The step is done when some text counts less, or when there is any job."""
     weights = {share["weight"] for share in version.shares} if version else set()
     done = bool(job) or bool(weights - {1})
     url = reverse("dataset", args=[version.dataset_id]) if version else ""

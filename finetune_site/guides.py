@@ -1,4 +1,4 @@
-"""Pages of Help that are files of `docs/`, so that both say the same."""
+"""Reads the pages of Help that are files of `docs/`, so that both say the same."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,12 +26,13 @@ class Section:
 
 
 class Renderer(RendererHTML):
-    """With the elements of our look."""
+    """Writes tables and code with the elements of our look."""
 
     def table_open(
         self, tokens: Sequence[Token], idx: int, options: Any, env: Any
     ) -> str:
-        # Regions want names of their own: that of the section, which has one table.
+        # Each region needs a name of its own. The section's title serves, since no
+        # section has two tables.
         label = escape(env["title"])
         return (
             f'<div class="scroll-x" tabindex="0" role="region" aria-label="{label}">'
@@ -53,7 +54,9 @@ class Renderer(RendererHTML):
 
 @cache
 def read_guide(name: str) -> tuple[Section, ...]:
-    """What stands before the first section has no title."""
+    """Returns the sections of a guide. The text before the first heading is a section
+    without a title.
+    """
     return tuple(_sections((FOLDER / f"{name}.md").read_text(encoding="utf-8")))
 
 
@@ -68,5 +71,5 @@ def _sections(text: str) -> Iterator[Section]:
 
 def _render(title: str, text: str) -> SafeString:
     markdown = MarkdownIt("commonmark", {"html": False}, renderer_cls=Renderer)
-    # A file of ours, and HTML in it would be escaped.
+    # It is a file of ours, and HTML in it would be escaped.
     return mark_safe(markdown.enable("table").render(text, {"title": title}))  # noqa: S308

@@ -1,4 +1,4 @@
-"""Which processes of the site are alive, for /healthz."""
+"""Answers /healthz: which processes of the site are alive."""
 
 import time
 from datetime import datetime
@@ -24,7 +24,7 @@ STARTED_AT = time.monotonic()
 @login_not_required
 @never_cache
 def healthz(request: HttpRequest) -> JsonResponse:
-    """200 when all are alive, else 503, with one entry a process."""
+    """Answers 200 when all processes are alive, else 503, with an entry for each."""
     processes = {"web": {"alive": True}, **_heartbeats(), **_model_server()}
     all_alive = all(entry["alive"] for entry in processes.values())
     starting = time.monotonic() - STARTED_AT < STARTING_SECONDS

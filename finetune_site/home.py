@@ -1,4 +1,4 @@
-"""What the home page shows, read at once."""
+"""Reads all that the home page shows."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -40,7 +40,9 @@ class Home:
 
     @property
     def seconds_until_next(self) -> float | None:
-        """When the first running job makes room for the first that waits."""
+        """Returns the seconds until the first running job makes room for another one,
+        or None when no running job's speed is known.
+        """
         left = [wording.seconds_left(running.job) for running in self.running]
         known = [seconds for seconds in left if seconds is not None]
         return min(known, default=None)
@@ -88,7 +90,9 @@ def _finished() -> QuerySet[Job]:
 
 
 def _headline(counts: dict[str, int]) -> str:
-    """`One job is running and two are waiting. Three finished in the last 24 hours.`"""
+    """Returns, for example: One job is running and two are waiting. Three finished in
+    the last 24 hours.
+    """
     since = timezone.now() - timedelta(days=1)
     num_finished = Job.objects.filter(finished_at__gte=since).count()
     lately = f"{_number(num_finished)} finished in the last 24 hours."

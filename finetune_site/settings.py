@@ -1,4 +1,4 @@
-"""Settings. Everything comes from the environment; with nothing set the site starts."""
+"""The site's settings come from the environment. With nothing set the site starts."""
 
 from pathlib import Path
 
@@ -129,7 +129,7 @@ STORAGES = {
     },
 }
 if DEBUG:
-    # No manifest to build first.
+    # Then there is no manifest to build first.
     STORAGES["staticfiles"]["BACKEND"] = (
         "django.contrib.staticfiles.storage.StaticFilesStorage"
     )
@@ -144,7 +144,7 @@ FILE_UPLOAD_TEMP_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 MAX_UPLOAD_BYTES = env_int("MAX_UPLOAD_BYTES", 4 * 1024**3)
 
-# 'self' and nothing else. Plotly adds a style element of its own unless it finds one
+# Only 'self' is allowed. Plotly adds a style element of its own unless it finds one
 # with its id, which base.html gives it (an empty stylesheet).
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -194,8 +194,8 @@ LOGGING = {
     },
 }
 
-# Where base models are downloaded from; empty: nowhere. The token shows the hub which
-# licences its owner has accepted.
+# The address that base models are downloaded from. If it is empty, none can be
+# downloaded. The token shows the hub which licences its owner has accepted.
 HUB_ENDPOINT = env_str("FINETUNE_HUB_ENDPOINT", "https://huggingface.co").rstrip("/")
 HUB_TOKEN = env_str("HF_TOKEN")
 

@@ -14,14 +14,14 @@ USED = {
     ("ninja", "static/ninja"): [
         "swagger-ui-bundle.js",
         "swagger-ui.css",
-        # The style sheet names it, and is refused without.
+        # The style sheet names it, and cannot be collected without it.
         "swagger-ui.css.map",
     ],
 }
 
 
 class PackageFinder(BaseFinder):
-    """Finds these files; the folders they lie in hold megabytes nobody needs."""
+    """Finds these files alone: their folders hold megabytes that nobody needs."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.storages = {

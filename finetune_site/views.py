@@ -1,4 +1,4 @@
-"""Pages that belong to no app."""
+"""Shows the pages that belong to no app: home and Help."""
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -14,7 +14,9 @@ STEPS_HIDDEN = "first_steps_hidden"
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    """`?part=live` is what changes while jobs run: refresh.js puts it in place."""
+    """Shows the home page. With `?part=live` it is only what changes while jobs run,
+    which refresh.js puts into the page.
+    """
     context = {"home": read_home(), "machine": read_machine(), **_first_steps(request)}
     if request.GET.get("part") == "live":
         return render(request, "home/live.html", context)

@@ -1,7 +1,7 @@
-"""The right to work on a row in the background, so that of several tasks only one does.
+"""Gives one of several background tasks the right to work on a row.
 
-Tasks are delivered at least once, possibly twice at a time, and may be killed: the
-right lapses unless it is renewed.
+Tasks are delivered at least once, possibly twice at a time, and may be killed.
+Therefore the right lapses unless it is renewed.
 """
 
 import time
@@ -17,10 +17,13 @@ class ClaimLostError(Exception):
 
 
 class RowClaim:
-    """`claimed_at` is the token: an update that finds another value has lost it."""
+    """The right to work on one row, as long as `claimed_at` has the value set with it.
+
+    An update that finds another value has lost the right.
+    """
 
     def __init__(self, rows: QuerySet[Any], pk: int, at: datetime) -> None:
-        # Those that work is wanted on.
+        # The rows that still need this work.
         self.rows = rows
         self.pk = pk
         self.at = at
@@ -28,7 +31,7 @@ class RowClaim:
 
     @property
     def age(self) -> float:
-        """Seconds since it was taken or renewed."""
+        """Returns the seconds since the right was taken or renewed."""
         return time.monotonic() - self._renewed
 
     def renew(self, **fields: Any) -> None:

@@ -1,4 +1,4 @@
-"""Typed readers of the environment. A value that cannot be read stops the start."""
+"""Reads typed values from the environment. An unreadable value stops the start."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ def env_str(name: str, default: str = "") -> str:
 
 
 def env_list(name: str, default: str = "") -> list[str]:
-    """Comma-separated; empty entries are left out."""
+    """Returns the comma-separated entries, without empty ones."""
     return [part.strip() for part in env_str(name, default).split(",") if part.strip()]
 
 
@@ -38,7 +38,7 @@ def env_int(name: str, default: int) -> int:
 
 
 def env_folder(name: str, default: Path) -> Path:
-    """Made, for this user alone, if it is not there."""
+    """Returns the folder, which is made for this user alone if it is missing."""
     folder = Path(os.environ.get(name, "").strip() or default)
     try:
         folder = folder.resolve()
@@ -59,7 +59,9 @@ def _bad_folder(name: str, folder: Path, reason: str) -> ImproperlyConfigured:
 
 
 def env_database(name: str, default: str) -> dj_database_url.DBConfig:
-    """The address may hold a password, so it is not repeated."""
+    """Returns the database's settings. The address may hold a password, so the error
+    does not repeat it.
+    """
     url = os.environ.get(name, "").strip() or default
     # Under ASGI a kept connection stays with a thread that may never serve again.
     try:

@@ -1,11 +1,11 @@
-"""The one error that people are meant to read."""
+"""Errors that people are meant to read."""
 
 
 class UserError(Exception):
-    """Something a person can mend. Its message is safe to show.
+    """Something that a person can put right. Its message is safe to show.
 
-    Raised low, caught once per surface: a form shows it beside `field`, a page as a
-    message, the API as its error body, a job as its status line.
+    Low code raises it, and each surface catches it in one place: a form shows it beside
+    `field`, a page as a message, the API as its error body, a job as its status line.
     """
 
     def __init__(self, message: str, *, field: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Ids that are unique across sites, so that folders and API names never collide."""
+"""Makes ids that are unique across sites, so that folders and names never collide."""
 
 import secrets
 import string
@@ -9,7 +9,7 @@ ALPHABET = string.digits + string.ascii_letters
 
 
 def random_id(kind: str) -> str:
-    """For example `ftjob-3vQ0aZ...`: 24 characters, 143 bits."""
+    """Returns an id such as `ftjob-3vQ0aZ...`, with 24 random characters (143 bits)."""
     return f"{kind}-" + "".join(secrets.choice(ALPHABET) for _ in range(24))
 
 

@@ -1,8 +1,8 @@
-"""Ends a process together with the one that started it, however that one ended.
+"""Ends a process when the process that started it has ended, for whatever reason.
 
 `manage.py up` holds the only write end of a pipe and each of its processes a read end:
 when `up` is gone, even by kill -9, the kernel closes the pipe and they see its end.
-Without Django, so that the model server can use it.
+This module does not need Django, so that the model server can use it.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ GRACE_SECONDS = 3.0
 
 
 def hold() -> None:
-    """Start watching the lifeline, if this process was given one."""
-    # Taken out, so that nothing started from here (a trainer) takes it for its own.
+    """Starts to watch the lifeline, if this process was given one."""
+    # It is removed, so that no process started from here (a trainer) uses it too.
     descriptor = os.environ.pop(VARIABLE, "")
     if not descriptor:
         return

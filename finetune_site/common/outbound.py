@@ -1,8 +1,9 @@
-"""Requests to addresses that admins entered: engines and webhooks.
+"""Sends requests to addresses that admins entered: engines and webhooks.
 
-Whoever enters an address could make this site ask its own network, which others cannot
-reach. So addresses of that network are refused unless an admin allows them, and what is
-checked is the IP address that is connected to: a name may lead elsewhere the next time.
+A person who enters an address could make this site ask its own private network, which
+others cannot reach. Therefore private addresses are refused unless an admin allows
+them. The check is of the IP address that is really connected to, because a name may
+lead to another address the next time.
 """
 
 import os
@@ -23,37 +24,39 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from finetune_site.common.errors import UserError
 
-# To connect, and to wait for the next bytes, in seconds.
+# Seconds to connect, and to wait for the next bytes.
 TIMEOUT = (4.0, 20.0)
-# After a connection's own limit, which has the better words.
+# The connection's own limit comes first, because its error message is better.
 GRACE_SECONDS = 1.0
 PIECE_BYTES = 64 * 1024
 PORTS = {"http": 80, "https": 443}
 MAX_URL_CHARACTERS = 500
 
-# Where clouds hand the keys of a machine to whatever runs on it: never an engine. Most
-# others are link-local.
+# At these addresses clouds give the keys of a machine to every program on it, so they
+# are never engines. Most others of this kind are link-local, and
+# refused as well.
 METADATA = {
     ip_address("fd00:ec2::254"),
     ip_address("100.100.100.200"),
     ip_address("192.0.0.192"),
 }
-# IPv6 addresses by which gateways reach IPv4 ones, which are their last 4 bytes.
+# Gateways reach IPv4 addresses by these IPv6 addresses, of which they are the last 4
+# bytes.
 GATEWAY = IPv6Network("64:ff9b::/96")
 
 Address = IPv4Address | IPv6Address
 
 
 class RefusedAddressError(UserError):
-    """An address that this site does not ask."""
+    """An address that this site does not connect to."""
 
 
 class SlowAnswerError(requests.RequestException):
-    """Bytes kept coming, but neither in time nor to an end."""
+    """An answer that is too large, or does not end in time."""
 
 
 def check_url(url: str, *, allow_private: bool) -> None:
-    """UserError says what is wrong with an address that somebody entered."""
+    """Raises UserError if this address cannot or must not be asked."""
     parts = urlsplit(sent_url(url))
     if parts.username or parts.password:
         raise UserError(
@@ -72,7 +75,9 @@ def check_url(url: str, *, allow_private: bool) -> None:
 
 
 def sent_url(url: str) -> str:
-    """What requests makes of it: it reads odd addresses differently from urlsplit."""
+    """Returns the address as `requests` sends it, which reads odd addresses differently
+    from urlsplit. Raises UserError if it cannot be read.
+    """
     if len(url) > MAX_URL_CHARACTERS:
         raise UserError(
             f"The address has {len(url):,} characters; {MAX_URL_CHARACTERS} are the "
@@ -98,8 +103,8 @@ def sent_url(url: str) -> str:
 
 
 def session(*, allow_private: bool) -> requests.Session:
-    """Connects to checked addresses only, follows no redirect, waits for no answer for
-    ever. RefusedAddressError comes out of its calls as it is.
+    """Returns a session that connects to checked addresses only, follows no redirect
+    and has time limits. Its calls may raise RefusedAddressError.
     """
     return CheckedSession(allow_private=allow_private)
 
@@ -107,8 +112,10 @@ def session(*, allow_private: bool) -> requests.Session:
 def read_answer(
     response: requests.Response, *, max_bytes: int, seconds: float
 ) -> bytes:
-    """A body that was asked for with `stream=True`. RequestException: too much, or
-    too slow; time limits of a connection hold between two bytes only.
+    """Returns the body of a request that was sent with `stream=True`.
+
+    Raises RequestException if it is too large or too slow: the time limits of a
+    connection hold only between two bytes.
     """
     deadline = time.monotonic() + seconds
     content = bytearray()
@@ -122,7 +129,7 @@ def read_answer(
 
 
 def pieces(response: requests.Response) -> Iterator[bytes]:
-    """The body as it comes, however little at a time."""
+    """Yields the body as it comes, even if it is only a few bytes at a time."""
     try:
         with response:
             while piece := response.raw.read1(PIECE_BYTES, True):
@@ -134,7 +141,7 @@ def pieces(response: requests.Response) -> Iterator[bytes]:
 class CheckedSession(requests.Session):
     def __init__(self, *, allow_private: bool) -> None:
         super().__init__()
-        # A proxy would connect in our place, and .netrc hold passwords.
+        # A proxy would connect in our place, and .netrc may hold passwords.
         self.trust_env = False
         self.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         self.headers["Accept-Encoding"] = "identity"
@@ -165,7 +172,9 @@ class PublicHTTPConnection(HTTPConnection):
     allow_private = False
 
     def _new_conn(self) -> socket.socket:
-        """Connects to the addresses that were checked, not to the name once more."""
+        """Connects to the addresses that were checked, without asking for the name
+        again.
+        """
         name = self._dns_host
         port = self.port or self.default_port
         trouble: Exception | None = None
@@ -185,19 +194,21 @@ class PublicHTTPConnection(HTTPConnection):
         raise trouble or urllib3.exceptions.NewConnectionError(self, "no address")
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
-        """A time limit holds between two bytes; here it holds for all headers too."""
+        """Reads the answer's head. The usual time limit holds only between two bytes,
+        so here another one holds for all headers together.
+        """
         with cut_after(self.sock, (self.timeout or TIMEOUT[1]) + GRACE_SECONDS):
             return super().getresponse()
 
 
 @contextmanager
 def cut_after(connected: socket.socket, seconds: float) -> Iterator[None]:
-    """TimeoutError, also out of a read that never ends."""
+    """Raises TimeoutError after so many seconds, even out of a read that never ends."""
     late = threading.Event()
 
     def cut() -> None:
         late.set()
-        # What TLS keeps is left alone: the other thread is at it.
+        # The TLS state is not touched, because the other thread is using it.
         with suppress(OSError):
             socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
@@ -241,7 +252,7 @@ class AnyHTTPSPool(HTTPSConnectionPool):
     ConnectionCls = AnyHTTPSConnection
 
 
-# By whether the site's own network may be asked.
+# The key says whether private addresses are allowed.
 POOLS: dict[bool, dict[str, type[HTTPConnectionPool]]] = {
     False: {"http": PublicHTTPPool, "https": PublicHTTPSPool},
     True: {"http": AnyHTTPPool, "https": AnyHTTPSPool},
@@ -249,9 +260,8 @@ POOLS: dict[bool, dict[str, type[HTTPConnectionPool]]] = {
 
 
 def checked_addresses(host: str, port: int, *, allow_private: bool) -> list[str]:
-    """What a name stands for. All are checked: any of them may be the one that answers.
-
-    However an address is spelt, the resolver says what it is.
+    """Returns the IP addresses of a host, after a check of each: any may be the one
+    that answers. The resolver also reads addresses in unusual spelling.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -287,12 +297,12 @@ def is_public(address: Address) -> bool:
 
 
 def embedded(address: Address) -> list[IPv4Address]:
-    """IPv4 addresses that an IPv6 address leads to."""
+    """Returns the IPv4 addresses that an IPv6 address leads to."""
     if isinstance(address, IPv4Address):
         return []
     found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
     last = IPv4Address(address.packed[-4:])
-    # The old form ::1.2.3.4, which some systems still connect.
+    # This includes the old form ::1.2.3.4, to which some systems still connect.
     if address in GATEWAY or not any(address.packed[:12]):
         found.append(last)
     return [one for one in found if one is not None]

@@ -1,10 +1,10 @@
-"""Reads what stands in addresses, headers and hidden fields."""
+"""Reads values from addresses, headers and hidden fields."""
 
 MAX_DIGITS = 15
 
 
 def small_int(text: str) -> int | None:
-    """None for what is no number, and for one that no row or page could have.
+    """Returns the number, or None for text that is no number or has too many digits.
 
     Python refuses to read thousands of digits, and databases to look for twenty.
     """
@@ -12,7 +12,9 @@ def small_int(text: str) -> int | None:
 
 
 def is_text(value: str) -> bool:
-    """Whether databases take it: JSON may hold zeros and halves of characters."""
+    """Returns whether databases can store it: JSON may hold zero characters and halves
+    of characters, which they refuse.
+    """
     try:
         value.encode()
     except UnicodeEncodeError:

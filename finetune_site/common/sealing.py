@@ -1,4 +1,4 @@
-"""Secrets of others that this site has to know: encrypted in rows, opened for use."""
+"""Encrypts secrets of other servers, which are stored in rows and opened for use."""
 
 import base64
 
@@ -15,7 +15,7 @@ def seal(secret: str) -> str:
 
 
 def unseal(sealed: str) -> str:
-    """UserError: it was sealed under a SECRET_KEY that is gone."""
+    """Returns the secret. Raises UserError if the SECRET_KEY that sealed it is gone."""
     try:
         return _box().decrypt(sealed.encode()).decode()
     except InvalidToken:
@@ -26,7 +26,7 @@ def unseal(sealed: str) -> str:
 
 
 def _box() -> MultiFernet:
-    """Of the present SECRET_KEY, and of those it may have followed."""
+    """Returns a box that seals with the SECRET_KEY and opens with older ones too."""
     keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     return MultiFernet([Fernet(_derived(str(key))) for key in keys])
 

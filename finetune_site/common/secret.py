@@ -1,4 +1,4 @@
-"""The site's secret key: made at the first start, kept in the data folder."""
+"""Keeps the site's secret key, which is made at the first start, in the data folder."""
 
 import os
 import secrets
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read_or_create(path: Path) -> str:
-    """Read the key, or make one that only this user can read.
+    """Returns the key, or makes one that only this user can read.
 
     O_EXCL lets one of several processes that start together win; the others read its
     key. The file is complete before it has its name, so nobody reads half of it.

@@ -8,7 +8,9 @@ CHUNK_BYTES = 1024 * 1024
 
 
 async def file_chunks(path: Path) -> AsyncIterator[bytes]:
-    """Asynchronous, because a server would read a plain iterator whole into memory."""
+    """Yields the file's bytes. It is asynchronous, because an ASGI server would read
+    all of a plain iterator into memory first.
+    """
     with path.open("rb") as file:
         while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
             yield data

@@ -1,4 +1,4 @@
-"""How numbers and times are written on a page."""
+"""Writes numbers and times as people read them on a page."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,7 +16,7 @@ class Progressing(Protocol):
 
 
 def tenths(weight: float) -> str:
-    """The value of `data-w`: 0 only for exactly 0, and 10 only for exactly 1."""
+    """Returns the value of `data-w`: 0 only for exactly 0, 10 only for exactly 1."""
     if weight > 1:
         return "over"
     if weight in (0, 1):
@@ -44,12 +44,14 @@ def count(value: float | None) -> str:
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """1 example, 2,000 examples."""
+    """Returns, for example, `1 example` or `2,000 examples`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def percent(share: float | None) -> str:
-    """Without decimals, but never 0 % for something nor 100 % for less than all."""
+    """Returns a percentage without decimals, never 0 % for something nor
+    100 % for less than all.
+    """
     if share is None:
         return MISSING
     if 0 < share < 0.005:
@@ -60,7 +62,7 @@ def percent(share: float | None) -> str:
 
 
 def whole_percents(shares: Sequence[float]) -> list[int]:
-    """Percents by the largest remainder, so that they add up to 100."""
+    """Returns percentages that add up to 100, by the largest-remainder method."""
     total = sum(shares)
     if not total:
         return [0 for _ in shares]
@@ -75,13 +77,13 @@ def whole_percents(shares: Sequence[float]) -> list[int]:
 
 
 def parameters(number: int) -> str:
-    """5.9 million, 0.6 billion."""
+    """Returns, for example, `5.9 million` or `0.6 billion`."""
     size, unit = (1e9, "billion") if number >= 5e8 else (1e6, "million")
     return f"{number / size:.1f}".removesuffix(".0") + f"{NO_BREAK}{unit}"
 
 
 def num_bytes(value: float | None) -> str:
-    """In powers of 1000, as disks are sold: 12 MB."""
+    """Returns a size in powers of 1000, as on the boxes of disks: `12 MB`."""
     if value is None:
         return MISSING
     power = min(len(f"{round(value)}") - 1, 12) // 3
@@ -92,7 +94,7 @@ def num_bytes(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A countdown or a stopwatch: 1:15, 2:03:15."""
+    """Returns a time as on a stopwatch: `1:15`, `2:03:15`."""
     if seconds is None:
         return MISSING
     minutes, rest = divmod(max(0, round(seconds)), MINUTE)
@@ -101,7 +103,7 @@ def duration(seconds: float | None) -> str:
 
 
 def about(seconds: float | None) -> str:
-    """An estimate in words, no finer than it deserves: about 2 min 20 s."""
+    """Returns a rounded estimate in words: `about 2 min 20 s`."""
     if seconds is None:
         return MISSING
     if seconds < 10:
@@ -127,7 +129,7 @@ def _parts(*parts: tuple[int, str]) -> str:
 def ago(then: datetime | None) -> str:
     if then is None:
         return MISSING
-    # Here, because `openai-ft` writes its numbers with this module, without Django.
+    # Imported here, because `openai-ft` uses this module without Django.
     from django.utils import timezone
 
     seconds = (timezone.now() - then).total_seconds()
@@ -148,7 +150,7 @@ def ago(then: datetime | None) -> str:
 
 
 def time_left(job: Progressing) -> str:
-    """`0:42 left`, or nothing while the speed is not known."""
+    """Returns, for example, `0:42 left`, or nothing while the speed is not known."""
     seconds = seconds_left(job)
     return "" if seconds is None else f"{duration(seconds)} left"
 

@@ -1,4 +1,4 @@
-"""Where the site listens, and by which names it may then be called."""
+"""Opens the site's socket, and knows the names by which browsers may ask for it."""
 
 import ipaddress
 import json
@@ -17,8 +17,9 @@ LAST_PORT = 65535
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open the listening socket. `up` keeps it, so that no visitor is refused while
-    the web process starts again: connections wait for it instead."""
+    """Opens the listening socket. `up` keeps it, so that visitors wait, and are not
+    refused, while the web process starts again. Raises UserError.
+    """
     if not 0 <= port <= LAST_PORT:
         raise UserError(
             f"There is no port {port}. Choose one from 1 to {LAST_PORT}: --port 8000, "
@@ -49,7 +50,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def allowed_hosts(host: str) -> list[str]:
-    """Names under which a browser may ask for the site when it listens on `host`."""
+    """Returns the names by which browsers may ask a site that listens on `host`."""
     if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not bound
         return LOOPBACK + _names_of_this_machine()
     return LOOPBACK + [name for name in [_in_url(host)] if name not in LOOPBACK]
@@ -73,19 +74,19 @@ def _in_url(host: str) -> str:
 
 
 def site_url(host: str, port: int) -> str:
-    """An address that works in a browser on this machine."""
+    """Returns an address that works in a browser on this machine."""
     if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not bound
         host = "127.0.0.1"
     return f"http://{_in_url(host)}:{port}"
 
 
 def remember_url(data_dir: Path, url: str) -> None:
-    """For commands that print links while the site runs."""
+    """Writes the address down for commands that print links while the site runs."""
     (data_dir / "run" / "address.json").write_text(json.dumps({"url": url}))
 
 
 def known_url(data_dir: Path) -> str:
-    """SITE_URL where an admin gave one, else where `up` listened last."""
+    """Returns SITE_URL if an admin has set it, else the address of the last `up`."""
     if os.environ.get("SITE_URL"):
         return os.environ["SITE_URL"].rstrip("/")
     try:

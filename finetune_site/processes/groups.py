@@ -1,7 +1,8 @@
-"""Process groups: each process of the site leads one, recorded in DATA_DIR/run.
+"""Starts and ends process groups: each process of the site leads one.
 
-The record outlives `up`. A process is ours if it is in the recorded group and carries
-the record's token in its environment, which no reused process id does.
+A group is recorded in DATA_DIR/run, and the record outlives `up`. A process is ours if
+it is in the recorded group and has the record's token in its environment. So a process
+that only got the same id later is never taken for ours.
 """
 
 import contextlib
@@ -18,6 +19,10 @@ from pathlib import Path
 import psutil
 
 TOKEN_VARIABLE = "FINETUNE_GROUP"  # noqa: S105 - a name, not a secret
+KILL_SECONDS = 5.0
+# A process that used this share of one core during the sample is at work.
+SAMPLE_SECONDS = 1.0
+BUSY_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Group:
 def start_group(
     record: Path, argv: list[str], env: dict[str, str], pass_fds: list[int], cwd: Path
 ) -> tuple[subprocess.Popen[bytes], Group]:
-    """Start a process in a session of its own and write down which it is."""
+    """Starts a process in a session of its own, and writes its group to `record`."""
     token = secrets.token_hex(8)
     process = subprocess.Popen(
         argv,
@@ -53,7 +58,7 @@ def start_group(
 
 
 def read_group(record: Path) -> Group | None:
-    """None for a file that is not a record, or one cut short."""
+    """Returns the recorded group, or None if the file is no record or was cut short."""
     try:
         data = json.loads(record.read_text())
         return Group(int(data["pid"]), str(data["token"]))
@@ -62,7 +67,7 @@ def read_group(record: Path) -> Group | None:
 
 
 def members(group: Group) -> Iterator[psutil.Process]:
-    """The living processes of the group; a zombie is dead."""
+    """Yields the living processes of the group. A zombie counts as dead."""
     for pid in psutil.pids():
         with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
             if os.getpgid(pid) != group.pid:
@@ -74,9 +79,11 @@ def members(group: Group) -> Iterator[psutil.Process]:
                 yield process
 
 
-def kill_group(group: Group, wait_seconds: float = 5.0) -> None:
-    """SIGKILL everything in the group; again, until nothing is left that forks."""
-    deadline = time.monotonic() + wait_seconds
+def kill_group(group: Group) -> None:
+    """Sends SIGKILL to all processes of the group, again and again until none is left,
+    because they may fork meanwhile.
+    """
+    deadline = time.monotonic() + KILL_SECONDS
     while found := list(members(group)):
         for process in found:
             with contextlib.suppress(psutil.Error):
@@ -87,7 +94,7 @@ def kill_group(group: Group, wait_seconds: float = 5.0) -> None:
 
 
 def kill_recorded(folder: Path) -> int:
-    """End what an earlier `up` left behind. Returns how many processes that were."""
+    """Ends what an earlier `up` left behind. Returns the number of processes."""
     num_found = 0
     for record in folder.glob("*.json"):
         group = read_group(record)
@@ -99,12 +106,12 @@ def kill_recorded(folder: Path) -> int:
     return num_found
 
 
-def uses_cpu(group: Group, sample_seconds: float = 1.0, share: float = 0.3) -> bool:
-    """Whether one of the group's processes works hard at this moment."""
+def uses_cpu(group: Group) -> bool:
+    """Returns whether one of the group's processes works hard at this moment."""
     before = {process: _cpu_seconds(process) for process in members(group)}
-    time.sleep(sample_seconds)
+    time.sleep(SAMPLE_SECONDS)
     return any(
-        _cpu_seconds(process) - seconds > share * sample_seconds
+        _cpu_seconds(process) - seconds > BUSY_SHARE * SAMPLE_SECONDS
         for process, seconds in before.items()
     )
 

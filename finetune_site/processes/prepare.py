@@ -1,4 +1,4 @@
-"""Brings a data folder to life before the processes start."""
+"""Prepares a data folder before the processes of the site start."""
 
 import fcntl
 import hashlib
@@ -15,7 +15,9 @@ from finetune_site.common.errors import UserError
 
 
 def make_folders(data_dir: Path) -> Path:
-    """Only this user may look in: it holds the secret key and everybody's data."""
+    """Makes the data folder and its `run`, which is returned, for this user alone: they
+    hold the secret key and everybody's data.
+    """
     run_dir = data_dir / "run"
     for folder in (data_dir, run_dir):
         try:
@@ -30,13 +32,15 @@ def make_folders(data_dir: Path) -> Path:
 
 
 def remove_broken_uploads(folder: Path) -> None:
-    """What a killed web process had half received."""
+    """Deletes the uploads that a killed web process had received only in part."""
     for path in folder.iterdir():
         path.unlink()
 
 
 def take_site_lock(run_dir: Path) -> int:
-    """One `up` a data folder. The kernel frees the lock however this process ends."""
+    """Takes the lock that allows only one `up` for a data folder, and returns its file
+    descriptor. The kernel frees the lock when this process ends in any way.
+    """
     descriptor = os.open(run_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,7 +67,7 @@ def migrate() -> None:
 
 
 def collect_static(run_dir: Path) -> None:
-    """Gather and compress the static files, unless none of them changed."""
+    """Gathers and compresses the static files, unless none of them has changed."""
     stamp = run_dir / "static.stamp"
     wanted = _static_signature()
     manifest = Path(settings.STATIC_ROOT) / "staticfiles.json"

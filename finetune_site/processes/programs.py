@@ -1,4 +1,4 @@
-"""Which processes a site has."""
+"""Lists the processes of a site."""
 
 import sys
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ class Program:
     title: str
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
-    # Gets the listening socket, as descriptor FINETUNE_LISTEN_FD.
+    # It gets the listening socket, as descriptor FINETUNE_LISTEN_FD.
     listens: bool = False
-    # Writes a Heartbeat row: silence means that it hangs, though the process lives.
+    # It writes a Heartbeat row. When that grows old, the process hangs.
     has_heartbeat: bool = False
 
 
-# A trainer and the model server share the cores: threads that spin while they wait
-# would take nine tenths of the speed of both.
+# A trainer and the model server share the cores. If their threads kept a core busy
+# while they wait, both would lose nine tenths of their speed.
 PASSIVE_THREADS = {
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",

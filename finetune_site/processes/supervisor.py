@@ -1,4 +1,4 @@
-"""Starts the processes of a site, starts again what dies, and ends them together."""
+"""Starts the processes of a site, restarts those that die, and ends them together."""
 
 import contextlib
 import os
@@ -18,7 +18,8 @@ from finetune_site.processes.web import LISTEN_VARIABLE
 
 LOOK_SECONDS = 0.1
 STOP_SECONDS = 4.0
-# The first restart comes at once; a process that keeps dying is tried ever less often.
+# The first restart comes at once. A process that keeps dying is restarted less and less
+# often.
 BACK_OFF_SECONDS = [0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0]
 STEADY_SECONDS = 30.0
 HANG_CHECK_SECONDS = 5.0
@@ -35,14 +36,18 @@ class Child:
     started_at: float = 0.0
     num_quick_deaths: int = 0
     start_at: float = 0.0
-    # The newest sign of life, and when it was first seen here: by this clock, which
-    # neither a laptop's sleep nor a corrected time of day disturbs.
+    # The newest sign of life, and when it was first seen here. This clock is monotonic:
+    # a laptop's sleep or a corrected time of day does not change it.
     beat: object = None
     beat_seen_at: float = 0.0
 
 
 class Supervisor:
-    """`heartbeats` gives each name's newest sign of life, or None when it cannot."""
+    """Keeps the programs of a site running.
+
+    `heartbeats` returns the newest sign of life of each program, by its name, or None
+    when it cannot read them.
+    """
 
     def __init__(
         self,
@@ -64,11 +69,11 @@ class Supervisor:
         self.say = say
         self.stop_asked = threading.Event()
         self.next_hang_check = time.monotonic() + HANG_CHECK_SECONDS
-        # The write end stays in this process; see finetune_site.lifeline.
+        # The write end stays in this process; see finetune_site.common.lifeline.
         self.lifeline_read, self.lifeline_write = os.pipe()
 
     def run(self) -> None:
-        """Until SIGTERM, SIGINT or SIGHUP."""
+        """Runs until SIGTERM, SIGINT or SIGHUP."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: self.stop_asked.set())
         try:
@@ -89,7 +94,9 @@ class Supervisor:
             self._bury(child, _describe(status))
 
     def _try_to_start(self, child: Child) -> None:
-        """A full disk or a full memory passes; the other processes go on meanwhile."""
+        """A start may fail because a disk or the memory is full. The other processes go
+        on, and it is tried again later.
+        """
         try:
             self._start(child)
         except OSError as error:
@@ -110,8 +117,9 @@ class Supervisor:
         child.started_at = child.beat_seen_at = time.monotonic()
 
     def _bury(self, child: Child, reason: str) -> None:
-        """End what is left of the group before its successor starts: the children of a
-        killed qcluster would go on taking tasks."""
+        """Ends what is left of the group before its successor starts: the children of a
+        killed qcluster would go on taking tasks.
+        """
         if child.group is not None:
             groups.kill_group(child.group)
         if child.process is not None:
@@ -139,9 +147,12 @@ class Supervisor:
         self.next_hang_check = time.monotonic() + HANG_CHECK_SECONDS
 
     def _hangs(self, child: Child, beats: Mapping[str, object] | None) -> bool:
-        """Whether the process lives and does nothing. A killed idle django-q2 worker
-        leaves such a cluster: it takes tasks from the queue and never runs them.
-        A cluster that is busy with long tasks is silent, too, but works."""
+        """Returns whether the process lives and does nothing.
+
+        When an idle worker of django-q2 was killed, its cluster takes tasks from the
+        queue and never runs them. A cluster that is busy with long tasks is silent
+        too, but it uses the CPU.
+        """
         now = time.monotonic()
         beat = None if beats is None else beats.get(child.program.name)
         if beats is None or beat != child.beat:
@@ -155,8 +166,8 @@ class Supervisor:
         self.listener.close()
         for child in self.children:
             if child.process is not None and child.process.poll() is None:
-                # To the leader only: qcluster's others would be orphaned by a signal
-                # of their own.
+                # Only the leader gets the signal: it ends qcluster's other processes,
+                # and they would be left over if they got one of their own.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.process.pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS

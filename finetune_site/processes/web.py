@@ -1,4 +1,4 @@
-"""The web process: uvicorn on the socket that `up` opened."""
+"""Runs the web process: uvicorn on the socket that `up` opened."""
 
 import os
 import socket
@@ -11,8 +11,8 @@ from finetune_site.common import lifeline
 from finetune_site.common.env import env_bool
 
 LISTEN_VARIABLE = "FINETUNE_LISTEN_FD"
-# A live page keeps its stream open: without a limit it would hold up the exit for as
-# long as it is looked at.
+# A live page keeps its stream open. Without a limit the process could not end as long
+# as somebody looks at the page.
 SHUTDOWN_SECONDS = 2
 
 

@@ -1,4 +1,4 @@
-"""Who may do what. Everybody in the team sees everything; viewers change nothing."""
+"""Checks who may do what. All members see everything; viewers change nothing."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -24,11 +24,12 @@ def current_member(request: HttpRequest) -> Member:
 
 
 def member_required(view: View) -> View:
-    """For views that change something."""
+    """Returns the view with a check that the member is no viewer."""
     return _require(view, lambda member: member.can_work, VIEWER_MESSAGE)
 
 
 def admin_required(view: View) -> View:
+    """Returns the view with a check that the member is an admin."""
     return _require(view, lambda member: member.is_team_admin, ADMIN_MESSAGE)
 
 

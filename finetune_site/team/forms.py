@@ -1,4 +1,4 @@
-"""The forms of the team's pages. Services say what is wrong with the values."""
+"""The forms of the team's pages. The services check their values."""
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
@@ -11,7 +11,7 @@ from finetune_site.team.models import Role
 
 
 class SignInForm(AuthenticationForm):
-    """Refuses to look at a password when too many were wrong."""
+    """Does not even check a password after too many wrong ones."""
 
     error_messages = {
         "invalid_login": (

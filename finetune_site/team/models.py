@@ -1,4 +1,4 @@
-"""Members, their ways in, and the record of what they changed."""
+"""Members, their sign-in links and API keys, and the audit trail of their changes."""
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -11,7 +11,7 @@ class Role(models.TextChoices):
 
 
 class Member(AbstractUser):
-    """A person of the team. Viewers look, members work, admins also manage."""
+    """A person of the team. Viewers look, members also work, admins also manage."""
 
     role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
 
@@ -62,7 +62,7 @@ class ApiKey(models.Model):
 
 
 class AuditEntry(models.Model):
-    """One change somebody made. Rows are added, never changed."""
+    """One change that somebody made. Rows are added and never changed."""
 
     at = models.DateTimeField(auto_now_add=True)
     member = models.ForeignKey(Member, null=True, on_delete=models.SET_NULL)

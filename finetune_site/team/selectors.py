@@ -1,4 +1,4 @@
-"""What is read of the team: for its pages, and of whoever asks."""
+"""Reads members, keys and the audit trail."""
 
 from django.db.models import Case, IntegerField, QuerySet, When
 
@@ -7,7 +7,7 @@ from finetune_site.team.services import hash_secret
 
 
 def list_members() -> QuerySet[Member]:
-    """Active first; among them admins, members, viewers."""
+    """Returns active members first, and admins before members before viewers."""
     rank = Case(
         When(role=Role.ADMIN, then=0),
         When(role=Role.MEMBER, then=1),
@@ -22,7 +22,7 @@ def list_keys(member: Member) -> QuerySet[ApiKey]:
 
 
 def find_key(token: str) -> ApiKey | None:
-    """Of an active member, unless it was revoked."""
+    """Returns the key of that token, if its member is active and it was not revoked."""
     return (
         ApiKey.objects.select_related("member")
         .filter(key_hash=hash_secret(token), revoked_at=None)

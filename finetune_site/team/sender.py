@@ -1,4 +1,4 @@
-"""Who sends a request, known by its headers alone, before any of its body came."""
+"""Finds who sends a request by its headers alone, before any of its body arrives."""
 
 from importlib import import_module
 from io import BytesIO
@@ -14,12 +14,12 @@ from finetune_site.team.selectors import find_key
 
 
 def may_send_files(scope: Any, *, with_key: bool) -> bool:
-    """A member who may work, by an API key or by a session of the pages."""
+    """Returns whether its API key or its session is that of a member who may work."""
     request = ASGIRequest(scope, BytesIO())
     try:
         member = _by_key(request) if with_key else _by_session(request)
     finally:
-        # Outside of Django's handling of requests nobody else does.
+        # This runs outside of Django's handling of requests, which would do it.
         connections.close_all()
     return member is not None and member.can_work
 

@@ -1,4 +1,4 @@
-"""What changes the team: members, sign-in links, API keys, and the audit trail."""
+"""Changes the team: members, sign-in links, API keys and the audit trail."""
 
 import hashlib
 import secrets
@@ -21,14 +21,16 @@ KEY_PREFIX = "sk-ft-"
 def record(
     *, member: Member | None, action: str, subject: str, **detail: Any
 ) -> AuditEntry:
-    """Add a line to the audit trail. `action` is noun.verb, for example job.create."""
+    """Adds a line to the audit trail. `action` is noun.verb, for example job.create."""
     return AuditEntry.objects.create(
         member=member, action=action, subject=subject[:200], detail=detail
     )
 
 
 def hash_secret(secret: str) -> str:
-    """Secrets of 192 random bits need no slow hash: they cannot be guessed."""
+    """Returns a fast hash. Secrets of 192 random bits cannot be guessed, so they need
+    no slow one.
+    """
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -36,7 +38,7 @@ def hash_secret(secret: str) -> str:
 def create_member(
     *, username: str, role: str = Role.MEMBER, by: Member | None = None
 ) -> Member:
-    """A member without a password, who comes in by a sign-in link."""
+    """Returns a new member without a password, who needs a sign-in link to come in."""
     username = username.strip()
     member = Member(username=username, role=role)
     member.set_unusable_password()
@@ -60,7 +62,7 @@ def create_member(
 
 @transaction.atomic
 def create_sign_in_link(*, member: Member, by: Member | None = None) -> str:
-    """Returns the token, which is kept nowhere."""
+    """Returns the token, which is stored nowhere."""
     token = secrets.token_urlsafe(24)
     SignInLink.objects.create(
         member=member,
@@ -73,7 +75,7 @@ def create_sign_in_link(*, member: Member, by: Member | None = None) -> str:
 
 @transaction.atomic
 def consume_sign_in_link(*, token: str) -> Member | None:
-    """The member whose link it was, for the one caller that comes first."""
+    """Returns the member of the link, but only to the first caller; to others None."""
     if _usable_links(token).update(used_at=timezone.now()) != 1:
         return None
     link = SignInLink.objects.select_related("member").get(
@@ -88,7 +90,7 @@ def is_usable_sign_in_link(*, token: str) -> bool:
 
 
 def _usable_links(token: str) -> QuerySet[SignInLink]:
-    """The link of the token, while it lets its member in."""
+    """Returns the link of the token, if it can still sign its member in."""
     return SignInLink.objects.filter(
         token_hash=hash_secret(token),
         used_at=None,
@@ -128,7 +130,9 @@ def set_role(*, member: Member, role: str, by: Member) -> None:
 
 @transaction.atomic
 def deactivate_member(*, member: Member, by: Member) -> None:
-    """Ends the member's sessions (Django asks is_active each time), links and keys."""
+    """Ends the member's sessions, links and keys. Django checks `is_active` at each
+    request, which ends the sessions.
+    """
     _lock_admins()
     member.is_active = False
     member.save(update_fields=["is_active"])
@@ -146,7 +150,7 @@ def activate_member(*, member: Member, by: Member) -> None:
 
 
 def _lock_admins() -> None:
-    """So that of two admins who demote each other at once, one is refused."""
+    """Makes sure that of two admins who demote each other at once, one is refused."""
     admins = Member.objects.select_for_update().filter(role=Role.ADMIN)
     list(admins.order_by("pk"))
 
@@ -160,7 +164,7 @@ def _check_an_admin_is_left() -> None:
 
 @transaction.atomic
 def create_api_key(*, member: Member, name: str = "", by: Member | None = None) -> str:
-    """Returns the key, which is shown once and kept nowhere."""
+    """Returns the key, which is shown once and stored nowhere."""
     key = KEY_PREFIX + secrets.token_urlsafe(24)
     row = ApiKey(
         member=member,

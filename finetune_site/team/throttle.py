@@ -1,4 +1,4 @@
-"""Slows down guessing of passwords: the audit trail counts the wrong ones."""
+"""Slows down the guessing of passwords, by the wrong ones in the audit trail."""
 
 from datetime import timedelta
 
@@ -10,8 +10,8 @@ from finetune_site.team.services import record
 ACTION = "sign_in.wrong_password"
 WINDOW_MINUTES = 10
 MAX_WRONG_PER_NAME = 10
-# Wider than one name's, since a team may share an address; it stops the trying of one
-# password on many names.
+# This limit is higher, since a team may share an address. It stops people from trying
+# one password on many names.
 MAX_WRONG_PER_ADDRESS = 50
 
 

@@ -5,7 +5,7 @@ from finetune_site.team.views import audit, keys, members, sign_in
 urlpatterns = [
     path("sign-in/", sign_in.sign_in, name="sign-in"),
     path("sign-in/<str:token>/", sign_in.sign_in_link, name="sign-in-link"),
-    # As the terminal prints it: without a slash at its end, which is easily lost.
+    # The terminal prints it so, because a slash at the end is easily lost.
     path("sign-in/<str:token>", sign_in.sign_in_link),
     path("sign-out/", sign_in.sign_out, name="sign-out"),
     path("team/", members.team, name="team"),

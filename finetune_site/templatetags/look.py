@@ -1,4 +1,4 @@
-"""Template tags of the look, one a component."""
+"""Template tags and filters of the look, one for each component."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -43,7 +43,7 @@ BADGES = {
 
 @register.simple_tag
 def icon(name: str, size: str = "") -> SafeString:
-    """An icon of static/icons.svg. It is decoration: the words stand beside it."""
+    """Shows an icon of static/icons.svg. It is decoration: words stand beside it."""
     return format_html(
         '<svg class="{}" aria-hidden="true"><use href="{}#i-{}"/></svg>',
         f"icon {size}".strip(),
@@ -54,7 +54,9 @@ def icon(name: str, size: str = "") -> SafeString:
 
 @register.inclusion_tag("parts/badge.html")
 def badge(status: str, text: str = "", live: bool = False) -> dict[str, Any]:
-    """`live` lets a screen reader say it when it changes; for one badge a page."""
+    """Shows a status. With `live` a screen reader says it when it changes; a page may
+    have one such badge.
+    """
     icon_name, word = BADGES.get(status, ("", status))
     return {"status": status, "icon": icon_name, "word": text or word, "live": live}
 
@@ -72,14 +74,8 @@ def empty(
 
 
 @register.simple_tag
-def loss_change(first: float | None, last: float | None) -> str:
-    """`30 % lower`."""
-    return wording.loss_change(first, last)
-
-
-@register.simple_tag
 def segments(segments: Iterable[tuple[str, float]]) -> SafeString:
-    """Text shaded by loss weight. No white space is added: the text is exact."""
+    """Shows text shaded by loss weight. No white space is added: the text is exact."""
     return format_html_join(
         "",
         '<span class="segment" data-w="{}">{}<span class="weight">'
@@ -93,7 +89,7 @@ def segments(segments: Iterable[tuple[str, float]]) -> SafeString:
 
 @register.inclusion_tag("parts/shares.html")
 def shares(parts: Iterable[tuple[str, float]]) -> dict[str, Any]:
-    """A bar of (label, share) pairs and its key. Percents add up to 100."""
+    """Shows a bar of (label, share) pairs and its key. Percentages add up to 100."""
     pairs = list(parts)
     percents = wording.whole_percents([share for _, share in pairs])
     tones = ["", "mid", "low"]
@@ -111,7 +107,7 @@ def shares(parts: Iterable[tuple[str, float]]) -> dict[str, Any]:
 
 @register.inclusion_tag("parts/form_errors.html")
 def form_errors(form: forms.BaseForm) -> dict[str, Any]:
-    """What is wrong with the form as a whole; each field shows its own errors."""
+    """Shows the errors of the form as a whole; each field shows its own."""
     return {"errors": form.non_field_errors()}
 
 
@@ -123,7 +119,7 @@ def field(
     help_url: str = "",
     kind: str = "",
 ) -> dict[str, Any]:
-    """A labelled control. `kind` says how radios look: segmented (default) or choices.
+    """Shows a labelled control. `kind` says how radios look: segmented or choices.
 
     `help_url` may be just an anchor of the help page: "epochs".
     """
@@ -178,7 +174,7 @@ def _look_class(widget: forms.Widget) -> str:
 def nav_item(
     context: Context, name: str, title: str, count: str = ""
 ) -> dict[str, Any]:
-    """A link of the side navigation, marked on its own page and on the pages below."""
+    """Shows a link of the navigation, marked on its own page and on pages below it."""
     match = getattr(context.get("request"), "resolver_match", None)
     here = (match.url_name or "") if match else ""
     return {

@@ -1,4 +1,4 @@
-"""What the team's commands share."""
+"""The base classes of the team's commands."""
 
 from argparse import ArgumentParser
 from pathlib import Path
@@ -15,7 +15,7 @@ from finetune_site.team.services import create_sign_in_link
 
 
 class SiteCommand(BaseCommand):
-    """A command about a site that was started once."""
+    """A command that needs a site which was started before."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         if not is_migrated():
@@ -31,7 +31,7 @@ class SiteCommand(BaseCommand):
 
 
 class TeamCommand(SiteCommand):
-    """A command about the member USERNAME."""
+    """A command that concerns the member USERNAME."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")

@@ -1,4 +1,4 @@
-"""The audit trail."""
+"""Shows the audit trail."""
 
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse

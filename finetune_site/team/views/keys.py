@@ -1,4 +1,4 @@
-"""A member's own API keys."""
+"""Changes a member's own API keys."""
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse

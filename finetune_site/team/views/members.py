@@ -1,4 +1,4 @@
-"""The team page, and what admins do with members."""
+"""Shows the team page, and lets admins change members."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def team(request: HttpRequest) -> HttpResponse:
 
 
 def show_team(request: HttpRequest, status: int = 200, **extra: Any) -> HttpResponse:
-    """The page, with a form that was refused or a secret that is shown this once."""
+    """Shows the page, with a form that was refused or a secret that is shown once."""
     context = {
         "members": selectors.list_members(),
         "keys": selectors.list_keys(current_member(request)),

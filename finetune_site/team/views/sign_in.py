@@ -1,4 +1,4 @@
-"""Coming in and going out."""
+"""Signs members in and out."""
 
 from http import HTTPStatus
 
@@ -37,7 +37,9 @@ sign_in = SignIn.as_view()
 @login_not_required
 @never_cache
 def sign_in_link(request: HttpRequest, token: str) -> HttpResponse:
-    """Looking at the link does not use it up: mail programs and chats look too."""
+    """Signs a member in after a click. To open the link does not use it up, because
+    mail programs and chats open it too.
+    """
     if request.method != "POST":
         if is_usable_sign_in_link(token=token):
             return render(request, "sign_in_link.html")
