@@ -1,1 +1,1 @@
-"""What `manage.py up` is made of: the processes of a site, started and kept alive."""
+"""The parts of `manage.py up`, which starts the processes of a site and ends them."""

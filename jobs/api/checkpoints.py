@@ -1,4 +1,4 @@
-"""A job's snapshots as OpenAI's checkpoints, and the permissions on them."""
+"""Shows a job's snapshots as OpenAI's checkpoints, with permissions on them."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -153,7 +153,7 @@ def delete_checkpoint_permission(
 
 
 def find_checkpoint(name: str, *, param: str | None = None) -> Snapshot:
-    """By the checkpoint's id or by the model's name."""
+    """Returns the snapshot of a checkpoint's id or a model's name. Raises ApiError."""
     if found := CHECKPOINT_ID.fullmatch(name):
         by_id = {"job__uid": JOB_PREFIX + found[1], "step": int(found[2])}
         snapshot = Snapshot.objects.filter(**by_id).first()
@@ -164,7 +164,7 @@ def find_checkpoint(name: str, *, param: str | None = None) -> Snapshot:
 
 
 def metrics_of(job: Job, steps: list[int]) -> dict[int, dict[str, Any]]:
-    """OpenAI's names for what the events of these steps say."""
+    """Returns what the events of these steps measured, by OpenAI's names."""
     measured: dict[int, dict[str, Any]] = {step: {"step": step} for step in steps}
     events = job.events.filter(type__in=("step", "validation"), step__in=steps)
     for type_, step, data in events.values_list("type", "step", "data"):
@@ -172,7 +172,7 @@ def metrics_of(job: Job, steps: list[int]) -> dict[int, dict[str, Any]]:
         if type_ == "step":
             found = {"train_loss": loss, "train_mean_token_accuracy": accuracy}
         else:
-            # All validation rows are looked at each time.
+            # A validation always looks at all rows, so both names mean the same.
             found = {"valid_loss": loss, "valid_mean_token_accuracy": accuracy}
             found |= {f"full_{name}": value for name, value in found.items()}
         measured[step] |= found

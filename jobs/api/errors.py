@@ -1,4 +1,4 @@
-"""Every error of /v1 in OpenAI's one shape, whatever raised it."""
+"""Turns every error of /v1 into OpenAI's shape, whatever raised it."""
 
 import logging
 from http import HTTPStatus
@@ -31,7 +31,7 @@ NO_KEY = (
     "This server does not know the API key. Make one on the Team page and send it as "
     "'Authorization: Bearer KEY' (the official client reads OPENAI_API_KEY)."
 )
-# What a client is told to wait.
+# Seconds that a client is told to wait.
 BUSY_SECONDS = 2
 LATER_SECONDS = 10
 BROKEN = "The server met a fault of its own; its log has the details. Try again later."
@@ -57,7 +57,9 @@ class ErrorBody(Schema):
 
 
 class ApiError(Exception):
-    """An answer that is an error. 409 is never used: old clients retry it for ever."""
+    """An answer that is an error. Its status is never 409, which old clients retry for
+    ever.
+    """
 
     def __init__(
         self,
@@ -77,7 +79,7 @@ class ApiError(Exception):
 
 
 def not_found(what: str, name: str, *, param: str | None = None) -> NoReturn:
-    """For example `not_found("file", file_id)`."""
+    """Raises the ApiError for a missing thing, such as a file of that name."""
     raise ApiError(
         HTTPStatus.NOT_FOUND,
         f"There is no {what} {name[:200]!r} here, or it was deleted.",
@@ -87,7 +89,7 @@ def not_found(what: str, name: str, *, param: str | None = None) -> NoReturn:
 
 
 def answers(answer: Any, status: int = HTTPStatus.OK) -> dict[Any, Any]:
-    """The `response` of a route: its answer, and the errors that any route may give."""
+    """Returns the `response` of a route: its answer and the errors of any route."""
     return {status: answer, frozenset(ERRORS): ErrorBody}
 
 
@@ -120,7 +122,9 @@ def type_of(status: int) -> str:
 
 
 def as_api_error(error: object) -> ApiError:
-    """What a client is told of an exception. Unknown ones are logged, never shown."""
+    """Returns what a client is told of an exception. An unknown one is logged, and the
+    client does not see it.
+    """
     match error:
         case ApiError():
             return error
@@ -156,7 +160,7 @@ def as_api_error(error: object) -> ApiError:
 
 
 def _invalid(error: ValidationError) -> ApiError:
-    """The first thing that is wrong, with the field's path as clients write it."""
+    """Returns the first error, with the field's path as clients write it."""
     first = error.errors[0]
     # The first part says body, query or path; the second is our parameter's name.
     path = [str(part) for part in first["loc"]]
@@ -167,6 +171,8 @@ def _invalid(error: ValidationError) -> ApiError:
 
 
 def install(api: NinjaAPI) -> None:
+    """Makes the API answer every exception in our shape."""
+
     def answer(request: HttpRequest, error: object) -> HttpResponse:
         return error_response(as_api_error(error))
 

@@ -1,4 +1,4 @@
-"""What happened to a job: the lines of its run folder, for people and for followers."""
+"""Tells what happened to a job: the lines of its run folder, one event for each."""
 
 import re
 from typing import Any, Literal
@@ -54,7 +54,7 @@ def list_fine_tuning_events(
 
 
 def find_followed(uid: str) -> Job:
-    """Only its ids: followers ask twice a second."""
+    """Returns the job with its ids alone, because followers ask twice a second."""
     jobs = Job.objects.only("pk", "uid")
     job = jobs.filter(uid=uid).first() if is_text(uid) else None
     return job or not_found("fine-tuning job", uid)
@@ -81,7 +81,7 @@ def show_event(job: Job, event: Event) -> dict[str, Any]:
 
 
 def line_of(event: Event) -> dict[str, Any]:
-    """As it stands in events.jsonl."""
+    """Returns the event's line of events.jsonl."""
     return {
         "seq": event.seq,
         "time": event.time.timestamp(),
@@ -104,7 +104,7 @@ def event_id(job: Job, seq: int) -> str:
 
 
 def seq_of(job: Job, event: str) -> int:
-    """The event may be one that is not there yet, or 0."""
+    """Returns the number in an event's id. It may be 0, or that of a future event."""
     found = re.fullmatch(re.escape(event_id(job, 0)[:-8]) + r"([0-9]{8,9})", event)
     if not found:
         not_found("event of this job", event, param="after")

@@ -1,4 +1,4 @@
-"""Kinds of fields that say in words what they take."""
+"""Kinds of fields whose errors say in words what they take."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
@@ -20,7 +20,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Between:
-    """A number from `low` to `high`, nothing at all, or with `auto` the word `auto`."""
+    """A kind of field: a number from `low` to `high`, or null, or `auto` if allowed."""
 
     low: float
     high: float
@@ -35,7 +35,7 @@ class Between:
         return int(value) if self.whole else float(value)
 
     def fits(self, value: Any) -> bool:
-        # Python takes true for 1; what is no number at all is not between.
+        # Python takes true for 1.
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         return self.low <= value <= self.high and (not self.whole or value % 1 == 0)
@@ -61,8 +61,8 @@ class Between:
 
 
 class RequestObject(Schema):
-    """A part of a body. Ninja reads the attributes of whatever stands there, so that a
-    number would pass for an object without fields.
+    """A part of a body that must be an object. Ninja would read the attributes of any
+    value, and take a number for an object without fields.
     """
 
     @model_validator(mode="wrap")

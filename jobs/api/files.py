@@ -1,4 +1,4 @@
-"""Files: what jobs learn from, and the tables of losses they leave."""
+"""Answers /v1/files: the files that jobs learn from, and their tables of losses."""
 
 import os
 from collections.abc import AsyncIterator
@@ -42,13 +42,13 @@ STATUS = {
     Status.FAILED: "error",
 }
 TRAINING, RESULTS = "fine-tune", "fine-tune-results"
-# At once: the size of each may have to be counted first.
+# The number of results in one list: the size of each may have to be counted first.
 MAX_RESULTS = 100
 TEXT = {"schema": {"type": "string"}}
 CONTENT_KINDS = {
     "responses": {200: {"content": {"application/jsonl": TEXT, "text/csv": TEXT}}}
 }
-# As many as OpenAI's own server gives at once.
+# OpenAI's own server has the same limit.
 Limit = Annotated[int, Field(ge=1, le=10_000)]
 
 
@@ -61,9 +61,9 @@ class FileShape(Schema):
     filename: str
     purpose: str
     status: Literal["uploaded", "processed", "error"]
-    # What an import made of it; lines that were left out have a line here each.
+    # The result of the import, with a line for each line that was left out.
     status_details: str | None = None
-    # Ours. Of the examples as /content gives them, once the file is processed.
+    # These are our own. They describe the examples of /content, once it is processed.
     sha256: str | None = None
     num_examples: int | None = None
     dataset: str | None = None
@@ -183,7 +183,7 @@ def write_to_disk(upload: UploadedFile) -> None:
 
 
 def get_file(file_id: str) -> DatasetVersion:
-    """ApiError: there is no such file."""
+    """Returns the file's version of a dataset. Raises ApiError if there is none."""
     found = api_files().filter(uid=file_id).first() if is_text(file_id) else None
     return found or not_found("file", file_id, param="file_id")
 
@@ -224,7 +224,7 @@ def _result_name(job: Job) -> str:
 
 
 def _uid_of(after: str | None) -> str | None:
-    """Result files are paged through by their jobs."""
+    """Returns the uid of a result file's job, since pages of results go by jobs."""
     if after is None:
         return None
     job = find_result(after)

@@ -1,4 +1,4 @@
-"""Fine-tunes, as OpenAI's clients before version 1 know jobs: /v1/fine-tunes."""
+"""Answers /v1/fine-tunes, by which OpenAI's clients before version 1 know jobs."""
 
 import asyncio
 import time
@@ -49,27 +49,27 @@ from jobs.services.jobs import stop_job
 router = Router(tags=["Fine-tunes (before version 1)"])
 
 Status = Job.Status
-# These clients know neither checks nor pauses.
+# These clients know no states for checks and pauses.
 NAMES: dict[str, str] = {
     Status.VALIDATING: "pending",
     Status.QUEUED: "pending",
     Status.STARTING: "pending",
     Status.PAUSED: "pending",
 }
-# Of those that stand in the object itself; steps have an address of their own.
+# The number of events in the object. Steps are left out: they have their own address.
 EVENTS_IN_OBJECT = 100
 NOT_IN_OBJECT = ("step", "validation", "completion")
 MAX_EVENTS = 1000
-# A stream looks for news so often, and ever less often while none comes.
+# Seconds between two looks of a stream for news. They grow while none comes.
 LOOK_SECONDS = 0.5
 MAX_LOOK_SECONDS = 3.0
 SIGN_OF_LIFE_SECONDS = 15.0
-# So long the stream of a paused job stays open.
+# Seconds that the stream of a paused job stays open.
 PAUSED_SECONDS = 600.0
-# Of one member at a time.
+# The number of streams that one member may have at a time.
 MAX_STREAMS = 20
 
-# By the primary key of members. Of this process, which is the only one of its kind.
+# The keys are primary keys of members. There is only one web process, so it knows all.
 open_streams: Counter[int] = Counter()
 
 
@@ -207,7 +207,7 @@ def shown_fine_tunes() -> QuerySet[Job]:
 
 
 def find_fine_tune(uid: str) -> Job:
-    """ApiError: there is none."""
+    """Returns the job with all that is shown. Raises ApiError if there is none."""
     jobs = shown_fine_tunes()
     job = jobs.filter(uid=uid).first() if is_text(uid) else None
     return job or not_found("fine-tune", uid)
@@ -239,13 +239,15 @@ def show_listed(job: Job) -> dict[str, Any]:
 
 
 def prompt_weight(version: DatasetVersion) -> float | None:
-    """Of all its prompts, if it is one."""
+    """Returns the loss weight of all its prompts, or None if they have several."""
     weights = {part["weight"] for part in version.shares if part["position"] == 0}
     return weights.pop() if len(weights) == 1 else None
 
 
 def told_events(job: Job, events: QuerySet[Event], most: int) -> list[dict[str, Any]]:
-    """The newest of them, oldest first, between the beginning and the end."""
+    """Returns the newest events, the oldest of them first, between the job's beginning
+    and its end.
+    """
     newest = list(events.order_by("-seq")[:most])
     last = newest[0] if newest else None
     told = [tell(event) for event in reversed(newest)]
@@ -257,7 +259,7 @@ def beginning(job: Job) -> dict[str, Any]:
 
 
 def ending(job: Job, last: Event | None) -> list[dict[str, Any]]:
-    """Of a job that ended without its trainer's last words."""
+    """Returns an event for the end of a job whose trainer could not tell it."""
     if not job.is_final or (last and last.type == "status"):
         return []
     level = "error" if job.status == Status.FAILED else "info"
@@ -282,7 +284,7 @@ def _event(created_at: int | None, level: str, message: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class News:
-    """What happened to a job; `seq` is the last event's."""
+    """New events of a job. `seq` is the number of the last one."""
 
     events: list[dict[str, Any]]
     seq: int
@@ -291,6 +293,7 @@ class News:
 
 
 async def counted(member_id: int, parts: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    """Yields the parts, and counts them as one open stream of the member."""
     open_streams[member_id] += 1
     try:
         async with aclosing(parts):
@@ -301,8 +304,10 @@ async def counted(member_id: int, parts: AsyncGenerator[bytes]) -> AsyncIterator
 
 
 async def event_stream(pk: int) -> AsyncGenerator[bytes]:
-    """Until the job ends, rests or is gone. A client that reads slowly holds up itself
-    alone: what comes next is read from the rows when it has taken what was before.
+    """Yields events until the job ends, is paused for long, or is deleted.
+
+    A slow client holds up nobody else: further rows are read only after it has taken
+    the events before them.
     """
     seq: int | None = None
     wait = LOOK_SECONDS
@@ -327,7 +332,7 @@ async def event_stream(pk: int) -> AsyncGenerator[bytes]:
 
 def read_on(pk: int, after: int | None) -> News:
     try:
-        # Its status first: events that come between the two are told the next time.
+        # The status is read first: events that come between are told the next time.
         job = Job.objects.filter(pk=pk).first()
         if job is None:
             return News([], 0, ended=True)
@@ -340,12 +345,12 @@ def read_on(pk: int, after: int | None) -> News:
             told += ending(job, job.events.order_by("-seq").first())
         return News(told, seq, ended, paused=job.status == Status.PAUSED)
     finally:
-        # It would idle until the next look.
+        # The connection would be idle until the next look.
         connections.close_all()
 
 
 def events_after(job: Job, seq: int) -> list[Event]:
-    """One more than is told at once, if there are as many."""
+    """Returns the next events, one more than are told at once if there are so many."""
     if job.last_seq <= seq:
         return []
     return list(job.events.filter(seq__gt=seq).order_by("seq")[: MAX_EVENTS + 1])

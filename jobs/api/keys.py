@@ -1,4 +1,4 @@
-"""Who asks: every call carries an API key of a member."""
+"""Finds who asks: every call has the API key of a member."""
 
 from datetime import timedelta
 
@@ -12,12 +12,12 @@ from finetune_site.team.access import VIEWER_MESSAGE
 from finetune_site.team.models import ApiKey, Member
 from finetune_site.team.selectors import find_key
 
-# Calls may come many times a second; the page that shows it needs no more.
+# Calls may come many times a second. The page shows the last use no finer than this.
 USED_AGAIN_SECONDS = 60
 
 
 class MemberKey(HttpBearer):
-    """The key of an active member. `changes`: viewers are refused."""
+    """Accepts the key of an active member, and with `changes` of no viewer."""
 
     def __init__(self, *, changes: bool = False) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ def note_use(key: ApiKey) -> None:
         ApiKey.objects.filter(unused, pk=key.pk).update(last_used_at=now)
 
 
-# To look at everything and ask models.
+# This is for routes that show things or ask models.
 reader = MemberKey()
-# To change something.
+# This is for routes that change something.
 worker = MemberKey(changes=True)

@@ -1,4 +1,4 @@
-"""`?metadata[key]=value` of lists."""
+"""Filters lists by `?metadata[key]=value`."""
 
 import re
 from collections.abc import Mapping
@@ -21,8 +21,10 @@ PARAMETER = {
 
 
 class HasPair(Func):
-    """Whether an object of texts holds a pair. Not every database finds every key by a
-    JSON path, such as one with quotation marks."""
+    """The SQL expression that tells whether a JSON object of texts holds a pair.
+
+    A JSON path will not do: not every database finds a key with quotation marks by it.
+    """
 
     output_field = BooleanField()
 
@@ -36,6 +38,7 @@ class HasPair(Func):
 
 
 def with_metadata(jobs: QuerySet[Job], query: Mapping[str, str]) -> QuerySet[Job]:
+    """Returns the jobs that have all metadata which the query asks for."""
     for name, value in query.items():
         asked = ASKED.fullmatch(name)
         if not asked:

@@ -1,4 +1,4 @@
-"""Models: base models that are ready here, and what jobs have made of them."""
+"""Answers /v1/models: base models that are ready, and what jobs have made of them."""
 
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from jobs.services.snapshots import delete_snapshot, delete_snapshots
 router = Router(tags=["Models"])
 
 OWNER = "finetune"
-# Of fine-tuned models, the newest. Clients do not page through this list.
+# The number of fine-tuned models in the list, through which clients do not page.
 MAX_LISTED = 1000
 
 
@@ -35,7 +35,7 @@ class ModelShape(Schema):
     created: int
     owned_by: str = OWNER
     shutdown_date: None = None
-    # Ours, and what OpenAI's older clients read.
+    # These are our own, or what OpenAI's older clients read.
     base_model: str
     root: str
     parent: str | None = None
@@ -101,7 +101,7 @@ def delete_model(request: HttpRequest, model: str) -> dict[str, Any]:
 
 
 def find_in_path(name: str) -> ModelChoice:
-    """Old clients write the spaces of a name as plus signs."""
+    """Returns the model of that name. Old clients write its spaces as plus signs."""
     try:
         return find_model(name)
     except UnknownModelError:
@@ -113,6 +113,7 @@ def is_fine_tuned(choice: ModelChoice) -> bool:
 
 
 def ready_base_model(choice: ModelChoice) -> BaseModel:
+    """Returns the base model. Raises UnknownModelError if it is not on this machine."""
     model = get_base_model(choice.base_model)
     if not model.is_ready(models_dir()):
         raise UnknownModelError(

@@ -1,4 +1,4 @@
-"""A snapshot now, beside those that a job takes by itself. OpenAI has no such call."""
+"""Asks a job for a snapshot now. OpenAI has no such call."""
 
 from typing import Annotated, Any
 

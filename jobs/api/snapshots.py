@@ -1,4 +1,4 @@
-"""Snapshots one by one, and the names that move from one to the next."""
+"""Answers /v1/snapshots, and /v1/tags: names that move from snapshot to snapshot."""
 
 from typing import Any, Literal
 
@@ -92,7 +92,7 @@ def list_tags(request: HttpRequest) -> dict[str, Any]:
 
 
 def get_snapshot(uid: str) -> Snapshot:
-    """ApiError: there is no such snapshot."""
+    """Returns the snapshot of that id. Raises ApiError if there is none."""
     found = snapshots().filter(uid=uid).first() if is_text(uid) else None
     return found or not_found("snapshot", uid, param="snapshot")
 
@@ -102,7 +102,7 @@ def snapshots() -> QuerySet[Snapshot]:
 
 
 def newest_by_name() -> dict[str, str]:
-    """Which snapshot each name means now, as `find_model` finds it."""
+    """Returns the uid of the snapshot that each name means now, as in `find_model`."""
     named = [*_by_job("suffix"), *_by_job("name"), *_by_base_model()]
     tags: dict[str, tuple[str, str]] = {}
     for name, uid in named:
@@ -111,7 +111,7 @@ def newest_by_name() -> dict[str, str]:
 
 
 def _by_job(field: str) -> QuerySet[Any]:
-    """(name, uid of the last snapshot), the newest job first."""
+    """Returns pairs of a name and its last snapshot's uid, the newest job first."""
     last = Snapshot.objects.filter(job=OuterRef("pk")).order_by("-step").values("uid")
     jobs = Job.objects.annotate(last=Subquery(last[:1])).exclude(last=None)
     return jobs.exclude(**{field: ""}).order_by("-pk").values_list(field, "last")

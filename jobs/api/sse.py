@@ -1,4 +1,4 @@
-"""Answers that come in pieces: server-sent events as OpenAI's clients read them."""
+"""Sends answers in pieces: server-sent events as OpenAI's clients read them."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -12,13 +12,13 @@ from jobs.api.errors import as_api_error, error_body
 CONTENT_TYPE = "text/event-stream"
 DONE = b"data: [DONE]\n\n"
 
-# For the document of routes that answer so when the body says `"stream": true`.
+# Describes routes that answer with events when the body says `"stream": true`.
 MAY_STREAM: dict[str, Any] = {"responses": {200: {"content": {CONTENT_TYPE: {}}}}}
 
 
 async def streamed(chunks: AsyncGenerator[dict[str, Any]]) -> StreamingHttpResponse:
-    """Begins with the first chunk, so that what fails before it is an error with its
-    status. What fails later is a chunk with `error`, the last.
+    """Returns the response once there is a first chunk, so that what fails before it is
+    an error with its own status. A later failure is a last chunk with `error`.
     """
     first = await anext(chunks)
     return StreamingHttpResponse(

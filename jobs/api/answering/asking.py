@@ -1,4 +1,4 @@
-"""How clients' questions reach an engine: whose turn it is, and how long they wait."""
+"""Passes clients' questions to an engine: who has a turn, and how long others wait."""
 
 import asyncio
 import time
@@ -22,25 +22,25 @@ from jobs.serving.inbox import MAX_OPEN
 
 Line = dict[str, Any]
 
-# How long a question waits for a model server that starts again, and between two tries.
+# Seconds that a question waits for a model server which restarts, and between tries.
 AWAY_SECONDS = 120.0
 RETRY_SECONDS = 0.5
-# One member's clients leave half of the model server's places to others. They wait for
-# a place, and are then told to come again.
+# The clients of one member leave half of the model server's places to others. Further
+# questions wait PLACE_SECONDS for a place, and are then told to come again.
 MAX_OPEN_PER_MEMBER = MAX_OPEN // 2
 PLACE_SECONDS = 20.0
 LOOK_SECONDS = 0.1
-# Of the questions in one request.
+# The number of questions of one request that are answered at the same time.
 MAX_AT_ONCE = 8
-# Lines that wait for a client. While it reads none, no more are taken from the engine.
+# The number of lines that wait for a client. While it reads none, the engine waits too.
 MAX_UNREAD = 256
 
-# By the primary key of members. Of this process, which is the only one of its kind.
+# The keys are primary keys of members. There is only one web process, so it knows all.
 open_questions: Counter[int] = Counter()
 
 
 async def find_engine(choice: ModelChoice) -> Engine:
-    """Where the model is asked. UserError: it cannot be."""
+    """Returns the engine that answers for the model. Raises UserError if none can."""
     return await sync_to_async(_find_engine)(choice)
 
 
@@ -106,7 +106,9 @@ async def _answer(
 
 @asynccontextmanager
 async def place(member: Member, number: int) -> AsyncIterator[None]:
-    """Room for so many questions of a member at once. BusyError: there is none."""
+    """Holds places for so many questions of a member. Raises BusyError if none get
+    free.
+    """
     until = time.monotonic() + PLACE_SECONDS
     while open_questions[member.pk] + number > MAX_OPEN_PER_MEMBER:
         if time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""Chats: /v1/chat/completions."""
+"""Answers /v1/chat/completions."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -20,7 +20,7 @@ from jobs.selectors.model_names import find_model
 
 router = Router(tags=["Chats"])
 
-# How the names of tokens begin that are no whole characters: see token_log.
+# The names of tokens that are no whole characters begin so: see token_log.
 BYTES = "bytes:"
 
 Line = dict[str, Any]
@@ -84,8 +84,8 @@ async def create_chat_completion(request: HttpRequest, body: ChatRequest) -> Any
 async def _spoken(
     lines: AsyncGenerator[tuple[int, Line]], asked: ChatQuestion, num_top: int
 ) -> AsyncGenerator[Line]:
-    """Lines in the words of chats: without the space that the template puts first, and
-    what is wrong with the prompt is wrong with the messages.
+    """Yields the lines as a chat tells them: without the space that the template puts
+    first. Errors name the field `messages`, since a chat has no prompt.
     """
     begun: set[int] = set()
     async with aclosing(lines):
@@ -133,7 +133,7 @@ def _empty_choice(line: Line) -> dict[str, Any]:
 async def _chunks(
     lines: AsyncGenerator[Line], head: dict[str, Any], *, with_usage: bool
 ) -> AsyncGenerator[dict[str, Any]]:
-    """Of each choice first its role, then its text, at last why it ended."""
+    """Yields the chunks of all choices: their roles, their texts, why they ended."""
     begun: set[int] = set()
     usage: dict[str, int] = {}
     extra = {"usage": None} if with_usage else {}
@@ -167,8 +167,8 @@ def _delta(index: int, delta: dict[str, str], logprobs: Any = None) -> dict[str,
 
 
 def chat_logprobs(told: dict[str, Any], num_top: int) -> dict[str, Any]:
-    """What completions tell of tokens, as chats tell it: exactly as many of the
-    likeliest as were asked for, whether the chosen one is among them or not.
+    """Returns the logprobs of completions in the shape of chats. They have exactly as
+    many of the likeliest tokens as were asked for, with or without the chosen one.
     """
     tops = told["top_logprobs"] or [{}] * len(told["tokens"])
     tokens = zip(told["tokens"], told["token_logprobs"], tops, strict=True)
@@ -187,6 +187,7 @@ def _named(token: str, logprob: float) -> dict[str, Any]:
 
 
 def bytes_of(token: str) -> bytes:
+    """Returns the bytes of a token that is told by its name."""
     named = token.removeprefix(BYTES)
     if named == token:
         return token.encode()

@@ -1,4 +1,4 @@
-"""The body that asks for the next message of a chat."""
+"""Reads the body of a request for the next message of a chat."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from jobs.trainer.text.chat_text import ChatMessage
 # OpenAI goes on to the context's end; a base model may never end by itself.
 DEFAULT_MAX_TOKENS = 512
 MAX_MESSAGES = 1000
-# Chats tell logprobs in about this many times the words of completions.
+# The logprobs of chats are about this many times as long as those of completions.
 WORDINESS = 3
 
 
@@ -47,7 +47,7 @@ class ChatRequest(SamplingFields):
     response_format: ResponseFormat | None = Field(None, description="Only text.")
 
     def chat(self) -> list[ChatMessage]:
-        """UserError: this cannot be asked."""
+        """Returns the messages. Raises UserError if this cannot be asked."""
         self._check()
         messages = [message.message() for message in self.messages]
         if sum(len(message.text) for message in messages) > MAX_PROMPT_CHARACTERS:
@@ -59,7 +59,7 @@ class ChatRequest(SamplingFields):
         return messages
 
     def question(self, asked: ChatQuestion) -> dict[str, Any]:
-        """As engines take it."""
+        """Returns the question as engines take it."""
         sampling = self.sampling()
         return sampling | {
             "prompt": asked.prompt,

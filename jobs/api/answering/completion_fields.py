@@ -1,4 +1,4 @@
-"""Fields of completions that may be written in several ways."""
+"""Reads fields of completions that clients may write in several ways."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ STOP_WORDS = (
 
 @dataclass(frozen=True)
 class Written:
-    """Read by a function that gives None for what it does not take."""
+    """A kind of field. `read` returns its value, or None for what it does not take."""
 
     read: Callable[[Any], Any]
     words: str
@@ -81,7 +81,7 @@ def read_prompts(value: Any) -> list[str | list[int]] | None:
 
 
 def read_stops(value: Any) -> list[str] | None:
-    """Without empty ones, at which no text could ever go on."""
+    """Returns the stop texts without empty ones, at which every answer would end."""
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or len(stops) > MAX_STOPS:
         return None
@@ -91,7 +91,7 @@ def read_stops(value: Any) -> list[str] | None:
 
 
 def read_biases(value: Any) -> dict[int, float] | None:
-    """JSON has only texts for keys."""
+    """Returns the bias of each token. The tokens are keys, so JSON has them as text."""
     if not isinstance(value, dict) or len(value) > MAX_BIASES:
         return None
     biases = {small_int(token): bias for token, bias in value.items()}
@@ -101,7 +101,7 @@ def read_biases(value: Any) -> dict[int, float] | None:
 
 
 def read_content(value: Any) -> str | None:
-    """Of a chat's message: a text, or texts that follow on each other."""
+    """Returns the text of a chat's message, which may be given in several parts."""
     if isinstance(value, list):
         parts = [part if isinstance(part, dict) else {} for part in value]
         texts = [part.get("text") for part in parts if part.get("type") == "text"]
@@ -127,7 +127,7 @@ def _is_bias(value: Any) -> bool:
 
 
 def _is_text(value: Any, longest: int) -> bool:
-    """JSON may hold halves of characters, which are no text."""
+    """Returns whether it is text. JSON may hold halves of characters, which are not."""
     if not isinstance(value, str) or len(value) > longest:
         return False
     try:

@@ -1,4 +1,4 @@
-"""The body that asks for completions, and the questions it means to an engine."""
+"""Turns the body of a request for completions into questions for an engine."""
 
 from typing import Annotated, Any
 
@@ -17,12 +17,12 @@ from jobs.serving.request import (
 )
 
 DEFAULT_MAX_TOKENS = 16
-# Of a whole answer: tokens, and as many more as are told of each. While a longer one is
-# written, the web process has time for nobody else.
+# The limit of a whole answer counts each token, and each logprob that is told of it.
+# While a longer answer is written, the web process could serve nobody else.
 MAX_TOLD = 600_000
 CHARACTERS_PER_TOKEN = 4
 MAX_STOP_TOKENS = 4
-# Engines know no more of them, and none below 0.
+# Engines know seeds from 0 up to this.
 SEEDS = 2**63
 
 Token = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
@@ -36,7 +36,7 @@ class StreamOptions(RequestObject):
 
 
 class SamplingFields(RequestObject):
-    """How to answer: what completions and chats have in common."""
+    """The fields that completions and chats have in common: how to answer."""
 
     temperature: Annotated[float | None, Between(0, MAX_TEMPERATURE, whole=False)] = (
         None
@@ -53,11 +53,11 @@ class SamplingFields(RequestObject):
 
     @property
     def includes_usage(self) -> bool:
-        """In the last chunk of a stream."""
+        """Returns whether the last chunk of a stream tells the usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
     def sampling(self) -> dict[str, Any]:
-        """As engines take it, with OpenAI's defaults."""
+        """Returns the fields as engines take them, with OpenAI's defaults."""
         bias = self.logit_bias or {}
         return {
             "temperature": 1.0 if self.temperature is None else self.temperature,
@@ -72,7 +72,7 @@ class SamplingFields(RequestObject):
         }
 
     def check_size(self, num_tokens: int, num_told: int, field: str) -> None:
-        """UserError: the whole answer may be too long. Streams have no such limit."""
+        """Raises UserError if a whole answer may be too long. Streams have no limit."""
         if not self.stream and num_tokens * num_told > MAX_TOLD:
             raise UserError(
                 "Prompts, answers, their tokens and the logprobs of each come to "
@@ -95,11 +95,11 @@ class EngineCompletionRequest(SamplingFields):
     logprobs: Annotated[int | None, Between(0, MAX_LOGPROBS)] = None
     echo: bool | None = None
     suffix: str | None = Field(None, description="Not supported.")
-    # Ours: tokens with which an answer ends, as with the end token.
+    # This field is our own: an answer ends at these tokens as it does at the end token.
     stop_tokens: Annotated[list[Token], Field(max_length=MAX_STOP_TOKENS)] | None = None
 
     def questions(self) -> list[dict[str, Any]]:
-        """One for each prompt. UserError: this cannot be asked."""
+        """Returns a question for each prompt. Raises UserError if it is impossible."""
         self._check()
         given = self.max_tokens
         max_tokens = DEFAULT_MAX_TOKENS if given is None else given
@@ -145,7 +145,7 @@ class EngineCompletionRequest(SamplingFields):
 
 
 def num_prompt_tokens(prompt: str | list[int]) -> int:
-    """About as many."""
+    """Returns about how many tokens the prompt has."""
     if isinstance(prompt, str):
         return len(prompt) // CHARACTERS_PER_TOKEN
     return len(prompt)

@@ -1,4 +1,4 @@
-"""Completions: /v1/completions, and how their answers look."""
+"""Answers /v1/completions."""
 
 import hashlib
 import time
@@ -31,7 +31,7 @@ class Logprobs(Schema):
     tokens: list[str]
     token_logprobs: list[float | None]
     top_logprobs: list[dict[str, float] | None] | None
-    # Characters from the prompt's first one on.
+    # The tokens' positions in characters, counted from the start of the prompt.
     text_offset: list[int]
 
 
@@ -74,6 +74,7 @@ async def complete(
     choice: ModelChoice,
     body: EngineCompletionRequest,
 ) -> Any:
+    """Returns the response to a request for completions: whole, or as a stream."""
     questions = body.questions()
     lines = ask(member, engine, choice, questions)
     head = new_head(choice, "cmpl", "text_completion")
@@ -93,8 +94,8 @@ async def complete(
 
 
 def written(answer: dict[str, Any]) -> HttpResponse:
-    """It has its shape already. To check hundreds of thousands of logprobs again would
-    hold up the web process for seconds.
+    """Returns the response to an answer that has its final shape. A check of hundreds
+    of thousands of logprobs by Ninja would block the web process for seconds.
     """
     content_type = "application/json; charset=utf-8"
     return HttpResponse(orjson.dumps(answer), content_type=content_type)
@@ -107,7 +108,7 @@ async def chunks(
     *,
     with_usage: bool,
 ) -> AsyncGenerator[dict[str, Any]]:
-    """Pieces of all choices as they come."""
+    """Yields the pieces of all choices as they come."""
     total: list[dict[str, Any]] = []
     extra = {"usage": None} if with_usage else {}
     async with aclosing(lines):
@@ -131,14 +132,14 @@ def new_head(choice: ModelChoice, prefix: str, kind: str) -> dict[str, Any]:
 
 
 def fingerprint(choice: ModelChoice) -> str:
-    """The same for the same weights."""
+    """Returns an id that is the same for the same weights."""
     snapshot = choice.snapshot
     weights = snapshot.sha256 if snapshot else choice.base_model
     return f"fp_{hashlib.sha256(weights.encode()).hexdigest()[:12]}"
 
 
 def choice_of(first: int, line: dict[str, Any]) -> dict[str, Any]:
-    """A piece of a choice, or all of it. `first` is its prompt's first index."""
+    """Returns a piece of a choice. `first` is the index of its prompt's first one."""
     return {
         "text": line["text"],
         "index": first + line["index"],
@@ -148,6 +149,7 @@ def choice_of(first: int, line: dict[str, Any]) -> dict[str, Any]:
 
 
 def add_piece(whole: dict[int, dict[str, Any]], piece: dict[str, Any]) -> None:
+    """Appends a piece to its choice among those of the whole answer."""
     known = whole.setdefault(piece["index"], piece)
     if known is piece:
         return

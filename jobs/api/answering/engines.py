@@ -1,4 +1,4 @@
-"""Engines, as clients up to 0.28 know them: /v1/engines and what lies below."""
+"""Answers /v1/engines and the addresses below it, which clients up to 0.28 use."""
 
 from contextlib import suppress
 from typing import Any, Literal, NoReturn
@@ -26,7 +26,7 @@ from jobs.selectors.model_names import (
 router = Router(tags=["Engines"])
 
 OWNER = "finetune"
-# What an engine without snapshots answers with.
+# An engine without snapshots answers with this model.
 DEFAULT_MODEL = "tiny"
 
 
@@ -37,7 +37,7 @@ class EngineShape(Schema):
     ready: bool = True
     created: None = None
     permissions: None = None
-    # Ours: what people call it.
+    # This field is our own: the name that people know.
     title: str
 
 
@@ -88,7 +88,10 @@ def retrieve_engine(request: HttpRequest, engine: str) -> Any:
 
 
 def find_asked(engine: str, model: str | None) -> tuple[Engine | None, ModelChoice]:
-    """What to ask; where, only if the address names an engine. UserError: neither."""
+    """Returns the model to ask, and the engine if the address names one.
+
+    Raises UserError or ApiError if the address names neither.
+    """
     if engine not in engine_titles():
         written = find_written(engine)
         return None, find_model(model) if model else written
@@ -112,7 +115,9 @@ def default_model(engine: str) -> str:
 
 
 def find_written(name: str) -> ModelChoice:
-    """A model in the place of an engine. Clients write a space there as a plus sign."""
+    """Returns the model that the address names in place of an engine. Clients write a
+    space there as a plus sign.
+    """
     for written in (name, name.replace("+", " ")):
         with suppress(UnknownModelError):
             return find_model(written)
