@@ -26,7 +26,7 @@ MAX_PROJECTS = 100
 
 
 class Metrics(Schema):
-    """Of the checkpoint's step."""
+    """What was measured at the checkpoint's step."""
 
     step: int
     train_loss: float | None = None

@@ -66,7 +66,7 @@ def list_models(request: HttpRequest) -> dict[str, Any]:
 
 @router.get("/models/{path:model}", response=answers(ModelShape))
 def retrieve_model(request: HttpRequest, model: str) -> dict[str, Any]:
-    """By any of its names; `<name>:latest` answers with the snapshot that it is now."""
+    """One model, by any of its names. `<name>:latest` is the newest snapshot."""
     choice = find_in_path(model)
     if choice.snapshot is None:
         return show_base_model(ready_base_model(choice))

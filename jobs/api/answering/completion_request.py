@@ -84,7 +84,7 @@ class SamplingFields(RequestObject):
 
 
 class EngineCompletionRequest(SamplingFields):
-    """Of /v1/engines/{engine}/completions, where the engine may stand for a model."""
+    """The body of /v1/engines/{engine}/completions; the engine may be a model."""
 
     model: Text | None = None
     prompt: Prompts = Field(None, description="null stands for the end token.")

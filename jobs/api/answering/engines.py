@@ -48,7 +48,7 @@ class EngineList(Schema):
 
 @router.get("/engines", response=answers(EngineList))
 def list_engines(request: HttpRequest) -> Any:
-    """Where jobs run and snapshots are served."""
+    """The engines: where jobs run and snapshots are served."""
     titles = engine_titles()
     return {"data": [{"id": name, "title": titles[name]} for name in titles]}
 
