@@ -63,6 +63,7 @@ def make_run(
             "snapshots_every": 0,
             # The same on every machine; what rounds more is tested on purpose.
             "precision": "float32",
+            "threads": 1,
             **settings,
         }
     )
@@ -83,9 +84,11 @@ def _source(folder: Path, examples: list[list[tuple[str, float]]]) -> DataSource
     )
 
 
-def start_trainer(run: RunFolder) -> subprocess.Popen[bytes]:
+def start_trainer(
+    run: RunFolder, module: str = "jobs.trainer"
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs.trainer", str(run.path)],
+        [sys.executable, "-m", module, str(run.path)],
         cwd=ROOT,
         env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
         stderr=run.log.open("ab"),

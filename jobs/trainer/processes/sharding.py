@@ -59,11 +59,12 @@ def sharded(model: nn.Module, mesh: DeviceMesh, dtype: str) -> Learner:
     """
     # The gathered weights have the precision of the products. Autocast alone would keep
     # a copy of every layer until the backward pass.
-    policy = MixedPrecisionPolicy(
-        param_dtype=torch.bfloat16 if dtype == "bfloat16" else None,
-        reduce_dtype=torch.float32,
-        cast_forward_inputs=False,
+    types = (
+        {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32}
+        if dtype == "bfloat16"
+        else {}
     )
+    policy = MixedPrecisionPolicy(**types, cast_forward_inputs=False)
     learner = Learner(model)
     for layer in decoder_layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
