@@ -73,8 +73,12 @@ class Supervisor:
         self.lifeline_read, self.lifeline_write = os.pipe()
 
     def run(self) -> None:
-        """Runs until SIGTERM, SIGINT or SIGHUP."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        """Runs until SIGTERM or SIGINT, or until its terminal closes (SIGHUP)."""
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        # Under `nohup` the site is to outlive its terminal.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             signal.signal(number, lambda *_: self.stop_asked.set())
         try:
             while not self.stop_asked.wait(LOOK_SECONDS):

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ Command = Callable[[argparse.Namespace], Exit]
 
 def main() -> None:
     """Runs the command line of this process, and exits."""
+    listen_to_ctrl_c()
     # A terminal that cannot write a character shows another one instead, and readers of
     # a pipe get each line when it is written.
     for stream in (sys.stdout, sys.stderr):
@@ -34,6 +36,17 @@ def main() -> None:
     except OSError as error:
         print(f"openai-ft: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(Exit.USAGE)
+
+
+def listen_to_ctrl_c() -> None:
+    """Lets Ctrl-C stop the program at a terminal, even if its parent ignores Ctrl-C.
+
+    Without a terminal an ignored SIGINT stays ignored: a shell script starts programs
+    in its background that way, to keep them when the script itself is stopped.
+    """
+    is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if is_ignored and sys.stdin and sys.stdin.isatty():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run(argv: list[str]) -> Exit:

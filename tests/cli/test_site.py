@@ -62,7 +62,7 @@ def run(site, *argv):
 class Terminal:
     """A command with a terminal before it, in which somebody can press keys."""
 
-    def __init__(self, site, *argv):
+    def __init__(self, site, *argv, on_ctrl_c=signal.SIG_DFL):
         self.screen, inside = pty.openpty()
         self.process = subprocess.Popen(
             [COMMAND, *argv],
@@ -71,7 +71,7 @@ class Terminal:
             stdout=inside,
             stderr=inside,
             start_new_session=True,
-            preexec_fn=lambda: take_terminal(inside),
+            preexec_fn=lambda: take_terminal(inside, on_ctrl_c),
         )
         os.close(inside)
         os.set_blocking(self.screen, False)
@@ -109,12 +109,13 @@ class Terminal:
         return self.process.returncode
 
 
-def take_terminal(inside):
+def take_terminal(inside, on_ctrl_c):
     """So that Ctrl-C reaches the command as it does in a shell."""
     import fcntl
     import termios
 
     fcntl.ioctl(inside, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, on_ctrl_c)
 
 
 def newest_job(site):
@@ -184,8 +185,10 @@ def test_ctrl_c_may_leave_the_job_and_later_cancel_it(site):
     assert newest_job(site)["status"] == "cancelled"
 
 
-def test_a_second_ctrl_c_leaves(site):
-    with Terminal(site, "-t", JOKES, *LONG) as terminal:
+@pytest.mark.parametrize("on_ctrl_c", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_second_ctrl_c_leaves(site, on_ctrl_c):
+    """Also where the parent ignored Ctrl-C, as under `nohup` in a script."""
+    with Terminal(site, "-t", JOKES, *LONG, on_ctrl_c=on_ctrl_c) as terminal:
         terminal.wait_for("of 2,700")
         terminal.press("\x03")
         terminal.wait_for(r"\[l\]eave the job running")

@@ -13,7 +13,7 @@ import pytest
 
 from finetune_site.processes import addresses, groups, prepare, supervisor
 from finetune_site.processes.programs import Program
-from tests.support.running_site import wait_for
+from tests.support.running_site import ROOT, wait_for
 
 
 @pytest.fixture
@@ -69,6 +69,62 @@ def test_a_process_that_keeps_dying_is_tried_less_often(make_supervisor):
     wait_for(lambda: len(lines) > 2, 5, "three deaths")
     assert lines[0] == "The web ended with status 1. It starts again now."
     assert lines[2].endswith("It starts again in 1 s.")
+
+
+# Its only program says so each time it is started.
+SUPERVISOR = """
+import os, socket, sys
+from pathlib import Path
+from finetune_site.processes.programs import Program
+from finetune_site.processes.supervisor import Supervisor
+folder = Path(sys.argv[1])
+Supervisor(
+    programs=[Program("web", "web", ["echo", "started"])],
+    run_dir=folder,
+    root=folder,
+    env=dict(os.environ),
+    listener=socket.socket(),
+    heartbeats=dict,
+    say=lambda text: None,
+).run()
+"""
+
+
+@pytest.fixture
+def start_supervisor(tmp_path):
+    """Starts one as a process that treats SIGHUP in a given way, once it is at work."""
+    started = []
+
+    def start(on_hangup):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SUPERVISOR, tmp_path],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, on_hangup),
+        )
+        started.append(process)
+        assert process.stdout.readline() == "started\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_terminal_that_closes_ends_the_site(start_supervisor):
+    process = start_supervisor(signal.SIG_DFL)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(10) == 0
+
+
+def test_under_nohup_the_site_outlives_its_terminal(start_supervisor):
+    process = start_supervisor(signal.SIG_IGN)
+    process.send_signal(signal.SIGHUP)
+    assert process.stdout.readline() == process.stdout.readline() == "started\n"
+    process.terminate()
+    assert process.wait(10) == 0
 
 
 def test_the_end_of_the_lifeline_ends_the_group_but_no_other_session(tmp_path):
