@@ -1,7 +1,8 @@
-"""Kills a trainer at given steps: `python -m tests.forked_kills RUN_FOLDER STEP...`.
+"""Kills a trainer at given steps.
 
-The trainer is forked from this process, which has loaded all code already: so a start
-takes a moment, and 20 of them fit into a test.
+`python -m tests.support.forked_kills RUN_FOLDER STEP...` forks each trainer from this
+process, which has loaded all code already: so a start takes a moment, and 20 of them
+fit into a test.
 """
 
 import os

@@ -1,7 +1,8 @@
 """Gradients of several processes against a float64 reference, one token at a time.
 
-`python -m tests.two_processes RUN_FOLDER` takes the job's first step in every way and
-writes `errors.json`: how far losses and gradients are off, relative to the reference.
+`python -m tests.support.two_processes RUN_FOLDER` takes the job's first step in every
+way and writes `errors.json`: how far losses and gradients are off, relative to the
+reference.
 """
 
 import json
