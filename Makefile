@@ -17,8 +17,11 @@ demo: $(VENV)/.ok
 up: $(VENV)/.ok
 	@exec $(RUN) manage.py up $(ARGS)
 
+# Files of tests two at a time, in the order found: the browser's come last. ARGS may
+# choose tests of one part alone, and of the other pytest says with 5 that there are none.
 test: $(VENV)/.test-ok
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || test $$? = 5
+	$(RUN) -m pytest -m alone $(ARGS) || test $$? = 5
 
 test-clients: $(VENV)/.test-ok $(CLIENT_VERSIONS:%=$(CLIENTS)/%/.ok)
 	$(RUN) -m tests.clients $(CLIENTS) $(CLIENT_VERSIONS)

@@ -6,6 +6,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# Before torch is imported. Threads that spin while they wait for each other take the
+# cores from the tests and trainers beside them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 from django.conf import settings
 from django.db import connections
@@ -17,8 +21,10 @@ from tests.support import factories
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(tmp_path_factory) -> None:
-    """SQLite in a file, as the site has it.
+def django_db_modify_db_settings(
+    tmp_path_factory, django_db_modify_db_settings_parallel_suffix
+) -> None:
+    """SQLite in a file, as the site has it; another database in each of two workers.
 
     In memory, threads that share it lock each other's tables and do not wait.
     """

@@ -20,6 +20,9 @@ from tests.support.dropping_proxy import running_proxy
 from tests.support.running_site import ROOT, RunningSite, wait_for
 from tests.support.visitor import Visitor
 
+# How late a step is seen is measured, and two sites with two trainers take all cores.
+pytestmark = pytest.mark.alone
+
 JOKES = ROOT / "datasets" / "sample_data" / "jokes.jsonl"
 FINAL = ("succeeded", "failed", "cancelled")
 # Some 26 steps an epoch.

@@ -282,6 +282,7 @@ def test_config_of_another_shape(hub_server, tmp_path, config):
     assert "whether a proxy answers instead" in refusal(hub_server, tmp_path / "m")
 
 
+@pytest.mark.alone
 def test_answer_that_drips_is_not_waited_for(hub_server, monkeypatch):
     hub_server.drip_seconds = 0.01
     monkeypatch.setattr(hub_module, "LOOK_UP_SECONDS", 0.3)

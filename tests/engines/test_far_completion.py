@@ -107,6 +107,7 @@ def test_a_refusal_is_passed_on(far):
         ask(far, prompt="a")
 
 
+@pytest.mark.alone
 def test_a_reader_that_leaves_ends_the_far_answer(far):
     far.completion = [chunk("x") for _ in range(200)]
     far.hang_seconds = 0.05

@@ -61,6 +61,7 @@ class Stream:
         self.answer.close()
 
 
+@pytest.mark.alone
 def test_update_arrives_within_a_second_of_the_row(server, job, cookies):
     stream = Stream(server, job, cookies)
     assert stream.answer.headers["Content-Type"].startswith("text/event-stream")

@@ -268,9 +268,9 @@ READY = """
 import os, resource, signal, sys, threading, time
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import psutil, torch
-from jobs.trainer.model import load_model
+from jobs.trainer.compute.model import load_model
 from jobs.trainer.run import Path, run
-from jobs.trainer.spec import Spec
+from jobs.trainer.contract.spec import Spec
 torch.cpu.get_capabilities = dict
 folder = Path(sys.argv[1])
 load_model(Spec.load(folder / "spec.json").model)
@@ -309,6 +309,7 @@ def finish(examples, epochs=1, **settings):
     return job, Event.objects.filter(job=job, type="autopilot")[0].data
 
 
+@pytest.mark.alone
 def test_a_job_whose_allocations_fail_ends_with_fewer_rows_at_a_time(db, stand_in):
     stand_in(READY + LIMITED)
     job, change = finish(LONG_TEXTS, max_tokens=128, batch_size=64)
@@ -317,6 +318,7 @@ def test_a_job_whose_allocations_fail_ends_with_fewer_rows_at_a_time(db, stand_i
     assert json.loads((job.folder / "trainer.json").read_text())["attempt"] == 1
 
 
+@pytest.mark.alone
 def test_a_job_that_is_killed_for_its_memory_ends_with_less(db, stand_in):
     stand_in(READY + KILLED)
     long_row = [[(" the cat sat on the mat" * 330, 1.0)]]

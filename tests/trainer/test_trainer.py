@@ -33,6 +33,7 @@ from tests.support.training import (
     without_clocks,
 )
 
+ALL_CORES = 0
 LONG = {"epochs": 40, "completions_every": 0, "checkpoint_seconds": 0.2}
 
 
@@ -44,6 +45,7 @@ def finished(tmp_path_factory):
         validation=RIDDLES[:4],
         epochs=2,
         snapshots_every=5,
+        threads=ALL_CORES,
     )
     return run, train(run)
 
@@ -94,6 +96,7 @@ def test_killed_and_resumed_equals_undisturbed(finished, tmp_path):
         epochs=2,
         snapshots_every=5,
         checkpoint_seconds=0.1,
+        threads=ALL_CORES,
     )
     for step in (1, 6, 14):
         trainer = start_trainer(run)

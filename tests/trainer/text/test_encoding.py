@@ -35,6 +35,7 @@ def test_tokens_hold_exactly_the_text(texts):
     )
 
 
+@pytest.mark.alone
 def test_other_threads_go_on_while_a_text_is_encoded():
     text = "The capital of France is Paris. " * 30_000
     ticks = [perf_counter()]
