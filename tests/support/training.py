@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -108,7 +109,12 @@ def wait_for_step(run: RunFolder, step: int) -> None:
 
 def train(run: RunFolder) -> list[dict[str, Any]]:
     """Run the trainer to its end, within the test's process; its events."""
-    trainer.run(run.path)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        trainer.run(run.path)
+    finally:
+        # The trainer's own would keep the tests from ending when they are told to.
+        signal.signal(signal.SIGTERM, on_sigterm)
     return read_events(run.events)[0]
 
 

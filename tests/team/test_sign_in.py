@@ -1,4 +1,5 @@
 import pytest
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.urls import reverse
 from django.utils import timezone
 
@@ -10,7 +11,9 @@ PASSWORD = "long enough 42"
 
 
 @pytest.fixture
-def with_password(member):
+def with_password(member, monkeypatch):
+    """Hashed in one round, not in the million that take a second at each sign-in."""
+    monkeypatch.setattr(PBKDF2PasswordHasher, "iterations", 1)
     services.set_password(member=member, password=PASSWORD)
     return member
 
