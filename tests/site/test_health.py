@@ -85,6 +85,6 @@ def test_production_settings_pass_the_deployment_check(tmp_path):
         env=environment(tmp_path) | {"HTTPS": "true"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert result.returncode == 0, result.stderr

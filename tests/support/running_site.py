@@ -88,7 +88,7 @@ class RunningSite:
             check=True,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         ).stdout.strip()
 
     def health(self) -> dict[str, Any] | None:
@@ -99,7 +99,7 @@ class RunningSite:
             return None
         return response.json() if response.status_code == 200 else None
 
-    def wait_until_healthy(self, seconds: float = 30) -> None:
+    def wait_until_healthy(self, seconds: float = 120) -> None:
         wait_for(self.health, seconds, f"healthy site; its log: {self.output()}")
 
     def output(self) -> str:

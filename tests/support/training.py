@@ -38,6 +38,9 @@ def sums_of(model, batch):
 learning.sums_of = sums_of
 os._exit(run.run(run.Path(sys.argv[1])))
 """
+# A trainer that takes longer hangs. On a machine that is busy with other things one can
+# take twenty times as long as on an idle one, being the first to give way.
+HANGS_AFTER_SECONDS = 400
 # What differs between two runs of the same job.
 CLOCKS = ("time", "seq", "tokens_per_second", "memory_bytes")
 
@@ -98,7 +101,7 @@ def start_trainer(
 
 def wait_for_step(run: RunFolder, step: int) -> None:
     """Until the trainer has written that step."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANGS_AFTER_SECONDS
     while time.monotonic() < deadline:
         steps = of_type(read_events(run.events)[0], "step")
         if steps and steps[-1]["step"] >= step:
@@ -125,7 +128,9 @@ def train_with(run: RunFolder, sums_of: str) -> list[dict[str, Any]]:
     code = SUMS_OF % textwrap.indent(textwrap.dedent(sums_of), "    ")
     argv = [sys.executable, "-c", code, str(run.path)]
     with run.log.open("ab") as log:
-        subprocess.run(argv, cwd=ROOT, stderr=log, timeout=100, check=False)
+        subprocess.run(
+            argv, cwd=ROOT, stderr=log, timeout=HANGS_AFTER_SECONDS, check=False
+        )
     return read_events(run.events)[0]
 
 

@@ -20,7 +20,7 @@ def run_tasks() -> list[str]:
     return names
 
 
-def watch(job: Job, until: Callable[[Job], bool], seconds: float = 180) -> Job:
+def watch(job: Job, until: Callable[[Job], bool], seconds: float = 400) -> Job:
     """Watch and work until the job is as wanted."""
     watcher = Watcher()
     end = time.monotonic() + seconds

@@ -8,6 +8,7 @@ from jobs.trainer import watched_prompts
 from jobs.trainer.contract.events import read_events
 from jobs.trainer.contract.runfolder import Control
 from tests.support.training import (
+    HANGS_AFTER_SECONDS,
     RIDDLES,
     make_run,
     of_type,
@@ -89,7 +90,7 @@ def test_a_stop_amid_completions_keeps_a_snapshot(tmp_path, monkeypatch):
 
 
 def wait_for(found, run):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANGS_AFTER_SECONDS
     while not found():
         assert time.monotonic() < deadline, run.log.read_text()
         time.sleep(0.05)

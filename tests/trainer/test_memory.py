@@ -31,6 +31,7 @@ from jobs.trainer.rows.memory import (
 from jobs.trainer.rows.plan import make_plan
 from tests.support import factories
 from tests.support.training import (
+    HANGS_AFTER_SECONDS,
     ROOT,
     TINY,
     make_run,
@@ -146,7 +147,9 @@ os._exit(run.run(run.Path(sys.argv[1])))
 def run_code(code, run):
     argv = [sys.executable, "-c", code, str(run.path)]
     with run.log.open("ab") as log:
-        subprocess.run(argv, cwd=ROOT, stderr=log, timeout=100, check=False)
+        subprocess.run(
+            argv, cwd=ROOT, stderr=log, timeout=HANGS_AFTER_SECONDS, check=False
+        )
     return read_events(run.events)[0]
 
 

@@ -20,6 +20,7 @@ from jobs.trainer.contract.runfolder import Control
 from jobs.trainer.contract.spec import Lora, ModelSource, Spec
 from jobs.trainer.rows.plan import make_plan
 from tests.support.training import (
+    HANGS_AFTER_SECONDS,
     RIDDLES,
     ROOT,
     TINY,
@@ -85,7 +86,7 @@ def test_a_snapshot_names_no_path_of_this_machine(finished):
 
 def test_a_finished_job_is_left_alone(finished):
     run, events = finished
-    assert start_trainer(run).wait(timeout=60) == 0
+    assert start_trainer(run).wait(timeout=HANGS_AFTER_SECONDS) == 0
     assert read_events(run.events)[0] == events
 
 

@@ -22,6 +22,7 @@ from jobs.trainer.contract.spec import Spec
 from jobs.trainer.rows.plan import make_plan
 from tests.support import exact_trainer
 from tests.support.training import (
+    HANGS_AFTER_SECONDS,
     RIDDLES,
     ROOT,
     make_run,
@@ -78,7 +79,7 @@ def start(run):
 def finish(run):
     """Trains a job in processes of its own; returns its events."""
     trainer = start(run)
-    assert trainer.wait(timeout=100) == 0, run.log.read_text()
+    assert trainer.wait(timeout=HANGS_AFTER_SECONDS) == 0, run.log.read_text()
     return read_events(run.events)[0]
 
 
@@ -90,7 +91,7 @@ def run_python(run, argv):
             env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
             stderr=log,
             check=True,
-            timeout=100,
+            timeout=HANGS_AFTER_SECONDS,
         )
 
 
