@@ -18,7 +18,7 @@ from tests.support.running_site import ROOT, RunningSite
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = ROOT / "datasets" / "sample_data" / "capitals.jsonl"
-MOST_SECONDS = 600
+MAX_SECONDS = 600
 
 
 def main(venvs: Path, versions: list[str]) -> int:
@@ -57,7 +57,7 @@ def walk(venv: Path, version: str, site: RunningSite, key: str) -> int:
             "OPENAI_API_BASE": url,
             "SIGNED_MESSAGE": signed_message(),
         },
-        timeout=MOST_SECONDS,
+        timeout=MAX_SECONDS,
     ).returncode
 
 

@@ -10,7 +10,7 @@ import schemathesis
 # What the site has, by the name of the parameter or field: see __main__.py.
 REAL: dict[str, list[str]] = json.loads(os.environ["FUZZ_REAL"])
 # Longer answers only take longer.
-MOST_TOKENS = 8
+MAX_TOKENS = 8
 
 
 @schemathesis.hook
@@ -39,4 +39,4 @@ def with_real(values: Any, number: int) -> Any:
 
 def short(body: dict[str, Any]) -> dict[str, Any]:
     limits = ("max_tokens", "max_completion_tokens")
-    return {**body, **{name: MOST_TOKENS for name in limits if name in body}}
+    return {**body, **{name: MAX_TOKENS for name in limits if name in body}}
