@@ -117,7 +117,13 @@ def pytest_runtest_makereport(item):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Browser tests last: beside Playwright's event loop Django's test client, which
+    """Long files come first, so that at the end no worker waits for another.
+
+    Browser tests come last: beside Playwright's event loop Django's test client, which
     runs asynchronous views in a loop of its own, can do nothing.
     """
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    items.sort(key=lambda item: (has(item, "browser"), not has(item, "long")))
+
+
+def has(item: pytest.Item, marker: str) -> bool:
+    return item.get_closest_marker(marker) is not None

@@ -157,7 +157,7 @@ django.setup()
 from django.core.management import call_command
 from django.db import connection
 from jobs.services.launching import claim_next
-from tests import factories
+from tests.support import factories
 
 def claim(number):
     barrier.wait()

@@ -18,6 +18,8 @@ from jobs.trainer.text.encoding import encode_prompt as tokens_of
 from jobs.trainer.text.encoding import end_of_text_id, load_tokenizer
 from tests.support.running_site import ROOT, RunningSite, wait_for
 
+pytestmark = pytest.mark.long
+
 SAMPLES = ROOT / "datasets" / "sample_data"
 JOKES = str(SAMPLES / "jokes.jsonl")
 VALIDATION = str(SAMPLES / "jokes-validation.jsonl")

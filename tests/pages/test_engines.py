@@ -130,7 +130,7 @@ def test_what_is_wrong_with_an_engine_is_said_and_kept(far, lab, fault, words):
 
 def test_an_engine_that_is_not_there(lab):
     EngineSetting.objects.update(url="http://127.0.0.1:9/v1")
-    with pytest.raises(UserError, match="Connection refused"):
+    with pytest.raises(UserError, match="connection refused"):
         services.check_engine(name="lab")
 
 

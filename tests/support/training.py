@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from jobs.trainer.contract.runfolder import RunFolder
 from jobs.trainer.contract.spec import DataSource, ModelSource, Spec
 from jobs.trainer.text.examples import dump_line
 from tests.support.paths import ROOT
+from tests.support.warm_starts import WarmTrainer
 
 TINY = ModelSource(base_model="tiny", path=str(SHIPPED / "tiny"))
 
@@ -31,6 +31,7 @@ SUMS_OF = """
 import os, sys, torch
 from jobs.trainer import learning, run
 from tests.support.paths import ROOT
+from tests.support.warm_starts import WarmTrainer
 real = learning.sums_of
 def sums_of(model, batch):
 %s
@@ -88,15 +89,8 @@ def _source(folder: Path, examples: list[list[tuple[str, float]]]) -> DataSource
     )
 
 
-def start_trainer(
-    run: RunFolder, module: str = "jobs.trainer"
-) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", module, str(run.path)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
-        stderr=run.log.open("ab"),
-    )
+def start_trainer(run: RunFolder, module: str = "jobs.trainer") -> WarmTrainer:
+    return WarmTrainer(module, run.path, run.log)
 
 
 def wait_for_step(run: RunFolder, step: int) -> None:

@@ -1,6 +1,7 @@
 """How a job is computed is decided once, and changes rounding only."""
 
 import shutil
+from statistics import mean
 
 import pytest
 import torch
@@ -61,7 +62,9 @@ def test_nothing_is_compiled_without_a_compiler(tmp_path, monkeypatch):
 def test_a_bfloat16_job_learns_what_a_float32_one_does(tmp_path):
     exact = losses(train(make_run(tmp_path / "a", epochs=2)))
     rounded = losses(train(make_run(tmp_path / "b", epochs=2, precision="bfloat16")))
-    assert rounded == pytest.approx(exact, rel=0.05)
+    # Single steps drift apart, by more on some processors; on the whole they may not.
+    assert rounded[:3] == pytest.approx(exact[:3], rel=0.01)
+    assert mean(rounded) == pytest.approx(mean(exact), rel=0.02)
     assert rounded != exact
 
 

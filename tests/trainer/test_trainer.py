@@ -34,6 +34,8 @@ from tests.support.training import (
     without_clocks,
 )
 
+pytestmark = pytest.mark.long
+
 ALL_CORES = 0
 LONG = {"epochs": 40, "completions_every": 0, "checkpoint_seconds": 0.2}
 

@@ -12,6 +12,8 @@ import pytest
 from tests.support.running_site import ROOT, RunningSite, wait_for
 from tests.support.visitor import Visitor
 
+pytestmark = pytest.mark.long
+
 JOKES = ROOT / "datasets" / "sample_data" / "jokes.jsonl"
 FINAL = {"succeeded", "failed", "cancelled"}
 VICTIMS = ["web", "worker", "watcher", "model_server", "trainer", "up"]
@@ -38,7 +40,7 @@ class Team:
         return rows and rows[0]["id"]
 
     def start_job(self):
-        settings = {"epochs": 2, "completions_every": 20, "snapshots_every": 20}
+        settings = {"epochs": 1, "completions_every": 10, "snapshots_every": 10}
         return self.visitor.start_job(dataset_version=self.version_id, **settings)
 
     def run_folder(self, job_id):

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import psutil
@@ -31,6 +30,8 @@ from tests.support.training import (
     train,
     wait_for_step,
 )
+
+pytestmark = pytest.mark.long
 
 # Each example has a row of its own. In steps of two rows, an example that is only read
 # leaves a process without a learned token, and the last row of an epoch leaves one
@@ -99,33 +100,28 @@ def set_up_anew(run, **settings):
     replace(Spec.load(run.spec), **settings).save(run.spec)
 
 
-def processes_of(run):
-    """Returns the living processes that have the run folder among their arguments."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        alive = process.info["status"] != psutil.STATUS_ZOMBIE
-        if alive and str(run.path) in (process.info["cmdline"] or []):
-            found.append(process)
-    return sorted(found, key=lambda process: process.pid)
+def processes_of(trainer):
+    """Returns the first process of a job and those that it has started."""
+    first = psutil.Process(trainer.pid)
+    return [first, *first.children()]
 
 
-def wait_until_none_is_left(run):
-    deadline = time.monotonic() + 10
-    while processes_of(run):
-        assert time.monotonic() < deadline, processes_of(run)
-        time.sleep(0.05)
+def wait_until_none_is_left(processes):
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert alive == []
 
 
 def leave(run, step, *, by_pause):
     """Trains up to about a step, then pauses, or ends with SIGTERM, all processes."""
     trainer = start(run)
     wait_for_step(run, step)
+    processes = processes_of(trainer)
     if by_pause:
         run.write_control(Control(want="pause"))
     else:
         trainer.terminate()
     assert trainer.wait(timeout=20) == 0, run.log.read_text()
-    wait_until_none_is_left(run)
+    wait_until_none_is_left(processes)
     run.write_control(Control(want="run"))
 
 
@@ -224,11 +220,12 @@ def test_with_one_process_all_end_and_the_job_goes_on(alone, tmp_path, rank, how
     run = make_run(tmp_path / "run", EXAMPLES, **JOB, **how, checkpoint_seconds=0.5)
     trainer = start(run)
     wait_for_step(run, 8)
-    victim = processes_of(run)[rank]
+    processes = processes_of(trainer)
+    victim = processes[rank]
     assert victim.environ().get("RANK", "0") == str(rank)
     os.kill(victim.pid, signal.SIGKILL)
     assert trainer.wait(timeout=10) != 0
-    wait_until_none_is_left(run)
+    wait_until_none_is_left(processes)
     set_up_anew(run, processes=1)
     events = train(run)
     assert figures(events) == pytest.approx(figures(alone[1]), rel=ROUNDING)
