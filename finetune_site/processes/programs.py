@@ -42,7 +42,7 @@ PROGRAMS = [
     Program(
         "worker",
         "worker",
-        [sys.executable, "manage.py", "qcluster"],
+        [sys.executable, "manage.py", "qcluster", "--skip-checks"],
         has_heartbeat=True,
     ),
     Program(

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -16,8 +14,7 @@ from jobs.trainer.contract.model_folders import SHIPPED
 from jobs.trainer.contract.runfolder import RunFolder
 from jobs.trainer.contract.spec import DataSource, ModelSource, Spec
 from jobs.trainer.text.examples import dump_line
-from tests.support.paths import ROOT
-from tests.support.warm_starts import WarmTrainer
+from tests.support.warm_starts import WarmPython
 
 TINY = ModelSource(base_model="tiny", path=str(SHIPPED / "tiny"))
 
@@ -30,8 +27,6 @@ RIDDLES = [
 SUMS_OF = """
 import os, sys, torch
 from jobs.trainer import learning, run
-from tests.support.paths import ROOT
-from tests.support.warm_starts import WarmTrainer
 real = learning.sums_of
 def sums_of(model, batch):
 %s
@@ -89,8 +84,8 @@ def _source(folder: Path, examples: list[list[tuple[str, float]]]) -> DataSource
     )
 
 
-def start_trainer(run: RunFolder, module: str = "jobs.trainer") -> WarmTrainer:
-    return WarmTrainer(module, run.path, run.log)
+def start_trainer(run: RunFolder, module: str = "jobs.trainer") -> WarmPython:
+    return WarmPython(["-m", module, run.path], run.log)
 
 
 def wait_for_step(run: RunFolder, step: int) -> None:
@@ -119,12 +114,12 @@ def train_with(run: RunFolder, sums_of: str) -> list[dict[str, Any]]:
     """Train in a process of its own whose function `sums_of` has this body. `real` is
     the one that it stands in for.
     """
-    code = SUMS_OF % textwrap.indent(textwrap.dedent(sums_of), "    ")
-    argv = [sys.executable, "-c", code, str(run.path)]
-    with run.log.open("ab") as log:
-        subprocess.run(
-            argv, cwd=ROOT, stderr=log, timeout=HANGS_AFTER_SECONDS, check=False
-        )
+    return run_code(SUMS_OF % textwrap.indent(textwrap.dedent(sums_of), "    "), run)
+
+
+def run_code(code: str, run: RunFolder) -> list[dict[str, Any]]:
+    """Run this code in a process of its own, with the run folder as its argument."""
+    WarmPython(["-c", code, run.path], run.log).wait(HANGS_AFTER_SECONDS)
     return read_events(run.events)[0]
 
 

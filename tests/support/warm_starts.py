@@ -1,7 +1,8 @@
 """Starts trainers from a process that has imported their code already.
 
 Importing torch and transformers takes seconds of a core, which each trainer of a test
-would need anew. What is forked then runs as `python -m MODULE RUN_FOLDER` does.
+would need anew. What is forked then runs as `python -m MODULE RUN_FOLDER` does, and so
+do the other processes of its job.
 """
 
 import multiprocessing
@@ -10,8 +11,12 @@ import runpy
 import signal
 import subprocess
 import sys
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
+from jobs.trainer.processes import launch
 from tests.support.paths import ROOT
 
 _context = multiprocessing.get_context("forkserver")
@@ -20,13 +25,16 @@ _context.set_forkserver_preload(
 )
 
 
-class WarmTrainer:
-    """One trainer, with those methods of `subprocess.Popen` that tests use."""
+class WarmPython:
+    """One process, with those methods of `subprocess.Popen` that tests use.
 
-    def __init__(self, module: str, folder: Path, log: Path) -> None:
+    The arguments are those of `python`: `-m MODULE` or `-c CODE`, and what follows.
+    """
+
+    def __init__(self, argv: Sequence[str | Path], log: Path) -> None:
         # Daemons end with the tests.
         self.process = _context.Process(
-            target=_train, args=(module, str(folder), str(log)), daemon=True
+            target=_begin, args=([str(word) for word in argv], str(log)), daemon=True
         )
         self.process.start()
         self.pid = self.process.pid or 0
@@ -35,17 +43,60 @@ class WarmTrainer:
         """Returns the exit code: minus the signal's number if a signal ended it."""
         self.process.join(timeout)
         if self.process.exitcode is None:
-            raise subprocess.TimeoutExpired(f"the trainer {self.pid}", timeout or 0)
+            raise subprocess.TimeoutExpired(f"the process {self.pid}", timeout or 0)
         return self.process.exitcode
 
     def terminate(self) -> None:
         os.kill(self.pid, signal.SIGTERM)
 
 
-def _train(module: str, folder: str, log: str) -> None:
+class Fork:
+    """Stands in for `subprocess.Popen` where a trainer starts the others of its job."""
+
+    def __init__(
+        self, argv: list[str], env: dict[str, str], pass_fds: tuple[int, ...]
+    ) -> None:
+        self.pid = os.fork()
+        if self.pid:
+            return
+        try:
+            _close_all_but(pass_fds)
+            os.environ.update(env)
+            _run(argv[1:])
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            # Nothing of the process that was forked may go on here.
+            os._exit(1)
+
+    def wait(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def _close_all_but(kept: tuple[int, ...]) -> None:
+    """Closes what a new program would not have: the first process's locks and pipes."""
+    for descriptor in map(int, os.listdir("/dev/fd")):
+        if descriptor > sys.stderr.fileno() and descriptor not in kept:
+            # One of them read the folder, and is closed already.
+            try:
+                os.close(descriptor)
+            except OSError:
+                continue
+
+
+def _begin(argv: list[str], log: str) -> None:
     os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), sys.stderr.fileno())
     os.chdir(ROOT)
-    sys.argv[1:] = [folder]
-    # With this command a job of several processes starts the others.
-    sys.orig_argv[:] = [sys.executable, "-m", module, folder]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    launch.subprocess = SimpleNamespace(Popen=Fork)
+    _run(argv)
+
+
+def _run(argv: list[str]) -> None:
+    how, what, *rest = argv
+    sys.argv[1:] = rest
+    # With this command a job that starts over replaces its program.
+    sys.orig_argv[:] = [sys.executable, *argv]
+    if how == "-c":
+        exec(what, {"__name__": "__main__"})  # noqa: S102 (the code of a test)
+    else:
+        runpy.run_module(what, run_name="__main__", alter_sys=True)

@@ -17,7 +17,7 @@ from jobs.trainer.compute.batches import micro_batches
 from jobs.trainer.compute.model import trained_parameters
 from jobs.trainer.compute.objective import sums_of
 from jobs.trainer.compute.shortcuts import takes_shortcuts
-from jobs.trainer.contract.events import EventWriter, read_events
+from jobs.trainer.contract.events import EventWriter
 from jobs.trainer.contract.runfolder import Numerics, RunFolder
 from jobs.trainer.contract.spec import Spec
 from jobs.trainer.numerics import checkpoint_layers
@@ -30,12 +30,12 @@ from jobs.trainer.rows.memory import (
 )
 from jobs.trainer.rows.plan import make_plan
 from tests.support import factories
+from tests.support.paths import ROOT
 from tests.support.training import (
-    HANGS_AFTER_SECONDS,
-    ROOT,
     TINY,
     make_run,
     of_type,
+    run_code,
     train,
     train_with,
 )
@@ -142,15 +142,6 @@ def complete(model, tokenizer, prompts, *rest, **more):
 watched_prompts.complete = complete
 os._exit(run.run(run.Path(sys.argv[1])))
 """
-
-
-def run_code(code, run):
-    argv = [sys.executable, "-c", code, str(run.path)]
-    with run.log.open("ab") as log:
-        subprocess.run(
-            argv, cwd=ROOT, stderr=log, timeout=HANGS_AFTER_SECONDS, check=False
-        )
-    return read_events(run.events)[0]
 
 
 def test_too_little_memory_for_completions_makes_fewer_at_once(tmp_path):

@@ -15,7 +15,8 @@ from jobs.trainer.compute.model import ModelError, add_lora, load_model
 from jobs.trainer.contract.spec import Lora, ModelSource, Spec, SpecError
 from jobs.trainer.rows.plan import make_plan
 from jobs.trainer.text.examples import dump_line
-from tests.support.training import ROOT, TINY, make_run, of_type, train
+from tests.support.paths import ROOT
+from tests.support.training import TINY, make_run, of_type, train
 
 GOOD = dump_line([("Who?", 0.0), (" The owl.", 1.0)])
 

@@ -5,8 +5,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +20,6 @@ from jobs.trainer.rows.plan import make_plan
 from tests.support.training import (
     HANGS_AFTER_SECONDS,
     RIDDLES,
-    ROOT,
     TINY,
     facts_of,
     make_run,
@@ -33,6 +30,7 @@ from tests.support.training import (
     wait_for_step,
     without_clocks,
 )
+from tests.support.warm_starts import WarmPython
 
 pytestmark = pytest.mark.long
 
@@ -370,17 +368,8 @@ def test_stalled_means_none_of_the_last_is_better(losses, stalled):
 
 def kill_at(run, steps):
     """Kills a job's trainer once it has done these steps, then lets the job end."""
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.support.forked_kills",
-            run.path,
-            *map(str, steps),
-        ],
-        cwd=ROOT,
-        check=True,
-    )
+    argv = ["-m", "tests.support.forked_kills", run.path, *map(str, steps)]
+    assert WarmPython(argv, run.log).wait() == 0, run.log.read_text()
 
 
 def test_killed_at_20_random_steps_equals_undisturbed(tmp_path):

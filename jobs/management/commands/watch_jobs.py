@@ -11,6 +11,8 @@ from jobs.watching.watcher import Watcher
 
 class Command(BaseCommand):
     help = "Watch the jobs: read what trainers do, start, resume and stop them."
+    # Checks would import every route.
+    requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
         lifeline.hold()

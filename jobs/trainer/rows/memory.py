@@ -1,6 +1,8 @@
 """[contract] Estimates a job's memory from its model's files, and how to need less."""
 
 from dataclasses import replace
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from jobs.trainer.contract.weights_file import num_parameters
 
 # The memory of the process with its libraries, as measured.
 PROGRAM_BYTES = 420_000_000
+# A torch that was built for GPUs loads their libraries even where there is no GPU.
+GPU_LIBRARIES_BYTES = 200_000_000
 FLOAT_BYTES = 4
 # Numbers that are kept for the backward pass, for each token and layer: at most this
 # many vectors of the model's width, and of its feed-forward width. They were counted.
@@ -72,7 +76,23 @@ def memory_parts(
         ),
     }
     sizes = {name: number * FLOAT_BYTES for name, number in numbers.items()}
-    return {"program": PROGRAM_BYTES, **sizes}
+    return {"program": _program_bytes(), **sizes}
+
+
+@cache
+def _program_bytes() -> int:
+    """Returns the memory that the installed torch takes with its libraries, in bytes.
+
+    It finds the build by its files, because importing torch takes seconds.
+    """
+    torch = find_spec("torch")
+    folders = (torch and torch.submodule_search_locations) or []
+    for_gpus = any(
+        next(Path(folder, "lib").glob(f"libtorch_{kind}.*"), None)
+        for folder in folders
+        for kind in ("cuda", "hip")
+    )
+    return PROGRAM_BYTES + for_gpus * GPU_LIBRARIES_BYTES
 
 
 def _number(config: dict[str, Any], names: tuple[str, ...], usual: int) -> int:
