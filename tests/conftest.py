@@ -14,10 +14,12 @@ import pytest
 from django.conf import settings
 from django.db import connections
 from django.test import override_settings
+from playwright.sync_api import Browser, ConsoleMessage, Page
 
 from finetune_site.team.models import Member, Role
 from jobs.engines import processes
 from tests.support import factories
+from tests.support.browsing import leave
 
 
 @pytest.fixture(scope="session")
@@ -102,6 +104,46 @@ def browser_type_launch_args(browser_type_launch_args, browser_type):
         pytest.skip("There is no browser; `make test` installs one.")
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     return {**browser_type_launch_args, "executable_path": found, "args": flags}
+
+
+@pytest.fixture(scope="session")
+def warm_page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context()
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def page(warm_page: Page) -> Iterator[Page]:
+    """An empty page; what a test leaves in the browser does not reach the next one."""
+    yield warm_page
+    warm_page.unroute_all(behavior="ignoreErrors")
+    leave(warm_page)
+    warm_page.emulate_media(color_scheme="null")
+    context = warm_page.context
+    context.clear_cookies()
+    context.clear_permissions()
+    stored = {"origin": "*", "storageTypes": "local_storage,session_storage"}
+    context.new_cdp_session(warm_page).send("Storage.clearDataForOrigin", stored)
+
+
+@pytest.fixture
+def faults(page: Page) -> Iterator[list[str]]:
+    """What the browser complains about: scripts that fail, and the CSP above all."""
+    found: list[str] = []
+
+    def note_error(error: object) -> None:
+        found.append(str(error))
+
+    def note_message(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            found.append(f"{page.url}: {message.text}")
+
+    page.on("pageerror", note_error)
+    page.on("console", note_message)
+    yield found
+    page.remove_listener("pageerror", note_error)
+    page.remove_listener("console", note_message)
 
 
 @pytest.hookimpl(wrapper=True)

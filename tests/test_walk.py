@@ -18,15 +18,6 @@ def site(tmp_path_factory):
         yield running
 
 
-@pytest.fixture
-def faults(page):
-    """What the browser complains about: scripts that fail, and the CSP above all."""
-    found = []
-    page.on("pageerror", lambda error: found.append(str(error)))
-    page.on("console", lambda m: found.append(m.text) if m.type == "error" else None)
-    return found
-
-
 def drawn_steps(page):
     """The steps of the train loss that the chart shows now."""
     return page.evaluate(

@@ -9,47 +9,49 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
-def page(live_server, browser, client, member):
-    """The page, signed in; notes errors and whatever it asks for."""
+def asked(page):
+    """Every address that the browser asks for."""
+    found = []
+    page.on("request", lambda request: found.append(request.url))
+    return found
+
+
+@pytest.fixture
+def docs(page, asked, faults, live_server, client, member):
+    """The page, signed in, in the dark theme."""
     client.force_login(member)
-    context = browser.new_context(base_url=live_server.url, color_scheme="dark")
     name = settings.SESSION_COOKIE_NAME
     cookie = {"name": name, "value": client.cookies[name].value}
-    context.add_cookies([{**cookie, "url": live_server.url}])
-    page = context.new_page()
-    page.faults, page.asked = [], []
-    page.on("pageerror", lambda error: page.faults.append(str(error)))
-    page.on("console", lambda m: m.type == "error" and page.faults.append(m.text))
-    page.on("request", lambda request: page.asked.append(request.url))
-    page.goto("/docs/api")
+    page.context.add_cookies([{**cookie, "url": live_server.url}])
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{live_server.url}/docs/api")
     page.get_by_text("/v1/fine_tuning/jobs/{job_id}/cancel").wait_for()
-    yield page
-    context.close()
+    return page
 
 
-def test_it_asks_nobody_else_and_breaks_no_rule(page, live_server):
-    outside = [url for url in page.asked if not url.startswith(live_server.url)]
+def test_it_asks_nobody_else_and_breaks_no_rule(docs, asked, faults, live_server):
+    outside = [url for url in asked if not url.startswith(live_server.url)]
     own = [url for url in outside if not url.startswith("data:")]
-    assert (own, page.faults) == ([], [])
+    assert (own, faults) == ([], [])
 
 
-def test_it_follows_the_theme(page):
+def test_it_follows_the_theme(docs):
     dark = "document.documentElement.classList.contains('dark-mode')"
-    assert page.evaluate(dark)
-    page.get_by_role("button", name="Switch between light and dark").click()
-    assert not page.evaluate(dark)
+    assert docs.evaluate(dark)
+    docs.get_by_role("button", name="Switch between light and dark").click()
+    assert not docs.evaluate(dark)
 
 
-def test_a_call_is_tried_with_a_key(page, member):
+def test_a_call_is_tried_with_a_key(docs, faults, member):
     key = create_api_key(member=member)
-    page.locator(".auth-wrapper .authorize").click()
-    page.locator(".modal-ux input").fill(key)
-    page.locator(".modal-ux button[type=submit]").click()
-    page.locator(".modal-ux .btn-done").click()
-    call = page.locator("#operations-Models-list_models")
+    docs.locator(".auth-wrapper .authorize").click()
+    docs.locator(".modal-ux input").fill(key)
+    docs.locator(".modal-ux button[type=submit]").click()
+    docs.locator(".modal-ux .btn-done").click()
+    call = docs.locator("#operations-Models-list_models")
     call.locator(".opblock-summary-control").click()
     call.get_by_role("button", name="Try it out").click()
     call.get_by_role("button", name="Execute").click()
     answer = call.locator(".live-responses-table tr.response")
     answer.get_by_text("200", exact=True).wait_for()
-    assert page.faults == []
+    assert faults == []

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from datasets import services
 from datasets.models import DatasetVersion, DraftChange
 from tests.support import factories
+from tests.support.browsing import leave
 from tests.support.web_server import serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -34,7 +35,7 @@ def signed_in(page: Page, client, member) -> Iterator[Page]:
         page.context.add_cookies([{"name": "sessionid", "value": key, "url": address}])
         page.goto(address + reverse("datasets"))
         yield page
-        page.close()
+        leave(page)
     assert faults == []
 
 

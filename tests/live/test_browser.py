@@ -1,6 +1,7 @@
 """The live page in a real browser."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from django.conf import settings
@@ -9,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from jobs.models import Job
 from tests.support import factories
+from tests.support.browsing import leave
 from tests.support.web_server import serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -24,13 +26,19 @@ def job() -> Job:
 @pytest.fixture
 def live(page: Page, client, member, job) -> Iterator[Page]:
     """The live page, open and connected."""
+    with open_live(page, client, member, job):
+        yield page
+
+
+@contextmanager
+def open_live(page: Page, client, member, job) -> Iterator[None]:
     client.force_login(member)
     key = client.cookies[settings.SESSION_COOKIE_NAME].value
     with serve() as address:
         page.context.add_cookies([{"name": "sessionid", "value": key, "url": address}])
         page.goto(address + reverse("job", args=[job.pk]))
-        yield page
-        page.close()
+        yield
+        leave(page)
 
 
 def add_step(job: Job, step: int, text: str = "an answer") -> None:
@@ -88,8 +96,17 @@ def test_polling_takes_over_where_no_stream_comes_through(live, job):
     expect(live.locator(".progress-head")).to_contain_text("Step 11", timeout=10_000)
 
 
-def test_after_some_polls_a_stream_is_tried_again(live, job):
-    live.clock.install()
+@pytest.fixture
+def live_by_another_clock(browser, client, member, job) -> Iterator[Page]:
+    """In a context of its own, because a clock belongs to all pages of a context."""
+    page = browser.new_page()
+    with open_live(page, client, member, job):
+        page.clock.install()
+        yield page
+
+
+def test_after_some_polls_a_stream_is_tried_again(live_by_another_clock, job):
+    live = live_by_another_clock
     live.route("**/live?*", lambda route: route.abort())
     live.reload()
     for _ in range(2):

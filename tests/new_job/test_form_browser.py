@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from jobs.models import Job
 from jobs.services import counting
 from tests.support import factories
+from tests.support.browsing import leave
 from tests.support.web_server import serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -28,7 +29,7 @@ def form(page: Page, client, member, monkeypatch) -> Iterator[Page]:
         page.context.add_cookies([{"name": "sessionid", "value": key, "url": address}])
         page.goto(address + "/jobs/new/")
         yield page
-        page.close()
+        leave(page)
 
 
 def count(version_id: int, base_model: str) -> None:

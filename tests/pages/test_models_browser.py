@@ -12,29 +12,29 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
-def page(live_server, browser, client, admin):
+def models(page, live_server, client, admin):
+    """The page of base models, signed in."""
     client.force_login(admin)
     cookie = client.cookies[site_settings.SESSION_COOKIE_NAME].value
-    context = browser.new_context(base_url=live_server.url)
-    context.add_cookies(
+    page.context.add_cookies(
         [{"name": "sessionid", "value": cookie, "url": live_server.url}]
     )
-    yield context.new_page()
-    context.close()
+    page.goto(f"{live_server.url}/models/")
+    return page
 
 
-def test_download_is_pressed_watched_and_its_model_removed(page, settings, admin):
+def test_download_is_pressed_watched_and_its_model_removed(models, settings, admin):
     with running_hub() as hub:
         settings.HUB_ENDPOINT = hub.url
         services.add_model(member=admin, hub_id=HUB_ID, name="ours")
-        page.goto("/models/")
-        row = page.locator("#model-ours")
+        models.reload()
+        row = models.locator("#model-ours")
         row.get_by_role("button", name="Download").click()
         row.get_by_role("progressbar").wait_for()
         downloads.download_next()
         row.get_by_text("Ready").wait_for()
     row.get_by_role("button", name="Remove").click()
-    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
-    page.get_by_text("ours is removed.").wait_for()
+    models.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    models.get_by_text("ours is removed.").wait_for()
     assert row.count() == 0
     assert not ModelDownload.objects.exists()

@@ -26,58 +26,57 @@ def cookies(site, browser):
 
 
 @pytest.fixture
-def page(site, browser, cookies):
+def playground(page, site, cookies):
     """The playground on `tiny`; a fault in the browser fails the test."""
     faults: list[str] = []
-    context = browser.new_context()
-    context.add_cookies(cookies)
-    page = context.new_page()
+    page.context.add_cookies(cookies)
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.goto(f"{site.url}/playground/?model=tiny")
     yield page
-    context.close()
     assert faults == []
 
 
-def test_answer_streams_in(page):
-    page.get_by_label("Prompt").fill("Once upon a time")
-    page.get_by_label("Max tokens").fill("200")
-    page.get_by_label("Prompt").press("Control+Enter")
-    page.get_by_text("tokens so far").wait_for()
-    early = page.locator("[data-text]").inner_text()
-    page.get_by_text("The answer is complete.").wait_for(state="attached")
-    whole = page.locator("[data-text]").inner_text()
+def test_answer_streams_in(playground):
+    playground.get_by_label("Prompt").fill("Once upon a time")
+    playground.get_by_label("Max tokens").fill("200")
+    playground.get_by_label("Prompt").press("Control+Enter")
+    playground.get_by_text("tokens so far").wait_for()
+    early = playground.locator("[data-text]").inner_text()
+    playground.get_by_text("The answer is complete.").wait_for(state="attached")
+    whole = playground.locator("[data-text]").inner_text()
     assert 0 < len(early) < len(whole)
     assert whole.startswith(early)
-    assert page.locator(".answer[aria-busy]").get_attribute("aria-busy") == "false"
+    assert (
+        playground.locator(".answer[aria-busy]").get_attribute("aria-busy") == "false"
+    )
 
 
-def test_stop_keeps_what_has_come(page):
-    page.get_by_label("Max tokens").fill("2000")
-    page.get_by_label("Answers from each").fill("8")
-    page.get_by_role("button", name="Answer", exact=True).click()
-    page.get_by_text("tokens so far").first.wait_for()
-    page.get_by_role("button", name="Stop").click()
-    page.get_by_text("Stopped", exact=True).wait_for()
-    assert page.locator("[data-text]").first.inner_text()
-    assert page.get_by_role("button", name="Answer", exact=True).is_visible()
+def test_stop_keeps_what_has_come(playground):
+    playground.get_by_label("Max tokens").fill("2000")
+    playground.get_by_label("Answers from each").fill("8")
+    playground.get_by_role("button", name="Answer", exact=True).click()
+    playground.get_by_text("tokens so far").first.wait_for()
+    playground.get_by_role("button", name="Stop").click()
+    playground.get_by_text("Stopped", exact=True).wait_for()
+    assert playground.locator("[data-text]").first.inner_text()
+    assert playground.get_by_role("button", name="Answer", exact=True).is_visible()
 
 
-def test_two_columns_answer_and_stand_in_the_address(page):
-    page.get_by_role("button", name="Add a snapshot").click()
-    page.get_by_role("button", name="Answer", exact=True).click()
-    page.get_by_text("All answers are complete.").wait_for(state="attached")
-    assert page.get_by_text("Done", exact=True).count() == 2
-    assert page.url.endswith("?model=tiny&model=tiny")
+def test_two_columns_answer_and_stand_in_the_address(playground):
+    playground.get_by_role("button", name="Add a snapshot").click()
+    playground.get_by_role("button", name="Answer", exact=True).click()
+    playground.get_by_text("All answers are complete.").wait_for(state="attached")
+    assert playground.get_by_text("Done", exact=True).count() == 2
+    assert playground.url.endswith("?model=tiny&model=tiny")
 
 
-def test_bad_value_is_told_beside_its_field(page):
-    page.get_by_label("Max tokens").fill("0")
-    page.get_by_role("button", name="Answer", exact=True).click()
-    page.get_by_text("from 1 to 2,048").wait_for()
-    field = page.get_by_label("Max tokens")
+def test_bad_value_is_told_beside_its_field(playground):
+    playground.get_by_label("Max tokens").fill("0")
+    playground.get_by_role("button", name="Answer", exact=True).click()
+    playground.get_by_text("from 1 to 2,048").wait_for()
+    field = playground.get_by_label("Max tokens")
     assert field.get_attribute("aria-invalid") == "true"
     field.fill("4")
-    page.get_by_role("button", name="Answer", exact=True).click()
-    page.get_by_text("The answer is complete.").wait_for(state="attached")
-    assert page.get_by_text("from 1 to 2,048").count() == 0
+    playground.get_by_role("button", name="Answer", exact=True).click()
+    playground.get_by_text("The answer is complete.").wait_for(state="attached")
+    assert playground.get_by_text("from 1 to 2,048").count() == 0

@@ -11,15 +11,6 @@ def site(tmp_path_factory):
         yield running
 
 
-@pytest.fixture
-def faults(page):
-    """What the browser complains about: scripts that fail, and the CSP above all."""
-    found: list[str] = []
-    page.on("pageerror", lambda error: found.append(str(error)))
-    page.on("console", lambda m: found.append(m.text) if m.type == "error" else None)
-    return found
-
-
 def test_an_admin_signs_in_and_lets_somebody_in(site, page, browser, faults):
     page.goto(site.sign_in_link())
     page.get_by_role("button", name="Sign in").click()

@@ -71,35 +71,20 @@ def addresses(admin):
 
 
 @pytest.fixture
-def open_page(live_server, browser, client, admin):
-    """Opens an address in a window of that width, signed in; notes what goes wrong."""
-    contexts = []
+def open_page(page, faults, live_server, client, admin):
+    """Opens an address, signed in, in a window of that width."""
+    client.force_login(admin)
+    name = settings.SESSION_COOKIE_NAME
+    value = client.cookies[name].value
+    page.context.add_cookies([{"name": name, "value": value, "url": live_server.url}])
 
-    def open_(width=1440, scheme="light"):
-        client.force_login(admin)
-        context = browser.new_context(
-            viewport={"width": width, "height": 844},
-            color_scheme=scheme,
-            base_url=live_server.url,
-        )
-        contexts.append(context)
-        name = settings.SESSION_COOKIE_NAME
-        value = client.cookies[name].value
-        context.add_cookies([{"name": name, "value": value, "url": live_server.url}])
-        page = context.new_page()
-        page.faults = []
-        page.on("pageerror", lambda error: page.faults.append(str(error)))
-        page.on("console", lambda message: note(page, message))
+    def open_(address, width=1440, scheme="light"):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.emulate_media(color_scheme=scheme)
+        page.goto(live_server.url + address)
         return page
 
-    yield open_
-    for context in contexts:
-        context.close()
-
-
-def note(page, message):
-    if message.type == "error":
-        page.faults.append(f"{page.url}: {message.text}")
+    return open_
 
 
 def wait_until(condition, seconds=10):
@@ -110,41 +95,38 @@ def wait_until(condition, seconds=10):
 
 
 @pytest.mark.parametrize(("width", "scheme"), SCREENS)
-def test_every_page_fits_and_is_accessible(open_page, addresses, width, scheme):
-    page, axe = open_page(width, scheme), Axe()
+def test_every_page_fits_and_is_accessible(open_page, addresses, faults, width, scheme):
+    axe = Axe()
     for address in addresses:
-        page.goto(address)
+        page = open_page(address, width, scheme)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
         found = axe.run(page).response["violations"]
         assert [fault["id"] for fault in found] == [], address
-    assert page.faults == []
+    assert faults == []
 
 
-def test_home_follows_a_job_without_a_reload(open_page):
+def test_home_follows_a_job_without_a_reload(open_page, faults):
     job = make_job(name="Gentle", status="running", step=3, total_steps=10)
-    page = open_page()
-    page.goto("/")
+    page = open_page("/")
     link = page.locator("#home-running").get_by_role("link", name="Gentle")
     link.focus()
     Job.objects.filter(pk=job.pk).update(step=7)
     page.locator("#home-running").get_by_text("Step 7 of 10").wait_for()
     page.locator("#side-job").get_by_text("Step 7 of 10").wait_for()
     assert link.evaluate("link => link === document.activeElement")
-    assert page.faults == []
+    assert faults == []
 
 
 def test_theme_stays_as_chosen(open_page):
-    page = open_page(scheme="light")
-    page.goto("/help/")
+    page = open_page("/help/", scheme="light")
     page.get_by_role("button", name="Switch between light and dark").click()
-    page.goto("/models/")
+    page = open_page("/models/", scheme="light")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
 def test_a_snapshot_id_can_be_copied(open_page, addresses):
-    page = open_page()
+    page = open_page("/snapshots/")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page.goto("/snapshots/")
     button = page.locator("[data-copy]").first
     button.click()
     wait_until(lambda: page.locator("[data-say]").inner_text() == "Copied")

@@ -55,7 +55,7 @@ def running_proxy(target: str) -> Iterator[DroppingProxy]:
     proxy = DroppingProxy(target)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler_of(proxy)) as server:
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         proxy.url = f"http://127.0.0.1:{server.server_port}"
         yield proxy
         server.shutdown()

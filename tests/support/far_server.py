@@ -233,7 +233,7 @@ class Handler(BaseHTTPRequestHandler):
 def running_far() -> Iterator[FarServer]:
     far = FarServer()
     with Server(far) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         far.url = f"http://127.0.0.1:{server.server_port}/v1"
         yield far
         server.shutdown()

@@ -10,14 +10,17 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
 from finetune_site.asgi import application
 
+# Always the same, so that the browser knows its files again. It is chosen at first use.
+_address = ("127.0.0.1", 0)
+
 
 @contextmanager
 def serve() -> Iterator[str]:
     """Its address. Needs a test with `transaction=True`: the thread reads the rows."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    # Now, so that whoever comes before the server is up waits.
-    listener.listen()
+    global _address
+    # It listens now, so that whoever comes before the server is up waits.
+    listener = socket.create_server(_address)
+    _address = listener.getsockname()
     config = uvicorn.Config(
         ASGIStaticFilesHandler(application), lifespan="off", log_level="error"
     )
@@ -25,7 +28,7 @@ def serve() -> Iterator[str]:
     thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://127.0.0.1:{_address[1]}"
     finally:
         web.should_exit = web.force_exit = True
         thread.join(10)
