@@ -1,28 +1,24 @@
 """The model server as a real process over its socket, with the real `tiny`."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 
 from jobs.serving import client
 from tests.support.paths import ROOT
+from tests.support.warm_starts import WarmPython
 
 TINY = {"base_model": "tiny", "path": str(ROOT / "jobs/base_models/tiny")}
 
 
 def start_server(data_dir):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jobs.serving"],
-        env=os.environ | {"FINETUNE_DATA_DIR": str(data_dir), "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
-    )
+    settings = {"FINETUNE_DATA_DIR": str(data_dir), "OMP_NUM_THREADS": "1"}
+    log = data_dir / "model-server.log"
+    process = WarmPython(["-m", "jobs.serving"], log, settings)
     socket = client.socket_path(data_dir)
     until = time.monotonic() + 20
     while not client.is_alive(socket):
-        assert process.poll() is None and time.monotonic() < until
+        assert process.is_alive() and time.monotonic() < until, log.read_text()
         time.sleep(0.02)
     return process, socket
 

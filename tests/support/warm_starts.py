@@ -1,8 +1,8 @@
-"""Starts trainers from a process that has imported their code already.
+"""Starts trainers and model servers from a process that has imported their code.
 
-Importing torch and transformers takes seconds of a core, which each trainer of a test
-would need anew. What is forked then runs as `python -m MODULE RUN_FOLDER` does, and so
-do the other processes of its job.
+Importing torch and transformers takes seconds of a core, which each of them would need
+anew. What is forked then runs as `python -m MODULE` does, and so do the other processes
+of a job.
 """
 
 import multiprocessing
@@ -21,7 +21,12 @@ from tests.support.paths import ROOT
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["jobs.trainer.trainer", "jobs.trainer.run", "tests.support.exact_trainer"]
+    [
+        "jobs.trainer.trainer",
+        "jobs.trainer.run",
+        "jobs.serving.scheduler",
+        "tests.support.exact_trainer",
+    ]
 )
 
 
@@ -29,15 +34,23 @@ class WarmPython:
     """One process, with those methods of `subprocess.Popen` that tests use.
 
     The arguments are those of `python`: `-m MODULE` or `-c CODE`, and what follows.
+    What it says on standard error goes to `log`.
     """
 
-    def __init__(self, argv: Sequence[str | Path], log: Path) -> None:
+    def __init__(
+        self, argv: Sequence[str | Path], log: Path, env: dict[str, str] | None = None
+    ) -> None:
         # Daemons end with the tests.
         self.process = _context.Process(
-            target=_begin, args=([str(word) for word in argv], str(log)), daemon=True
+            target=_begin,
+            args=([str(word) for word in argv], str(log), env or {}),
+            daemon=True,
         )
         self.process.start()
         self.pid = self.process.pid or 0
+
+    def is_alive(self) -> bool:
+        return self.process.is_alive()
 
     def wait(self, timeout: float | None = None) -> int:
         """Returns the exit code: minus the signal's number if a signal ended it."""
@@ -48,6 +61,9 @@ class WarmPython:
 
     def terminate(self) -> None:
         os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
 
 
 class Fork:
@@ -84,9 +100,10 @@ def _close_all_but(kept: tuple[int, ...]) -> None:
                 continue
 
 
-def _begin(argv: list[str], log: str) -> None:
+def _begin(argv: list[str], log: str, env: dict[str, str]) -> None:
     os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), sys.stderr.fileno())
     os.chdir(ROOT)
+    os.environ.update(env)
     launch.subprocess = SimpleNamespace(Popen=Fork)
     _run(argv)
 

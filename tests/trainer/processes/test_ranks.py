@@ -6,21 +6,27 @@ larger, by more on some processors, and in float32 it comes near what a fault ch
 
 import json
 import os
+import shutil
 import signal
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from jobs.trainer import prepare
 from jobs.trainer.contract.events import read_events
 from jobs.trainer.contract.runfolder import Control
-from jobs.trainer.contract.spec import Spec
+from jobs.trainer.contract.spec import ModelSource, Spec
 from jobs.trainer.rows.plan import make_plan
 from tests.support import exact_trainer
 from tests.support.training import (
     HANGS_AFTER_SECONDS,
     RIDDLES,
+    TINY,
     make_run,
     of_type,
     start_trainer,
@@ -30,6 +36,16 @@ from tests.support.training import (
 from tests.support.warm_starts import WarmPython
 
 pytestmark = pytest.mark.long
+
+# The model that ships, but for these sizes: each of its steps would take half a second.
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "num_hidden_layers": 2,
+}
 
 # Each example has a row of its own. In steps of two rows, an example that is only read
 # leaves a process without a learned token, and the last row of an epoch leaves one
@@ -102,15 +118,25 @@ def wait_until_none_is_left(processes):
     assert alive == []
 
 
-def leave(run, step, *, by_pause):
-    """Trains up to about a step, then pauses, or ends with SIGTERM, all processes."""
+@contextmanager
+def held_at(run, step):
+    """Trains up to a step, and lets the job go on afterwards; yields its trainer."""
+    hold = run.path / "hold"
+    hold.write_text(str(step))
     trainer = start(run)
     wait_for_step(run, step)
-    processes = processes_of(trainer)
-    if by_pause:
-        run.write_control(Control(want="pause"))
-    else:
-        trainer.terminate()
+    yield trainer
+    hold.unlink()
+
+
+def leave(run, step, *, by_pause):
+    """Trains up to a step, then pauses, or ends with SIGTERM, all processes."""
+    with held_at(run, step) as trainer:
+        processes = processes_of(trainer)
+        if by_pause:
+            run.write_control(Control(want="pause"))
+        else:
+            trainer.terminate()
     assert trainer.wait(timeout=20) == 0, run.log.read_text()
     wait_until_none_is_left(processes)
     run.write_control(Control(want="run"))
@@ -125,22 +151,39 @@ def exact_trainer_here():
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def small_model(tmp_path_factory):
+    """Makes a model of a few hundred thousand weights, which are drawn by chance."""
+    folder = tmp_path_factory.mktemp("model") / "small"
+    torch.manual_seed(1)
+    config = AutoConfig.from_pretrained(TINY.path, **SMALL)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    shutil.copy(Path(TINY.path) / "tokenizer.json", folder)
+    return ModelSource(base_model="small", path=str(folder))
+
+
+@pytest.fixture(scope="module")
+def make_job(small_model):
+    def make(folder, **settings):
+        return make_run(folder, EXAMPLES, model=small_model, **{**JOB, **settings})
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def alone(make_job, tmp_path_factory):
     """Trains the job with one process; returns its run folder and events."""
-    run = make_run(tmp_path_factory.mktemp("alone") / "run", EXAMPLES, **JOB)
+    run = make_job(tmp_path_factory.mktemp("alone") / "run")
     return run, train(run)
 
 
 @pytest.fixture(scope="module")
-def adapter_alone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("adapter") / "run"
-    return train(make_run(folder, EXAMPLES, **JOB, method="lora"))
+def adapter_alone(make_job, tmp_path_factory):
+    return train(make_job(tmp_path_factory.mktemp("adapter") / "run", method="lora"))
 
 
 @pytest.fixture(scope="module")
-def sharded(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sharded") / "run"
-    run = make_run(folder, EXAMPLES, **JOB, **SHARDED)
+def sharded(make_job, tmp_path_factory):
+    run = make_job(tmp_path_factory.mktemp("sharded") / "run", **SHARDED)
     return run, finish(run)
 
 
@@ -150,8 +193,8 @@ def test_every_example_has_a_row_of_its_own(alone):
     assert plan["unlearned_examples"] == 4
 
 
-def test_under_torchrun_two_processes_learn_as_one(alone, tmp_path):
-    run = make_run(tmp_path / "run", EXAMPLES, **JOB, sharding="never")
+def test_under_torchrun_two_processes_learn_as_one(make_job, alone, tmp_path):
+    run = make_job(tmp_path / "run", sharding="never")
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     argv = [*torchrun, "-m", "tests.support.exact_trainer", run.path]
     run_python(run, argv)
@@ -186,14 +229,14 @@ def test_the_snapshot_of_a_sharded_job_is_an_ordinary_one(alone, sharded):
 
 
 @pytest.mark.parametrize("how", [TWO, SHARDED], ids=["whole", "sharded"])
-def test_two_processes_train_an_adapter_as_one(adapter_alone, tmp_path, how):
-    run = make_run(tmp_path / "run", EXAMPLES, **JOB, **how, method="lora")
+def test_two_processes_train_an_adapter_as_one(make_job, adapter_alone, tmp_path, how):
+    run = make_job(tmp_path / "run", **how, method="lora")
     assert figures(finish(run)) == pytest.approx(figures(adapter_alone), rel=ROUNDING)
 
 
-def test_a_checkpoint_goes_on_in_any_number_of_processes(alone, tmp_path):
+def test_a_checkpoint_goes_on_in_any_number_of_processes(make_job, alone, tmp_path):
     """The job goes on with 1 process, 2, 2 that share the weights, and 1 again."""
-    run = make_run(tmp_path / "run", EXAMPLES, **JOB, processes=1)
+    run = make_job(tmp_path / "run", processes=1)
     leave(run, 3, by_pause=False)
     set_up_anew(run, **TWO)
     leave(run, 7, by_pause=True)
@@ -207,23 +250,24 @@ def test_a_checkpoint_goes_on_in_any_number_of_processes(alone, tmp_path):
 
 
 @pytest.mark.parametrize(("rank", "how"), [(1, TWO), (0, SHARDED)])
-def test_with_one_process_all_end_and_the_job_goes_on(alone, tmp_path, rank, how):
-    run = make_run(tmp_path / "run", EXAMPLES, **JOB, **how, checkpoint_seconds=0.5)
-    trainer = start(run)
-    wait_for_step(run, 8)
-    processes = processes_of(trainer)
-    assert len(processes) == 2
-    os.kill(processes[rank].pid, signal.SIGKILL)
-    assert trainer.wait(timeout=10) != 0
-    wait_until_none_is_left(processes)
+def test_with_one_process_all_end_and_the_job_goes_on(
+    make_job, alone, tmp_path, rank, how
+):
+    run = make_job(tmp_path / "run", **how, checkpoint_seconds=0.5)
+    with held_at(run, 8) as trainer:
+        processes = processes_of(trainer)
+        assert len(processes) == 2
+        os.kill(processes[rank].pid, signal.SIGKILL)
+        assert trainer.wait(timeout=10) != 0
+        wait_until_none_is_left(processes)
     set_up_anew(run, processes=1)
     events = train(run)
     assert figures(events) == pytest.approx(figures(alone[1]), rel=ROUNDING)
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
 
 
-def test_too_little_memory_in_one_process_halves_the_rows_of_all(alone, tmp_path):
-    run = make_run(tmp_path / "run", EXAMPLES, **{**JOB, "batch_size": 4}, **SHARDED)
+def test_too_little_memory_in_one_process_halves_the_rows_of_all(make_job, tmp_path):
+    run = make_job(tmp_path / "run", batch_size=4, **SHARDED)
     run_python(run, ["-c", SMALL_MEMORY, run.path])
     events = read_events(run.events)[0]
     assert [event["micro_batch"] for event in of_type(events, "autopilot")] == [1]
@@ -231,12 +275,13 @@ def test_too_little_memory_in_one_process_halves_the_rows_of_all(alone, tmp_path
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_gradients_equal_those_of_a_float64_reference(tmp_path, processes):
+def test_gradients_equal_those_of_a_float64_reference(small_model, tmp_path, processes):
     """The cases are full and LoRA, each packed, sharded and accumulated, or not."""
     examples = [[("Why?", 0.1), (" Because of the rain.", 0.9)], *EXAMPLES[:5]]
     run = make_run(
         tmp_path / "run",
         examples,
+        model=small_model,
         max_tokens=24,
         batch_size=64,
         processes=processes,
