@@ -20,8 +20,7 @@ from tests.support.dropping_proxy import running_proxy
 from tests.support.running_site import ROOT, RunningSite, wait_for
 from tests.support.visitor import Visitor
 
-# How late a step is seen is measured, and two sites with two trainers take all cores.
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.long
 
 JOKES = ROOT / "datasets" / "sample_data" / "jokes.jsonl"
 FINAL = ("succeeded", "failed", "cancelled")
@@ -126,6 +125,8 @@ def pair(tmp_path_factory) -> Iterator[Pair]:
         pair.far.stop()
 
 
+# How late a step is seen is measured.
+@pytest.mark.alone
 def test_every_step_is_seen_at_once_and_the_snapshot_answers(pair):
     job_id = pair.start_job(epochs=3)
     late = lateness(pair, job_id)
@@ -248,6 +249,8 @@ def silent_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+# How late an event is seen is measured.
+@pytest.mark.alone
 def test_an_engine_that_hangs_delays_no_job_here(pair):
     with silent_server() as url:
         row = pair.visitor.rows("SELECT sealed_key FROM jobs_enginesetting")[0]

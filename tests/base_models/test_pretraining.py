@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from safetensors.torch import load_file as load_tensors
 from transformers import AutoModelForCausalLM
 
 from jobs.base_models import build_tiny
-from jobs.base_models.pretraining import training
+from jobs.base_models.pretraining import finish, training
 from jobs.base_models.pretraining.card import STORY_PROMPTS, sample_lines
 from jobs.base_models.pretraining.errors import BuildError
 from jobs.base_models.pretraining.folder import BuildFolder
@@ -48,6 +49,12 @@ SMALL = (
     "--tokens-per-step 1024"
 )
 SECRET = "one two three four five six seven eight nine ten eleven twelve thirteen"
+
+
+@pytest.fixture(autouse=True)
+def short_samples(monkeypatch):
+    """The model of each build writes a few words, and not the stories of its card."""
+    monkeypatch.setattr(finish, "SAMPLING", replace(finish.SAMPLING, max_tokens=8))
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,6 @@ from tests.support.running_site import (
     wait_for,
 )
 
-# A process must be back within seconds.
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
