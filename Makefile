@@ -9,6 +9,9 @@ CLIENTS := .clients
 CLIENT_VERSIONS := 0.28.1 1.109.1 3.54.0
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet install -c constraints.txt
 
+# Where this is set, each of the many processes of a test would compile the code anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo up test test-clients test-api-fuzz lint bench-main bench-data bench-train bench-api bench-base-model format clean
 
 demo: $(VENV)/.ok

@@ -118,10 +118,10 @@ def page(warm_page: Page) -> Iterator[Page]:
     """An empty page; what a test leaves in the browser does not reach the next one."""
     yield warm_page
     warm_page.unroute_all(behavior="ignoreErrors")
+    warm_page.context.clear_cookies()
     leave(warm_page)
     warm_page.emulate_media(color_scheme="null")
     context = warm_page.context
-    context.clear_cookies()
     context.clear_permissions()
     stored = {"origin": "*", "storageTypes": "local_storage,session_storage"}
     context.new_cdp_session(warm_page).send("Storage.clearDataForOrigin", stored)
