@@ -16,6 +16,7 @@ from finetune_site.common import lifeline
 from jobs.serving import client
 from jobs.serving.app import App
 from jobs.serving.inbox import Inbox
+from jobs.trainer.contract.quick_imports import quick_imports
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 BACKLOG = 128
@@ -74,7 +75,8 @@ def _listen(path: Path) -> socket.socket:
 def _generate(inbox: Inbox) -> None:
     # Imported here, once the server answers: it takes seconds and hundreds of MB.
     try:
-        from jobs.serving.scheduler import Scheduler
+        with quick_imports():
+            from jobs.serving.scheduler import Scheduler
 
         Scheduler(inbox).run()
     except BaseException:

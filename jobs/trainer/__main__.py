@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
+from jobs.trainer.contract.quick_imports import quick_imports
 from jobs.trainer.contract.spec import Spec, SpecError
 from jobs.trainer.rows.plan import make_plan
 from jobs.trainer.rows.token_cache import DatasetError
@@ -51,7 +52,8 @@ def train(folder: Path) -> int:
     if os.environ.get("RANK", "0") != "0":
         # Process 0 decides when to leave, also while this process still imports.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    from jobs.trainer.run import run
+    with quick_imports():
+        from jobs.trainer.run import run
 
     return run(folder)
 
