@@ -17,14 +17,13 @@ import pytest
 import requests
 
 from tests.support.dropping_proxy import running_proxy
-from tests.support.running_site import ROOT, RunningSite, wait_for
-from tests.support.visitor import Visitor
+from tests.support.running_site import RunningSite, wait_for
+from tests.support.visitor import Visitor, write_short_jokes
 
 pytestmark = pytest.mark.long
 
-JOKES = ROOT / "datasets" / "sample_data" / "jokes.jsonl"
 FINAL = ("succeeded", "failed", "cancelled")
-# Some 26 steps an epoch.
+# Some 28 steps an epoch.
 SHORT = {"epochs": 1, "completions_every": 20, "snapshots_every": 20}
 LONG = {**SHORT, "epochs": 4}
 # How late a step may be on the live page.
@@ -39,7 +38,7 @@ class Pair:
         self.visitor, self.far_visitor = Visitor(near), Visitor(far)
         self.key = far.manage("create_api_key", "neighbour")
         self.add_engine("lab", far.url)
-        self.visitor.upload(JOKES, "Jokes")
+        self.visitor.upload(write_short_jokes(near.data_dir.parent), "Jokes")
         self.version_id = wait_for(self.ready_version, 30, "the import")
 
     def add_engine(self, name: str, url: str) -> str:

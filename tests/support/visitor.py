@@ -8,7 +8,10 @@ from typing import Any
 
 import requests
 
+from tests.support.paths import SAMPLES
 from tests.support.running_site import RunningSite
+
+JOKES = SAMPLES / "jokes.jsonl"
 
 
 class Visitor:
@@ -69,13 +72,21 @@ class Visitor:
         return [{**json.loads(row["data"]), "step": row["step"]} for row in rows]
 
 
+def write_short_jokes(folder: Path) -> Path:
+    """Writes a file of 60 examples: with JOB some 28 short steps an epoch."""
+    lines = JOKES.read_bytes().splitlines(keepends=True)[:60]
+    path = folder / "jokes.jsonl"
+    path.write_bytes(b"".join(lines))
+    return path
+
+
 JOB = {
     "name": "",
     "base_model": "tiny",
     "engine": "local",
     "epochs": 3,
     "batch_size": 1,
-    "max_tokens": 256,
+    "max_tokens": 64,
     "learning_rate_scale": 1,
     "method": "full",
     "seed": 1,

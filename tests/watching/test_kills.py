@@ -9,14 +9,14 @@ import time
 import psutil
 import pytest
 
-from tests.support.running_site import ROOT, RunningSite, wait_for
-from tests.support.visitor import Visitor
+from tests.support.running_site import RunningSite, wait_for
+from tests.support.visitor import Visitor, write_short_jokes
 
 pytestmark = pytest.mark.long
 
-JOKES = ROOT / "datasets" / "sample_data" / "jokes.jsonl"
 FINAL = {"succeeded", "failed", "cancelled"}
-VICTIMS = ["web", "worker", "watcher", "model_server", "trainer", "up"]
+# Those that are killed while one and the same trainer goes on.
+OTHERS = ["web", "worker", "watcher", "model_server"]
 
 
 class Team:
@@ -31,7 +31,7 @@ class Team:
         self.visitor = Visitor(self.site)
 
     def upload(self):
-        self.visitor.upload(JOKES, "Jokes")
+        self.visitor.upload(write_short_jokes(self.data_dir.parent), "Jokes")
         self.version_id = wait_for(self.ready_version, 20, "the import")
 
     def ready_version(self):
@@ -40,7 +40,7 @@ class Team:
         return rows and rows[0]["id"]
 
     def start_job(self):
-        settings = {"epochs": 1, "completions_every": 10, "snapshots_every": 10}
+        settings = {"epochs": 2, "completions_every": 20, "snapshots_every": 20}
         return self.visitor.start_job(dataset_version=self.version_id, **settings)
 
     def run_folder(self, job_id):
@@ -54,7 +54,9 @@ class Team:
 
     def kill(self, victim, job_id):
         if victim == "trainer":
-            os.kill(self.trainer_pid(job_id), signal.SIGKILL)
+            # It may be over by now; 0 would be the tests' own process group.
+            if pid := self.trainer_pid(job_id):
+                os.kill(pid, signal.SIGKILL)
         elif victim == "up":
             self.site.process.kill()
             self.site.process.wait()
@@ -122,23 +124,40 @@ class TrainerCount(threading.Thread):
             self.most = max(self.most, self.now())
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
-def test_a_job_survives_the_death_of(victim, team, undisturbed):
+@pytest.fixture
+def job(team, undisturbed):
+    """A job that has just begun. In the end it is as if nothing had been."""
     job_id = team.start_job()
     count = TrainerCount(team.run_folder(job_id))
     count.start()
     wait_for(lambda: team.trainer_pid(job_id), 20, "a trainer")
-    time.sleep(0.5)
-    team.kill(victim, job_id)
-    team.wait_for_step(job_id, 12)
-    if team.visitor.job(job_id)["status"] == "running":
-        team.kill(victim, job_id)
+    yield job_id
     job = team.wait_for_end(job_id)
     count.stopped.set()
     count.join()
     assert job["status"] == "succeeded", job["status_message"]
     assert losses(team, job_id) == undisturbed
     assert count.most == 1
+
+
+def kill_at(team, job_id, victims, step):
+    """Kills them once the job is at that step, unless it is over."""
+    team.wait_for_step(job_id, step)
+    for victim in victims:
+        if team.visitor.job(job_id)["status"] == "running":
+            team.kill(victim, job_id)
+
+
+def test_a_job_survives_the_death_of_every_process_but_its_own(team, job):
+    for step in (0, 12, 24):
+        kill_at(team, job, OTHERS, step)
+
+
+@pytest.mark.parametrize("victim", ["trainer", "up"])
+def test_a_job_survives_the_death_of(victim, team, job):
+    time.sleep(0.5)
+    team.kill(victim, job)
+    kill_at(team, job, [victim], 12)
 
 
 def test_nothing_is_left_after_the_end(team, undisturbed):
