@@ -14,7 +14,7 @@ import pytest
 from django.conf import settings
 from django.db import connections
 from django.test import override_settings
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize
 
 from finetune_site.team.models import Member, Role
 from jobs.engines import processes
@@ -91,6 +91,7 @@ def viewer(db) -> Member:
 # Browser tests. Playwright's event loop lives as long as the session, and Django would
 # refuse every query beside it, in all tests that follow.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+VIEWPORT: ViewportSize = {"width": 1280, "height": 720}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -108,7 +109,7 @@ def browser_type_launch_args(browser_type_launch_args, browser_type):
 
 @pytest.fixture(scope="session")
 def warm_page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context()
+    context = browser.new_context(viewport=VIEWPORT)
     yield context.new_page()
     context.close()
 
@@ -121,10 +122,13 @@ def page(warm_page: Page) -> Iterator[Page]:
     warm_page.context.clear_cookies()
     leave(warm_page)
     warm_page.emulate_media(color_scheme="null")
+    warm_page.set_viewport_size(VIEWPORT)
     context = warm_page.context
     context.clear_permissions()
     stored = {"origin": "*", "storageTypes": "local_storage,session_storage"}
-    context.new_cdp_session(warm_page).send("Storage.clearDataForOrigin", stored)
+    devtools = context.new_cdp_session(warm_page)
+    devtools.send("Storage.clearDataForOrigin", stored)
+    devtools.detach()
 
 
 @pytest.fixture

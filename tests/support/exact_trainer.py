@@ -30,9 +30,16 @@ class HeldWriter(EventWriter):
 
     def write(self, type_: str, **data: Any) -> bool:
         is_new = super().write(type_, **data)
-        while self.hold.exists() and self.last_step >= int(self.hold.read_text()):
+        while self.is_held():
             time.sleep(0.005)
         return is_new
+
+    def is_held(self) -> bool:
+        """Returns whether the step to wait behind is done, and the file still there."""
+        try:
+            return self.last_step >= int(self.hold.read_text())
+        except FileNotFoundError:
+            return False
 
 
 if __name__ == "__main__":

@@ -2,11 +2,15 @@
 
 import hashlib
 import json
+import shutil
 import signal
 import textwrap
 import time
 from pathlib import Path
 from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from jobs.trainer import run as trainer
 from jobs.trainer.contract.events import read_events
@@ -23,6 +27,15 @@ RIDDLES = [
     for who in ("baker", "sailor", "owl", "cook", "painter", "mouse")
     for place in ("harbour", "old mill", "library", "moon")
 ]
+# What differs in a model that is small.
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "num_hidden_layers": 2,
+}
 # A memory that is too small for some of what goes through the model.
 SUMS_OF = """
 import os, sys, torch
@@ -70,6 +83,15 @@ def make_run(
     run = RunFolder(folder)
     spec.save(run.spec)
     return run
+
+
+def make_small_model(folder: Path) -> ModelSource:
+    """A model of few weights, which are drawn by chance, with the tokens of tiny."""
+    torch.manual_seed(1)
+    config = AutoConfig.from_pretrained(TINY.path, **SMALL)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    shutil.copy(Path(TINY.path) / "tokenizer.json", folder)
+    return ModelSource(base_model="small", path=str(folder))
 
 
 def _source(folder: Path, examples: list[list[tuple[str, float]]]) -> DataSource:

@@ -23,6 +23,7 @@ from tests.support.training import (
     TINY,
     facts_of,
     make_run,
+    make_small_model,
     of_type,
     start_trainer,
     train,
@@ -373,7 +374,8 @@ def kill_at(run, steps):
 
 
 def test_killed_at_20_random_steps_equals_undisturbed(tmp_path):
-    job = {"epochs": 14, "max_tokens": 64, "completions_every": 0, "threads": 1}
+    model = make_small_model(tmp_path / "small")
+    job = {"model": model, "epochs": 60, "completions_every": 0, "threads": 1}
     undisturbed = train(make_run(tmp_path / "undisturbed", **job))
     last = of_type(undisturbed, "step")[-1]["step"]
     steps = sorted(random.Random(20).sample(range(1, last), 20))

@@ -6,28 +6,27 @@ larger, by more on some processors, and in float32 it comes near what a fault ch
 
 import json
 import os
-import shutil
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import psutil
 import pytest
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from jobs.trainer import prepare
 from jobs.trainer.contract.events import read_events
 from jobs.trainer.contract.runfolder import Control
-from jobs.trainer.contract.spec import ModelSource, Spec
+from jobs.trainer.contract.spec import Spec
 from jobs.trainer.rows.plan import make_plan
 from tests.support import exact_trainer
+from tests.support.paths import ROOT
 from tests.support.training import (
     HANGS_AFTER_SECONDS,
     RIDDLES,
-    TINY,
     make_run,
+    make_small_model,
     of_type,
     start_trainer,
     train,
@@ -36,16 +35,6 @@ from tests.support.training import (
 from tests.support.warm_starts import WarmPython
 
 pytestmark = pytest.mark.long
-
-# The model that ships, but for these sizes: each of its steps would take half a second.
-SMALL = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "num_hidden_layers": 2,
-}
 
 # Each example has a row of its own. In steps of two rows, an example that is only read
 # leaves a process without a learned token, and the last row of an epoch leaves one
@@ -124,9 +113,11 @@ def held_at(run, step):
     hold = run.path / "hold"
     hold.write_text(str(step))
     trainer = start(run)
-    wait_for_step(run, step)
-    yield trainer
-    hold.unlink()
+    try:
+        wait_for_step(run, step)
+        yield trainer
+    finally:
+        hold.unlink()
 
 
 def leave(run, step, *, by_pause):
@@ -152,13 +143,8 @@ def exact_trainer_here():
 
 @pytest.fixture(scope="module")
 def small_model(tmp_path_factory):
-    """Makes a model of a few hundred thousand weights, which are drawn by chance."""
-    folder = tmp_path_factory.mktemp("model") / "small"
-    torch.manual_seed(1)
-    config = AutoConfig.from_pretrained(TINY.path, **SMALL)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    shutil.copy(Path(TINY.path) / "tokenizer.json", folder)
-    return ModelSource(base_model="small", path=str(folder))
+    """Each step of the model that ships would take half a second."""
+    return make_small_model(tmp_path_factory.mktemp("model") / "small")
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +254,13 @@ def test_with_one_process_all_end_and_the_job_goes_on(
 
 def test_too_little_memory_in_one_process_halves_the_rows_of_all(make_job, tmp_path):
     run = make_job(tmp_path / "run", batch_size=4, **SHARDED)
-    run_python(run, ["-c", SMALL_MEMORY, run.path])
+    # This one is started as the site does it, and so are the others of its job, which
+    # all start over once.
+    argv = [sys.executable, "-c", SMALL_MEMORY, run.path]
+    with run.log.open("ab") as log:
+        subprocess.run(
+            argv, cwd=ROOT, stderr=log, check=True, timeout=HANGS_AFTER_SECONDS
+        )
     events = read_events(run.events)[0]
     assert [event["micro_batch"] for event in of_type(events, "autopilot")] == [1]
     assert of_type(events, "status")[-1]["status"] == "succeeded"
