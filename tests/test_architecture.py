@@ -10,6 +10,7 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text()
 # `folder/file.py`, `folder/file.py:name` or `folder/`.
 NAMED = sorted(set(re.findall(r"`([\w.-]+/[\w./-]*(?::\w+)?)`", PAGE)))
 FOLDERS_WITHIN = ("jobs", "jobs/trainer", "jobs/base_models", "finetune_site", ".")
+TOP_FOLDERS = ("finetune_site", "jobs", "datasets", "tests", "templates", "static")
 
 
 def lies_somewhere(path: str) -> bool:
@@ -38,7 +39,7 @@ def test_every_folder_of_jobs_has_its_line():
     assert {name for name in folders if f"`{name}/`" not in PAGE} == set()
 
 
-@pytest.mark.parametrize("top", ["finetune_site", "jobs", "datasets", "tests"])
+@pytest.mark.parametrize("top", TOP_FOLDERS)
 def test_no_folder_is_crowded(top):
     """A folder of more files is one whose subject is too wide."""
     crowded = {
