@@ -8,7 +8,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import orjson
 from asgiref.sync import sync_to_async
 from django.db import connections
 from django.db.models import OuterRef, QuerySet, Subquery
@@ -19,6 +18,12 @@ from pydantic import Field
 from datasets.models import DatasetVersion
 from datasets.services import reweighted
 from finetune_site.common.errors import BusyError
+from finetune_site.common.event_stream import (
+    LAST_EVENT,
+    SIGN_OF_LIFE,
+    STREAM_HEADERS,
+    write_event,
+)
 from finetune_site.common.parsing import is_text
 from finetune_site.team.access import current_member
 from finetune_site.team.models import Member
@@ -39,7 +44,7 @@ from jobs.api.job_shape import (
 )
 from jobs.api.keys import worker
 from jobs.api.paging import Limit, Page, page_of
-from jobs.api.sse import CONTENT_TYPE, MAY_STREAM
+from jobs.api.sse import MAY_STREAM
 from jobs.history.log_lines import sentence
 from jobs.models import Event, Job
 from jobs.new_job.creation import save_job
@@ -186,11 +191,8 @@ def list_fine_tune_events(
                 f"You follow {MAX_STREAMS} fine-tunes already. End one of these "
                 "streams, or ask for the events without `stream`."
             )
-        return StreamingHttpResponse(
-            counted(member_id, event_stream(job.pk)),
-            content_type=CONTENT_TYPE,
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
+        events = counted(member_id, event_stream(job.pk))
+        return StreamingHttpResponse(events, headers=STREAM_HEADERS)
     return {"data": told_events(job, job.events.all(), MAX_EVENTS)}
 
 
@@ -316,7 +318,7 @@ async def event_stream(pk: int) -> AsyncGenerator[bytes]:
         news = await sync_to_async(read_on)(pk, seq)
         seq = news.seq
         for event in news.events:
-            yield b"data: " + orjson.dumps(event) + b"\n\n"
+            yield write_event(event)
         now = time.monotonic()
         if news.events:
             said, heard, wait = now, now, LOOK_SECONDS
@@ -324,10 +326,10 @@ async def event_stream(pk: int) -> AsyncGenerator[bytes]:
             break
         if now - said > SIGN_OF_LIFE_SECONDS:
             said = now
-            yield b": still here\n\n"
+            yield SIGN_OF_LIFE
         await asyncio.sleep(wait)
         wait = min(wait * 1.5, MAX_LOOK_SECONDS)
-    yield b"data: [DONE]\n\n"
+    yield LAST_EVENT
 
 
 def read_on(pk: int, after: int | None) -> News:

@@ -4,13 +4,15 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-import orjson
 from django.http import StreamingHttpResponse
 
+from finetune_site.common.event_stream import (
+    CONTENT_TYPE,
+    LAST_EVENT,
+    STREAM_HEADERS,
+    write_event,
+)
 from jobs.api.errors import as_api_error, error_body
-
-CONTENT_TYPE = "text/event-stream"
-DONE = b"data: [DONE]\n\n"
 
 # Describes routes that answer with events when the body says `"stream": true`.
 MAY_STREAM: dict[str, Any] = {"responses": {200: {"content": {CONTENT_TYPE: {}}}}}
@@ -21,26 +23,18 @@ async def streamed(chunks: AsyncGenerator[dict[str, Any]]) -> StreamingHttpRespo
     an error with its own status. A later failure is a last chunk with `error`.
     """
     first = await anext(chunks)
-    return StreamingHttpResponse(
-        _events(first, chunks),
-        content_type=CONTENT_TYPE,
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return StreamingHttpResponse(_events(first, chunks), headers=STREAM_HEADERS)
 
 
 async def _events(
     first: dict[str, Any], chunks: AsyncGenerator[dict[str, Any]]
 ) -> AsyncGenerator[bytes]:
     async with aclosing(chunks):
-        yield _event(first)
+        yield write_event(first)
         try:
             async for chunk in chunks:
-                yield _event(chunk)
+                yield write_event(chunk)
         except Exception as error:
-            yield _event(error_body(as_api_error(error)))
+            yield write_event(error_body(as_api_error(error)))
             return
-        yield DONE
-
-
-def _event(content: dict[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(content) + b"\n\n"
+        yield LAST_EVENT

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.auth import AuthBase
 
-from finetune_site.common.event_stream import BrokenStreamError, read_events
+from finetune_site.common.event_stream import BrokenStreamError, read_event_stream
 from finetune_site.common.no_answer import why_no_answer
 from jobs.cli.problems import Away, Exit, Problem, Refusal
 
@@ -92,7 +92,7 @@ class Server:
         response = self._wait_through_later("POST", path, json=body, stream=True)
         try:
             with response:
-                for event in read_events(response.iter_content(chunk_size=None)):
+                for event in read_event_stream(response.iter_content(chunk_size=None)):
                     _check_event(event)
                     yield event
         except BrokenStreamError:

@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 
 from finetune_site.common import outbound
 from finetune_site.common.errors import BusyError, UserError
-from finetune_site.common.event_stream import BrokenStreamError, read_events
+from finetune_site.common.event_stream import BrokenStreamError, read_event_stream
 from jobs.engines.base import EngineTroubleError
 from jobs.engines.far_api import Answer, FarApi
 
@@ -196,7 +196,7 @@ def chunks_of(
 ) -> Iterable[dict[str, Any]]:
     """Returns the parts of a streamed answer, or the one whole answer."""
     if streamed:
-        return read_events(outbound.pieces(response))
+        return read_event_stream(outbound.pieces(response))
     return [orjson.loads(far.read(response))]
 
 

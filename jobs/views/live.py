@@ -19,6 +19,7 @@ from django.http import (
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_GET
 
+from finetune_site.common.event_stream import SIGN_OF_LIFE, STREAM_HEADERS, write_event
 from finetune_site.common.parsing import small_int
 from finetune_site.team.access import current_member
 from finetune_site.team.models import Member
@@ -47,11 +48,7 @@ async def job_live(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     # The stream has a connection of its own; this one would only stay open beside it.
     await sync_to_async(connections.close_all)()
     updates = updates_of(pk, after=_after(request), can_work=member.can_work)
-    return StreamingHttpResponse(
-        _as_events(updates),
-        content_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return StreamingHttpResponse(_as_events(updates), headers=STREAM_HEADERS)
 
 
 @require_GET
@@ -85,19 +82,18 @@ def _figure_json(pk: int, series: str, stamp: str) -> str:
 
 async def _as_events(
     updates: AsyncGenerator[Update | None],
-) -> AsyncIterator[str]:
+) -> AsyncIterator[bytes]:
     """Yields each update as an event, without parts that the browser has."""
     sent: dict[str, str] = {}
     async with aclosing(updates):
         async for found in updates:
             if found is None:
-                yield ": still here\n\n"
+                yield SIGN_OF_LIFE
                 continue
             parts = found["parts"]
             fresh = {key: html for key, html in parts.items() if sent.get(key) != html}
             sent.update(fresh)
-            data = json.dumps({**found, "parts": fresh})
-            yield f"id: {found['seq']}\ndata: {data}\n\n"
+            yield write_event({**found, "parts": fresh}, number=found["seq"])
 
 
 def _after(request: HttpRequest) -> int:

@@ -51,6 +51,7 @@ class Stream:
         self.answer = requests.get(
             url, params=params, cookies=cookies, stream=True, timeout=10
         )
+        self.answer.encoding = "utf-8"
         self.lines = self.answer.iter_lines(chunk_size=1, decode_unicode=True)
 
     def next(self) -> dict:
