@@ -117,7 +117,7 @@ def join_by(segments: Sequence[Segment], joiner: str) -> list[Segment]:
 
 
 def meets_unspaced(before: str, after: str) -> bool:
-    """Whether two texts meet without white space between them."""
+    """Returns whether two texts meet without white space between them."""
     if not before or not after:
         return False
     return not (before[-1].isspace() or after[0].isspace())
@@ -192,7 +192,7 @@ def _read_prompts(block: Block) -> Batch | None:
 
 
 def _all_right(groups: Groups) -> bool:
-    """Whether all groups can be used. Raises TypeError if a text is no text."""
+    """Returns whether all groups can be used. Raises TypeError if a text is no text."""
     for weights, examples in groups.items():
         if not weights or not all(map(is_loss_weight, weights)):
             return False

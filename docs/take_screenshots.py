@@ -75,7 +75,7 @@ def combinations(names: list[str] | None) -> Iterator[tuple[str, int, Scheme]]:
 
 
 def sign_in(browser: Browser, link: str) -> StorageState:
-    """The cookies of a signed-in browser."""
+    """Returns the cookies of a signed-in browser."""
     page = browser.new_page()
     page.goto(link)
     page.get_by_role("button", name="Sign in").click()
@@ -97,7 +97,7 @@ def take(
     path: Path,
     whole: bool = False,
 ) -> None:
-    """`whole` pictures the page to its end, not only what fits the window."""
+    """Takes a picture of what fits the window; of the page to its end if `whole`."""
     context = browser.new_context(
         base_url=site,
         storage_state=state,

@@ -58,7 +58,7 @@ def _add_examples(version: DatasetVersion | None) -> FirstStep:
 
 
 def _say_what_counts(version: DatasetVersion | None, job: Job | None) -> FirstStep:
-    """The step is done when some text counts less, or when there is any job."""
+    """Returns the step that is done when some text counts less, or there is any job."""
     weights = {share["weight"] for share in version.shares} if version else set()
     done = bool(job) or bool(weights - {1})
     url = reverse("dataset", args=[version.dataset_id]) if version else ""

@@ -10,7 +10,7 @@ from jobs.services.launching import launch_queued as launch_all
 
 
 def prepare_job(job_id: int) -> None:
-    """Check a new job, and start it at once when there is room."""
+    """Checks a new job, and starts it at once when there is room."""
     if prepare(job_id):
         launch_all(Job.objects.values_list("engine", flat=True).get(pk=job_id))
 
@@ -24,12 +24,12 @@ def launch_job(job_id: int) -> None:
 
 
 def count_tokens(version_id: int, base_model: str) -> None:
-    """Count the tokens of a version for the plan on the form of a new job."""
+    """Counts the tokens of a version for the plan on the form of a new job."""
     count_version(version_id, base_model)
 
 
 def download_model() -> None:
-    """Work some seconds on the download that waits longest; the next task goes on."""
+    """Works some seconds on the download that waits longest; the next task goes on."""
     if download_next():
         enqueue_download()
 

@@ -26,7 +26,7 @@ from tests.support.browsing import leave
 def django_db_modify_db_settings(
     tmp_path_factory, django_db_modify_db_settings_parallel_suffix
 ) -> None:
-    """SQLite in a file, as the site has it; another database in each of two workers.
+    """Puts SQLite in a file, as the site has it, one for each of two workers.
 
     In memory, threads that share it lock each other's tables and do not wait.
     """
@@ -37,7 +37,7 @@ def django_db_modify_db_settings(
 
 @pytest.fixture(scope="session", autouse=True)
 def static_files_without_manifest() -> Iterator[None]:
-    """A manifest would have to be built first."""
+    """Uses files without a manifest, which would have to be built first."""
     backend = "django.contrib.staticfiles.storage.StaticFilesStorage"
     storages = {**settings.STORAGES, "staticfiles": {"BACKEND": backend}}
     with override_settings(STORAGES=storages):
@@ -46,7 +46,7 @@ def static_files_without_manifest() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def data_dir(settings, tmp_path: Path) -> Iterator[Path]:
-    """A data folder of its own for each test. Trainers end with it."""
+    """Gives each test a data folder of its own. Trainers end with it."""
     settings.DATA_DIR = tmp_path / "data"
     settings.DATA_DIR.mkdir()
     yield settings.DATA_DIR
@@ -55,7 +55,7 @@ def data_dir(settings, tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def stand_in(monkeypatch, data_dir: Path) -> Iterator[Callable[[str], None]]:
-    """Instead of trainers, processes that run some code: for what no trainer does."""
+    """Lets processes run some code in place of trainers, for what no trainer does."""
 
     def use(code: str) -> None:
         monkeypatch.setattr(
@@ -97,7 +97,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args, browser_type):
-    """An installed browser, else Playwright's own."""
+    """Uses an installed browser, or else Playwright's own."""
     found = next(
         filter(None, map(shutil.which, BROWSERS)), browser_type.executable_path
     )
@@ -116,7 +116,7 @@ def warm_page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def page(warm_page: Page) -> Iterator[Page]:
-    """An empty page; what a test leaves in the browser does not reach the next one."""
+    """Yields an empty page. What a test leaves in the browser is removed afterwards."""
     yield warm_page
     warm_page.unroute_all(behavior="ignoreErrors")
     warm_page.context.clear_cookies()
@@ -133,7 +133,7 @@ def page(warm_page: Page) -> Iterator[Page]:
 
 @pytest.fixture
 def faults(page: Page) -> Iterator[list[str]]:
-    """What the browser complains about: scripts that fail, and the CSP above all."""
+    """Collects the browser's complaints: scripts that fail, and the CSP above all."""
     found: list[str] = []
 
     def note_error(error: object) -> None:
@@ -152,7 +152,7 @@ def faults(page: Page) -> Iterator[list[str]]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
-    """With REQUIRE_BROWSER=1 a browser test that is skipped is one that failed."""
+    """Fails a browser test that is skipped, if REQUIRE_BROWSER=1."""
     report = yield
     required = os.environ.get("REQUIRE_BROWSER") == "1"
     if report.skipped and required and item.get_closest_marker("browser"):

@@ -28,7 +28,7 @@ CONTRACT = sorted(
 
 
 def loaded_by(code, tmp_path):
-    """The modules that a fresh process has loaded after that code."""
+    """Returns the modules that a fresh process has loaded after that code."""
     code += "\nimport sys; print(*sorted(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code],

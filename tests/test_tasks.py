@@ -17,7 +17,7 @@ Status = Job.Status
 
 @pytest.fixture
 def started(monkeypatch) -> list[int]:
-    """Jobs that the engine was asked to start; no trainer is."""
+    """Collects the jobs that the engine was asked to start; no trainer starts."""
     jobs: list[int] = []
     monkeypatch.setattr(
         "jobs.engines.local.LocalEngine.start",

@@ -79,7 +79,7 @@ class Pair:
         return job
 
     def kill_far(self) -> None:
-        """All its processes at once, the trainer too."""
+        """Kills all processes of the other side at once, the trainer too."""
         pids = {
             process.pid
             for process in psutil.process_iter()
@@ -95,7 +95,7 @@ class Pair:
         self.far.wait_until_healthy()
 
     def same_steps(self, job_id: int) -> None:
-        """Every step of the other side, none twice, with the same losses."""
+        """Checks that every step of the other side is here once, with its losses."""
         query = "SELECT step, data FROM jobs_event WHERE job_id = ? AND type = 'step'"
         here = self.visitor.rows(f"{query} ORDER BY seq", job_id)
         there = self.far_visitor.rows(
@@ -139,7 +139,7 @@ def test_every_step_is_seen_at_once_and_the_snapshot_answers(pair):
 
 
 def lateness(pair: Pair, job_id: int) -> list[float]:
-    """Of each step, seconds between its trainer's event and the live page's word."""
+    """Returns the seconds from each step's event to the word of the live page."""
     shown: list[tuple[float, int]] = []
     url = f"{pair.near.url}/jobs/{job_id}/live?after=0"
     with pair.visitor.session.get(url, stream=True, timeout=60) as stream:
@@ -166,7 +166,7 @@ def last_snapshot(pair: Pair, job_id: int) -> str:
 
 
 def answer_of(pair: Pair, uid: str) -> str:
-    """What the playground streams."""
+    """Returns what the playground streams."""
     page = pair.visitor.get("/playground/")
     token = page.split('csrfmiddlewaretoken" value="')[1].split('"')[0]
     form = {"model": uid, "prompt": "<joke>", "temperature": 1, "top_p": 1}
@@ -268,7 +268,7 @@ def add_silently(pair: Pair, url: str) -> None:
 
 
 def delays_of(pair: Pair, job_id: int) -> list[float]:
-    """How old the newest event of a local job is when its row is first seen."""
+    """Returns how old the newest events of a local job are when they are first seen."""
     delays, last = [], 0
     while pair.status(job_id) not in FINAL:
         query = (

@@ -19,7 +19,7 @@ def site(tmp_path_factory):
 
 
 def drawn_steps(page):
-    """The steps of the train loss that the chart shows now."""
+    """Returns the steps of the train loss that the chart shows now."""
     return page.evaluate(
         """() => {
             const chart = document.querySelector(".js-plotly-plot");

@@ -91,7 +91,7 @@ def requeue_stale_imports() -> int:
 
 
 def _waits_for_parent(version_id: int) -> bool:
-    """Whether the parent is being imported. The end of that enqueues this one again."""
+    """Returns whether the parent is being imported, which enqueues this one again."""
     child = DatasetVersion.objects.filter(pk=version_id, status=IMPORTING)
     return child.filter(parent__status=IMPORTING).exists()
 

@@ -63,5 +63,5 @@ def back_to(request: HttpRequest, version: DatasetVersion) -> str:
 
 
 def may_change(request: HttpRequest) -> bool:
-    """Whether whoever asks may change datasets."""
+    """Returns whether whoever asks may change datasets."""
     return current_member(request).can_work

@@ -98,8 +98,9 @@ class Supervisor:
             self._bury(child, _describe(status))
 
     def _try_to_start(self, child: Child) -> None:
-        """A start may fail because a disk or the memory is full. The other processes go
-        on, and it is tried again later.
+        """Starts a child. If that fails, it is tried again later.
+
+        It may fail because a disk or the memory is full. The other processes go on.
         """
         try:
             self._start(child)

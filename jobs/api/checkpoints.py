@@ -77,7 +77,7 @@ def list_fine_tuning_checkpoints(
     after: str | None = None,
     order: Order = "desc",
 ) -> Any:
-    """A job's snapshots with what was measured at their steps, the newest first."""
+    """Returns a job's snapshots, the newest first, with what their steps measured."""
     job = find_followed(job_id)
     snapshots = job.snapshots.all()
     if after is not None:
@@ -104,7 +104,9 @@ def list_checkpoint_permissions(
     order: Literal["ascending", "descending", "asc", "desc"] = "descending",
     project_id: str | None = None,
 ) -> Any:
-    """Notes of yours: the whole team may use every checkpoint anyway."""
+    """Returns notes of which projects may use a checkpoint. They are only notes: the
+    whole team may use every checkpoint anyway.
+    """
     permissions = find_checkpoint(checkpoint).permissions.all()
     if project_id is not None:
         known = is_text(project_id)
@@ -126,7 +128,7 @@ def list_checkpoint_permissions(
 def create_checkpoint_permissions(
     request: HttpRequest, checkpoint: str, body: PermissionRequest
 ) -> Any:
-    """Note that projects may use a checkpoint."""
+    """Notes that projects may use a checkpoint."""
     noted = permit_projects(
         member=current_member(request),
         snapshot=find_checkpoint(checkpoint),
@@ -143,7 +145,7 @@ def create_checkpoint_permissions(
 def delete_checkpoint_permission(
     request: HttpRequest, checkpoint: str, permission: str
 ) -> Any:
-    """Take the note back."""
+    """Takes back the note that a project may use a checkpoint."""
     snapshot = find_checkpoint(checkpoint)
     if not is_text(permission) or not forbid_project(
         member=current_member(request), snapshot=snapshot, uid=permission

@@ -41,7 +41,7 @@ def list_fine_tuning_events(
     after: str | None = None,
     order: Order = "desc",
 ) -> Any:
-    """The newest first; `order=asc` is for those who follow a job.
+    """Returns a job's events, the newest first. Those who follow it use `order=asc`.
 
     `after` is an event's id; one with the number 00000000 stands before the first.
     """

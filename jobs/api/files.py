@@ -79,7 +79,7 @@ class DeletedFile(Schema):
 def upload_file(
     request: HttpRequest, file: File[UploadedFile], purpose: Form[str]
 ) -> dict[str, Any]:
-    """A file of examples becomes a dataset, or the next version of one of its name.
+    """Makes a dataset of a file of examples, or the next version of one of its name.
 
     Takes `.jsonl` (this site's own form, prompts with completions, or chats) and
     `.txt`. Lines that cannot be used are left out and named in `status_details`.
@@ -100,8 +100,8 @@ def list_files(
     after: str | None = None,
     order: Order = "desc",
 ) -> dict[str, Any]:
-    """Newest first. Result files are listed by `purpose=fine-tune-results` only, a
-    hundred at most.
+    """Returns the files, the newest first. Result files are listed by
+    `purpose=fine-tune-results` only, a hundred at most.
     """
     if purpose == RESULTS:
         after = _uid_of(after)
@@ -124,7 +124,7 @@ def retrieve_file(request: HttpRequest, file_id: str) -> dict[str, Any]:
     "/files/{file_id}/content", response=answers(None), openapi_extra=CONTENT_KINDS
 )
 def download_file(request: HttpRequest, file_id: str) -> StreamingHttpResponse:
-    """The examples, each with its loss weights; a job's table of losses as CSV."""
+    """Returns the examples with loss weights, or a job's table of losses as CSV."""
     if job := find_result(file_id):
         return _attached(stream_result(job), "text/csv", _result_name(job))
     version = get_file(file_id)
@@ -144,7 +144,7 @@ def download_file(request: HttpRequest, file_id: str) -> StreamingHttpResponse:
 
 @router.delete("/files/{file_id}", auth=worker, response=answers(DeletedFile))
 def delete_file(request: HttpRequest, file_id: str) -> dict[str, Any]:
-    """Jobs that were trained on it keep it; it can be used for no other."""
+    """Deletes a file. Jobs that were trained on it keep it, but no other can use it."""
     if find_result(file_id):
         raise ApiError(
             400,

@@ -128,7 +128,7 @@ class FineTuneEvents(Schema):
 
 @router.post("/fine-tunes", response=answers(FineTuneShape), auth=worker)
 def create_fine_tune(request: HttpRequest, body: FineTuneRequest) -> Any:
-    """Train a model on a file."""
+    """Trains a model on a file."""
     member = current_member(request)
 
     def make(job: Job) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def create_fine_tune(request: HttpRequest, body: FineTuneRequest) -> Any:
 
 
 def reweight(job: Job, member: Member, weight: float) -> None:
-    """Let a drafted job learn from versions with that loss weight for all prompts."""
+    """Lets a drafted job learn from versions with that loss weight for all prompts."""
     for name in ("dataset_version", "validation_version"):
         if version := getattr(job, name):
             new = reweighted(member=member, version=version, prompt_weight=weight)
@@ -153,13 +153,13 @@ def reweight(job: Job, member: Member, weight: float) -> None:
 def list_fine_tunes(
     request: HttpRequest, limit: Limit = 20, after: str | None = None
 ) -> Any:
-    """The newest jobs first, without their events."""
+    """Returns the jobs without their events, the newest first."""
     return page_of(shown_fine_tunes(), show_listed, limit=limit, after=after)
 
 
 @router.get("/fine-tunes/{job_id}", response=answers(FineTuneShape))
 def get_fine_tune(request: HttpRequest, job_id: str) -> Any:
-    """One job, with what happened to it but for its steps."""
+    """Returns a job with what happened to it, except for its steps."""
     return show_fine_tune(find_fine_tune(job_id))
 
 
@@ -167,7 +167,7 @@ def get_fine_tune(request: HttpRequest, job_id: str) -> Any:
     "/fine-tunes/{job_id}/cancel", response=answers(FineTuneShape), auth=worker
 )
 def cancel_fine_tune(request: HttpRequest, job_id: str) -> Any:
-    """End it. What has learned already leaves a last snapshot."""
+    """Ends a job. If it has learned something, it leaves a last snapshot."""
     stop_job(member=current_member(request), job=find_fine_tune(job_id))
     return show_fine_tune(find_fine_tune(job_id))
 
@@ -180,8 +180,8 @@ def cancel_fine_tune(request: HttpRequest, job_id: str) -> Any:
 def list_fine_tune_events(
     request: HttpRequest, job_id: str, stream: bool = False
 ) -> Any:
-    """The newest thousand, oldest first. As a stream it goes on until the job ends, or
-    has been paused for ten minutes.
+    """Returns the newest thousand events, the oldest of them first. As a stream they go
+    on until the job ends, or has been paused for ten minutes.
     """
     job = find_fine_tune(job_id)
     if stream:

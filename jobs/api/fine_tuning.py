@@ -34,7 +34,7 @@ def draft(body: JobRequest) -> Job:
 
 @router.post("/fine_tuning/jobs", response=answers(JobShape), auth=worker)
 def create_fine_tuning_job(request: HttpRequest, body: JobRequest) -> Any:
-    """Train a model on a file. The job starts by itself when there is room."""
+    """Trains a model on a file. The job starts by itself when there is room."""
     member = current_member(request)
 
     def make(job: Job) -> dict[str, Any]:
@@ -56,14 +56,14 @@ def list_fine_tuning_jobs(
     after: str | None = None,
     order: Order = "desc",
 ) -> Any:
-    """The newest first, of the whole team."""
+    """Returns the jobs of the whole team, the newest first."""
     jobs = with_metadata(shown_jobs(), request.GET)
     return page_of(jobs, show_job, limit=limit, after=after, order=order)
 
 
 @router.get("/fine_tuning/jobs/{job_id}", response=answers(JobShape))
 def get_fine_tuning_job(request: HttpRequest, job_id: str) -> Any:
-    """One job."""
+    """Returns a job."""
     return show_job(find_job(job_id))
 
 
@@ -71,7 +71,7 @@ def get_fine_tuning_job(request: HttpRequest, job_id: str) -> Any:
     "/fine_tuning/jobs/{job_id}/cancel", response=answers(JobShape), auth=worker
 )
 def cancel_fine_tuning_job(request: HttpRequest, job_id: str) -> Any:
-    """End it. What has learned already leaves a last snapshot."""
+    """Ends a job. If it has learned something, it leaves a last snapshot."""
     return changed(request, job_id, stop_job)
 
 
@@ -79,7 +79,7 @@ def cancel_fine_tuning_job(request: HttpRequest, job_id: str) -> Any:
     "/fine_tuning/jobs/{job_id}/pause", response=answers(JobShape), auth=worker
 )
 def pause_fine_tuning_job(request: HttpRequest, job_id: str) -> Any:
-    """Leave its place to others; `resume` goes on from where it stands."""
+    """Pauses a job, which leaves its place to others until `resume` goes on with it."""
     return changed(request, job_id, pause_job)
 
 
@@ -87,7 +87,7 @@ def pause_fine_tuning_job(request: HttpRequest, job_id: str) -> Any:
     "/fine_tuning/jobs/{job_id}/resume", response=answers(JobShape), auth=worker
 )
 def resume_fine_tuning_job(request: HttpRequest, job_id: str) -> Any:
-    """Go on with a job that is paused."""
+    """Goes on with a paused job from where it stands."""
     return changed(request, job_id, resume_job)
 
 
@@ -102,7 +102,7 @@ def changed(
     "/fine_tuning/alpha/graders/{path:rest}", response=answers(JobShape), auth=worker
 )
 def use_grader(request: HttpRequest, rest: str) -> Any:
-    """Not here: graders belong to training by reinforcement."""
+    """Answers 404, because graders belong to training by reinforcement."""
     raise ApiError(
         HTTPStatus.NOT_FOUND,
         "Graders belong to training by reinforcement. This server trains on examples "

@@ -154,7 +154,7 @@ def validation_file(body: JobRequest) -> DatasetVersion | None:
 
 @contextmanager
 def client_names() -> Iterator[None]:
-    """Let errors name the field as the client knows it."""
+    """Lets errors name the field as the client knows it."""
     try:
         yield
     except UserError as error:

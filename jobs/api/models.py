@@ -55,8 +55,9 @@ class DeletedModel(Schema):
 
 @router.get("/models", response=answers(ModelList))
 def list_models(request: HttpRequest) -> dict[str, Any]:
-    """What can be trained from or asked: base models, then fine-tuned ones, the newest
-    first. Single snapshots are at /v1/snapshots; each goes as a model too."""
+    """Returns what can be trained from or asked: base models, then fine-tuned ones,
+    the newest first. Single snapshots are at /v1/snapshots; each goes as a model too.
+    """
     ready = [model for model in base_models() if model.is_ready(models_dir())]
     snapshots = Snapshot.objects.filter(job=OuterRef("pk"))
     succeeded = Job.objects.filter(Exists(snapshots), status=Job.Status.SUCCEEDED)
@@ -66,7 +67,7 @@ def list_models(request: HttpRequest) -> dict[str, Any]:
 
 @router.get("/models/{path:model}", response=answers(ModelShape))
 def retrieve_model(request: HttpRequest, model: str) -> dict[str, Any]:
-    """One model, by any of its names. `<name>:latest` is the newest snapshot."""
+    """Returns a model, by any of its names. `<name>:latest` is the newest snapshot."""
     choice = find_in_path(model)
     if choice.snapshot is None:
         return show_base_model(ready_base_model(choice))
@@ -77,7 +78,7 @@ def retrieve_model(request: HttpRequest, model: str) -> dict[str, Any]:
 
 @router.delete("/models/{path:model}", auth=worker, response=answers(DeletedModel))
 def delete_model(request: HttpRequest, model: str) -> dict[str, Any]:
-    """A fine-tuned model goes with all snapshots of its job; a snapshot goes alone."""
+    """Deletes a fine-tuned model with all snapshots of its job, or a snapshot alone."""
     choice, member = find_in_path(model), current_member(request)
     if choice.snapshot is None:
         raise ApiError(

@@ -49,7 +49,9 @@ class PlanShape(Schema):
 
 @router.post("/fine_tuning/plan", response=answers(PlanShape))
 async def plan_fine_tuning_job(request: HttpRequest, body: JobRequest) -> Any:
-    """The body of a job in numbers. Tokens that were never counted are counted now."""
+    """Returns the steps, tokens, memory and time of a job, which is not started. Tokens
+    that were never counted are counted now.
+    """
     job = await sync_to_async(draft)(body)
     end = time.monotonic() + WAIT_SECONDS
     while True:

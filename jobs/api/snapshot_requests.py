@@ -32,7 +32,7 @@ class SnapshotRequest(RequestObject):
 def request_job_snapshot(
     request: HttpRequest, job_id: str, body: SnapshotRequest | None = None
 ) -> Any:
-    """Take a snapshot after the step that the job is at."""
+    """Takes a snapshot after the step that the job is at."""
     job, member = find_job(job_id), current_member(request)
     if body is None or body.requests is None:
         request_snapshot(member=member, job=job)

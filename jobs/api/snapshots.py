@@ -63,7 +63,7 @@ def list_snapshots(
     after: str | None = None,
     order: Order = "desc",
 ) -> dict[str, Any]:
-    """Newest first. `job` takes a fine-tuning job's id."""
+    """Returns the snapshots, the newest first. `job` takes a fine-tuning job's id."""
     found = snapshots()
     if job is not None:
         found = found.filter(job__uid=job) if is_text(job) else found.none()
@@ -79,14 +79,14 @@ def retrieve_snapshot(request: HttpRequest, snapshot: str) -> dict[str, Any]:
     "/snapshots/{path:snapshot}", auth=worker, response=answers(DeletedSnapshot)
 )
 def remove_snapshot(request: HttpRequest, snapshot: str) -> dict[str, Any]:
-    """Refused while its job goes on, and when another job was trained from it."""
+    """Deletes a snapshot, unless its job goes on or another job was trained from it."""
     delete_snapshot(member=current_member(request), snapshot=get_snapshot(snapshot))
     return {"id": snapshot}
 
 
 @router.get("/tags", response=answers(TagList))
 def list_tags(request: HttpRequest) -> dict[str, Any]:
-    """Every `<name>:latest`: names of jobs, their suffixes, and base models."""
+    """Returns every `<name>:latest`: names of jobs, their suffixes, and base models."""
     tags = newest_by_name()
     return {"data": [{"id": name + LATEST, "model": tags[name]} for name in tags]}
 

@@ -175,7 +175,7 @@ def _name_ends(
 
 
 def _close(ends: list[tuple[float, str, str]], figure: go.Figure) -> bool:
-    """Whether two names would lie over each other."""
+    """Returns whether two names would lie over each other."""
     values = [value for trace in figure.data for value in trace.y]
     span = max(values) - min(values)
     return abs(ends[0][0] - ends[-1][0]) < 0.08 * span

@@ -74,7 +74,7 @@ def find_job(server: Server, job_id: str) -> Answer:
 
 
 def check_paths(args: argparse.Namespace) -> None:
-    """Raise Problem for files that cannot be sent, before anything is sent."""
+    """Raises Problem for files that cannot be sent, before anything is sent."""
     for flag, given in (("-t", args.train), ("--val", args.val)):
         if given is None or is_file_id(given):
             continue

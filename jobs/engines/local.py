@@ -196,12 +196,12 @@ def control_of(job: Job) -> Control:
 
 
 def claim_of(job: Job) -> str:
-    """Returns a name for the job's present claim; empty: it is not claimed."""
+    """Returns a name for the job's present claim, or "" if the job is not claimed."""
     return job.claimed_at.isoformat() if job.claimed_at else ""
 
 
 def read_trainer(folder: RunFolder) -> dict[str, Any]:
-    """Returns what is known of the last start; empty if its launcher was killed."""
+    """Returns what is known of the last start, or {} if its launcher was killed."""
     try:
         value: dict[str, Any] = json.loads((folder.path / "trainer.json").read_bytes())
     except FileNotFoundError:

@@ -149,7 +149,7 @@ class RemoteEngine:
             self.jobs.act(job, "cancel")
 
     def end_strays(self) -> None:
-        """Cancels far jobs of jobs that have ended here without their word."""
+        """Cancels jobs that may train on over there although they have ended here."""
         self.strays.end()
 
     def ease(self, job: Job) -> str:

@@ -74,10 +74,10 @@ def is_ignored(told: Told) -> bool:
 
 
 def first_told(job: Job, far_job: Answer, at: float) -> Told:
-    """Returns what a process that has told nothing yet takes for told.
+    """Returns what a process takes as told before it has told anything itself.
 
-    The requests for snapshots that are counted there are taken for requests of this
-    side, which another process may have sent.
+    The far side was told to run the job. The requests for snapshots that it has counted
+    are taken for requests of this side, which another process may have sent.
     """
     counted = min(job.snapshot_requests, snapshot_requests_of(far_job))
     return Told(Job.Want.RUN, at, counted)

@@ -14,7 +14,7 @@ LAST_MARK_SHARE = 0.97
 
 
 def is_out_of_reach(job: Job) -> bool:
-    """Whether a running job sends no news because its engine does not answer."""
+    """Returns whether a running job is silent because its engine does not answer."""
     if job.status != Job.Status.RUNNING:
         return False
     silent = EngineSetting.objects.filter(name=job.engine).exclude(trouble="")

@@ -11,7 +11,7 @@ CHOICE_CHARACTERS = 10
 
 
 def add_setting_columns(model: type[models.Model]) -> None:
-    """Give a model a column for every setting, with the setting's name and limits."""
+    """Gives a model a column for every setting, with the setting's name and limits."""
     for one in SETTINGS.values():
         model.add_to_class(one.name, column_of(one))
 

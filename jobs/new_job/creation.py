@@ -93,7 +93,7 @@ def checked_job(new: NewJob, *, may_import: bool = False) -> Job:
 
 
 def save_job(job: Job, *, member: Member | None) -> Job:
-    """Save a drafted job and let it be prepared once the transaction has committed.
+    """Saves a drafted job and has it prepared once the transaction has committed.
 
     Raises UserError when what it needs was deleted since it was drafted.
     """
@@ -203,7 +203,7 @@ def check_dataset(version: DatasetVersion, name: str, *, may_import: bool) -> No
 
 
 def check_fields(job: Job) -> None:
-    """Raise UserError for the first field beyond the limits that the model states."""
+    """Raises UserError for the first field beyond the limits that the model states."""
     try:
         job.full_clean(exclude=["created_by"])
     except ValidationError as error:

@@ -39,9 +39,9 @@ def enqueue_preparation(job_id: int) -> None:
 
 
 def prepare(job_id: int) -> bool:
-    """Check a new job and queue it. Returns whether it is queued now.
+    """Checks a new job and queues it. Returns whether it is queued now.
 
-    Safe to be called twice, also at the same time: the second one leaves at once.
+    It can be called twice, also at the same time: the second call leaves at once.
     """
     if waits_for_import(job_id):
         return False

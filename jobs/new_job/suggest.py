@@ -29,7 +29,7 @@ SAMPLE_EXAMPLES = 300
 
 
 def choose_settings(job: Job) -> None:
-    """Set what `job.auto` names. The dataset must be there; nothing is saved."""
+    """Sets what `job.auto` names. The dataset must be there; nothing is saved."""
     if not job.auto:
         return
     given = {name: getattr(job, name) for name in SUGGESTED if name not in job.auto}

@@ -90,7 +90,7 @@ def _find_any_case(name: str) -> str | None:
 
 
 def _is_storable(name: str) -> bool:
-    """Whether a database can look for the name."""
+    """Returns whether a database can look for the name."""
     return is_text(name) and len(name) <= MAX_NAME_CHARACTERS
 
 

@@ -67,6 +67,6 @@ def wanted_downloads() -> QuerySet[ModelDownload]:
 
 
 def is_claimed(download: ModelDownload, now: datetime) -> bool:
-    """Whether a task works on the download."""
+    """Returns whether a task works on the download."""
     at = download.claimed_at
     return at is not None and now - at < timedelta(seconds=CLAIM_SECONDS)

@@ -86,7 +86,7 @@ def reclaim(job: Job, **fields: Any) -> bool:
 
 
 def claim_is_stale(job: Job) -> bool:
-    """Whether the claim is so old that its launch must have died."""
+    """Returns whether the claim is so old that its launch must have died."""
     if job.claimed_at is None:
         return True
     return timezone.now() - job.claimed_at > timedelta(seconds=CLAIM_SECONDS)

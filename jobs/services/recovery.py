@@ -36,7 +36,7 @@ def wait_for_launch(job: Job) -> bool:
 
 
 def may_leave(job: Job) -> bool:
-    """Whether the job can end or pause without a trainer.
+    """Returns whether the job can end or pause without a trainer.
 
     A job to be stopped is started again for a last snapshot of what it learned.
     """

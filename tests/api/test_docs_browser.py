@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 def asked(page):
-    """Every address that the browser asks for."""
+    """Collects every address that the browser asks for."""
     found = []
     page.on("request", lambda request: found.append(request.url))
     return found
@@ -18,7 +18,7 @@ def asked(page):
 
 @pytest.fixture
 def docs(page, asked, faults, live_server, client, member):
-    """The page, signed in, in the dark theme."""
+    """Opens the page, signed in, in the dark theme."""
     client.force_login(member)
     name = settings.SESSION_COOKIE_NAME
     cookie = {"name": name, "value": client.cookies[name].value}

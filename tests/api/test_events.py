@@ -41,7 +41,7 @@ def api(member):
 
 @pytest.fixture
 def job(db):
-    """One whose trainer wrote LINES."""
+    """Makes a job whose trainer wrote LINES."""
     job = factories.make_job(status=Job.Status.STARTING)
     lines, offset = read_events(factories.make_run_events(job, *LINES))
     return ingest(job, Report(events=lines, offset=offset, alive=False, launched=True))

@@ -27,7 +27,7 @@ def api(member):
 
 @pytest.fixture
 def send(api):
-    """Upload a file, and have it imported unless `wait` says no."""
+    """Uploads a file, and has it imported unless `wait` says no."""
 
     def send(content=GOOD, name="sums.jsonl", purpose="fine-tune", wait=True):
         form = {"file": SimpleUploadedFile(name, content), "purpose": purpose}

@@ -28,7 +28,7 @@ def api(member):
 
 
 def report(job, *lines):
-    """As if its trainer had written them."""
+    """Reports lines as if the job's trainer had written them."""
     factories.make_run_events(job, *lines)
     events, offset = read_events(job.folder / "events.jsonl")
     return ingest(job, Report(events=events, offset=offset, alive=True, launched=True))

@@ -18,7 +18,7 @@ def api(member):
 
 @pytest.fixture
 def create(api, django_capture_on_commit_callbacks):
-    """POST a job on a file that is there."""
+    """Posts a job on a file that is there."""
 
     def create(**body):
         body = {"model": "tiny", **body}

@@ -83,7 +83,7 @@ def test_an_error_is_not_kept(api, body):
 
 
 def test_a_request_that_dies_half_way_leaves_nothing(api, body, monkeypatch):
-    """As with kill -9, its transaction ends without a commit."""
+    """The transaction ends without a commit, as it does after kill -9."""
 
     def die(self):
         raise SystemExit
@@ -119,7 +119,7 @@ def test_of_two_at_once_the_second_gets_the_answer_of_the_first(member, body, he
 
 @pytest.mark.django_db(transaction=True)
 def test_first_sends_at_once_are_requests_of_their_own(member, body):
-    """As from programs that start several jobs alike and number no retries."""
+    """Programs that start several jobs alike may number no retries."""
     answers = send_at_once(ApiClient(member), body, 4)
     assert len({answer["id"] for answer in answers}) == Job.objects.count() == 4
 

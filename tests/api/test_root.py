@@ -40,7 +40,7 @@ def test_no_address_is_answered_with_a_page(client, db, path):
 
 
 def test_a_wrong_host_is_told_how_the_site_learns_its_name(client, db):
-    """As of a client elsewhere that asks by the machine's IP address."""
+    """The client is elsewhere, and asks by the machine's IP address."""
     response = get(client, "/v1/files", HTTP_HOST="192.0.2.7:8000")
     assert response.status_code == 400
     assert "ALLOWED_HOSTS" in response.json()["error"]["message"]

@@ -47,7 +47,7 @@ WRITES = {"completion", "upload"}
 
 @dataclass
 class Results:
-    """Of all clients: seconds of each call, and what was no success."""
+    """Gathers the results of all clients: seconds of each call, and what failed."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -121,7 +121,7 @@ class Client:
 
 
 def trained_job(url: str, key: str) -> dict[str, Any]:
-    """A job with events and snapshots, for the clients to look at."""
+    """Trains a job with events and snapshots, for the clients to look at."""
     client = Client(url, key, {}, 0)
     file = client.upload().json()
     body = {"model": "tiny", "training_file": file["id"], "n_epochs": 2}
@@ -154,7 +154,7 @@ def measure(url: str, key: str, seconds: float) -> Results:
 
 
 def help_seconds() -> float:
-    """Until the help page of `openai-ft` stands there."""
+    """Returns the seconds until the help page of `openai-ft` is printed."""
     began = time.perf_counter()
     subprocess.run([COMMAND, "--help"], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began

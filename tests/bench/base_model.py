@@ -73,7 +73,7 @@ class Bench:
 def tell(
     name: str, values: Sequence[float], unit: str, ratio: float | None = None
 ) -> None:
-    """Ours as a figure, and as a second one what it is beside the other's."""
+    """Reports our number, and as a second figure what it is beside the other's."""
     report(f"base_{name}", values[0], unit)
     if len(values) > 1:
         print(f"  the other: {values[1]:.4g} {unit}", flush=True)
@@ -82,7 +82,7 @@ def tell(
 
 
 def tell_rates(name: str, rates: Sequence[Sequence[float]], unit: str) -> None:
-    """Medians over the turns; models are compared within each."""
+    """Reports medians over the turns; models are compared within each."""
     ratios = [turn[0] / turn[-1] for turn in zip(*rates, strict=True)]
     values = [statistics.median(of_one) for of_one in rates]
     tell(name, values, unit, statistics.median(ratios))
@@ -109,7 +109,7 @@ def held_out(bench: Bench) -> None:
 
 
 def over_all(sources: Sequence[Source], bits: Sequence[float]) -> float:
-    """A byte is a byte, whichever file it stands in."""
+    """Returns the mean over all bytes, so that a byte counts the same in every file."""
     sizes = [source.num_bytes for source in sources]
     weighted = (size * value for size, value in zip(sizes, bits, strict=True))
     return sum(weighted) / sum(sizes)
@@ -119,7 +119,7 @@ def over_all(sources: Sequence[Source], bits: Sequence[float]) -> float:
 
 
 def writing_speed(bench: Bench) -> None:
-    """One answer at a time in one thread, as the model server works."""
+    """Measures one answer at a time in one thread, as the model server works."""
     torch.set_num_threads(1)
     for one in bench.models:
         characters_and_seconds(one, 0)
@@ -136,7 +136,7 @@ def writing_speed(bench: Bench) -> None:
 
 
 def characters_and_seconds(one: Contender, seed: int) -> tuple[int, float]:
-    """Of an answer."""
+    """Returns how many characters an answer has, and the seconds that it took."""
     prompt = encode_prompt(one.tokenizer, "Once upon a time", one.loaded.end_id)
     sampling = Sampling(temperature=0.7, max_tokens=ANSWER_TOKENS, seed=seed)
     began = time.perf_counter()
@@ -145,7 +145,7 @@ def characters_and_seconds(one: Contender, seed: int) -> tuple[int, float]:
 
 
 def training_speed(bench: Bench) -> None:
-    """The trainer's own steps on the jokes, each model in a process of its own."""
+    """Measures the trainer's steps on the jokes, each model in a process of its own."""
     folders = [bench.root / f"speed-{one.name}" for one in bench.models]
     peers = [start(one, at) for one, at in zip(bench.models, folders, strict=True)]
     try:
@@ -176,7 +176,7 @@ def start(one: Contender, folder: Path) -> Peer:
 
 
 def bytes_per_token(folder: Path) -> float:
-    """Of the jokes, by the tokens that were counted in the folder."""
+    """Returns how many bytes of the jokes a token has, as counted in the folder."""
     examples = iter_examples(base_model_tuning.examples_of("jokes"))
     num_bytes = sum(len(text.encode()) for example in examples for text, _ in example)
     (facts,) = folder.glob("jokes/tokens/*/facts.json")
@@ -200,7 +200,7 @@ def tuning(bench: Bench) -> None:
 
 
 def writing(bench: Bench) -> None:
-    """Ours alone: nobody else's model ships."""
+    """Measures our model alone: nobody else's model ships."""
     for name, number, unit in base_model_writing.results(bench.models[0].loaded):
         report(f"base_{name}", number, unit)
 

@@ -71,7 +71,7 @@ class Tuned:
 
 
 def all_results(model: Path, folder: Path) -> dict[str, float]:
-    """By the names of UNITS."""
+    """Returns the results by the names of UNITS."""
     capitals = tune(CAPITALS, model, folder)
     intents = [
         tune(INTENTS, model, folder / f"seed-{seed}", seed=seed)
@@ -116,7 +116,7 @@ def tune(tuning: Tuning, model: Path, folder: Path, **settings: Any) -> Tuned:
 
 
 def write_run(tuning: Tuning, model: Path, folder: Path, **settings: Any) -> Path:
-    """A run folder to train in. `settings` come before the tuning's."""
+    """Writes a run folder to train in. `settings` replace those of the tuning."""
     run = folder / f"run-{tuning.dataset}"
     run.mkdir(parents=True)
     suggested: dict[str, Any] = {
@@ -143,7 +143,7 @@ def data_source(name: str, model: Path, folder: Path) -> DataSource:
 
 
 def watched_prompts(dataset: str) -> tuple[str, ...]:
-    """As when nobody gives any: the beginnings of some validation examples."""
+    """Returns the beginnings of some examples, as the site does if nobody gives any."""
     examples = iter_examples(examples_of(f"{dataset}-validation"))
     prompts = dict.fromkeys(example[0][0] for example in examples)
     return tuple(islice(prompts, NUM_PROMPTS))
@@ -157,7 +157,7 @@ def examples_of(name: str) -> Path:
 
 
 def share_right(loaded: Loaded, examples: Path) -> float:
-    """Percent of the examples whose end is, to the letter, the likeliest answer."""
+    """Returns the percent of examples whose end is exactly the likeliest answer."""
     pairs = [(question, end) for (question, _), (end, _) in iter_examples(examples)]
     sampling = Sampling(temperature=0, max_tokens=24)
     answers = answer_all(loaded, [question for question, _ in pairs], sampling)
@@ -168,7 +168,9 @@ def share_right(loaded: Loaded, examples: Path) -> float:
 
 
 def loss_fall(events: Sequence[Event]) -> float:
-    """Percent, from the first step to the mean of the last of three epochs."""
+    """Returns by how many percent the loss falls from the first step to the mean of the
+    last of three epochs.
+    """
     losses = [event["learned_loss"] for event in events if event["type"] == "step"]
     last_epoch = losses[-len(losses) // 3 :]
     return 100 * (1 - statistics.mean(last_epoch) / losses[0])
@@ -184,7 +186,9 @@ def num_in_form(loaded: Loaded) -> int:
 
 
 def has_form(joke: Completion) -> bool:
-    """One paragraph of a joke's length that ends by itself, with a sentence's end."""
+    """Returns whether it is one paragraph of a joke's length that ends by itself, with
+    a sentence's end.
+    """
     text = joke.text.strip()
     return (
         joke.finish_reason == "stop"

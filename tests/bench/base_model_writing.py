@@ -50,7 +50,7 @@ PROMPTS = (
 
 
 def results(loaded: Loaded) -> Iterator[tuple[str, float, str]]:
-    """Name, number and unit."""
+    """Yields the name, number and unit of each result."""
     samples = write(
         loaded,
         PROMPTS,
@@ -77,7 +77,7 @@ def results(loaded: Loaded) -> Iterator[tuple[str, float, str]]:
 def write(
     loaded: Loaded, prompts: Sequence[str], number: int, sampling: Sampling
 ) -> list[Completion]:
-    """So many answers, prompts by turns, no two alike."""
+    """Returns that many answers to the prompts by turns, each with its own seed."""
     ids = [encode_prompt(loaded.tokenizer, text, loaded.end_id) for text in prompts]
     wanted = list(islice(cycle(ids), number))
     seeds = [answer_seed(sampling.seed, index) for index in range(number)]
@@ -99,7 +99,7 @@ def write(
 
 
 def whole_words(sample: Completion) -> str:
-    """Without the word at which it was cut off, which is perhaps the half of one."""
+    """Leaves out the word at which the text was cut off, which may be half a word."""
     if sample.finish_reason == "stop":
         return sample.text
     return CUT_WORD.sub("", sample.text)
@@ -109,7 +109,7 @@ def whole_words(sample: Completion) -> str:
 
 
 def is_text(sample: Completion, tokenizer: Tokenizer) -> bool:
-    """Whether its bytes are UTF-8. One that was cut off may end within a character."""
+    """Returns whether its bytes are UTF-8. A cut one may end within a character."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         decoder.decode(

@@ -48,7 +48,7 @@ NUM_STEPS = 100
 
 
 def write_examples(path: Path) -> None:
-    """The sample's jokes, again and again, each time told once more."""
+    """Writes the sample's jokes again and again, each time told once more."""
     jokes = list(iter_examples(JOKES))
     time_told = 0
     with path.open("wb") as file:
@@ -67,7 +67,9 @@ def count(examples: Path, tokens: Path) -> None:
 
 
 def compare_encoders(examples: Path) -> None:
-    """Counting looks up what recurs; the peer encodes all of it, on all cores."""
+    """Compares our counting, which looks up what recurs, with a peer that encodes all
+    of it on all cores.
+    """
     tokenizer, end_id = load_tokenizer(TINY), end_of_text_id(TINY)
     some = list(islice(iter_examples(examples), NUM_COMPARED))
     batches = [some[i : i + AT_ONCE] for i in range(0, len(some), AT_ONCE)]
@@ -83,7 +85,7 @@ def compare_encoders(examples: Path) -> None:
 
 
 def use_data(tokens: Path) -> None:
-    """In a process of its own: pack and read as a trainer does, and print the cost."""
+    """Packs and reads as a trainer does, in its own process, and prints the cost."""
     from jobs.trainer.compute.batches import micro_batches
 
     with peak_memory() as peak:
@@ -99,7 +101,7 @@ def use_data(tokens: Path) -> None:
 
 @contextmanager
 def peak_memory() -> Iterator[dict[str, float]]:
-    """The most that was added, in MB: memory of our own, and pages of mapped files."""
+    """Measures the most that was added, in MB: own memory and pages of mapped files."""
     done = threading.Event()
     before = own, mapped = memory()
     peak: dict[str, float] = {}
@@ -135,7 +137,7 @@ def measure_use(tokens: Path) -> None:
 
 
 def seconds_to_first_step(examples: Path, tokens: Path, folder: Path) -> float:
-    """From the start of a trainer's process to what it writes after its first step."""
+    """Returns the seconds from the start of a trainer to its first step."""
     run = RunFolder(folder)
     run.path.mkdir()
     spec = Spec(
@@ -158,7 +160,7 @@ def seconds_to_first_step(examples: Path, tokens: Path, folder: Path) -> float:
 
 
 def first_step(run: RunFolder) -> float | None:
-    """When it was written."""
+    """Returns when the first step was written, or None before that."""
     if not run.events.exists():
         return None
     events, _ = read_events(run.events, 0)

@@ -18,7 +18,7 @@ something about one machine only; ratios come from one run.
 
 
 def report(name: str, number: float, unit: str) -> None:
-    """One line for people and scripts, and the row of docs/figures.md."""
+    """Prints one line for people and scripts, and writes the row of docs/figures.md."""
     text = f"{number:.3g}" if abs(number) < 1000 else f"{number:,.0f}"
     print(f"figure: {name} {text} {unit}", flush=True)
     where = f"{datetime.now(UTC):%Y-%m-%d}, {machine()}"

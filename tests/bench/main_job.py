@@ -30,7 +30,7 @@ class Bench:
         self.visitor = Visitor(site)
 
     def dataset(self, name: str) -> int:
-        """Upload a sample file; the version's id once it is ready."""
+        """Uploads a sample file. Returns the version's id once it is ready."""
         dataset = self.visitor.upload(SAMPLES / f"{name}.jsonl", name)
         query = (
             "SELECT id FROM datasets_datasetversion"
@@ -47,7 +47,7 @@ class Bench:
         return job
 
     def wait_for_chart(self, job_id: int) -> None:
-        """Until the figure that the browser asks for has a step in it."""
+        """Waits until the figure that the browser asks for has a step in it."""
         url = f"{self.site.url}/jobs/{job_id}/figure.json"
 
         def drawn() -> bool:
@@ -68,7 +68,7 @@ class Bench:
     async def ask(
         self, source: ModelSource, prompt: str, max_tokens: int = 24
     ) -> tuple[str, float]:
-        """The likeliest answer, and the seconds until its first word."""
+        """Returns the likeliest answer, and the seconds until its first word."""
         began, first, text = time.perf_counter(), 0.0, ""
         request = {
             "model": {"base_model": source.base_model, "path": source.path},
@@ -117,7 +117,7 @@ async def count_exact(bench: Bench, source: ModelSource, examples: list[Any]) ->
 
 
 def both_at_once(bench: Bench, version_id: int, warm: ModelSource) -> None:
-    """A job alone, and the same job beside somebody who asks without a pause."""
+    """Measures a job alone, and the same job while somebody asks without a pause."""
     alone = speed(bench, version_id)
     stopped, first_words = threading.Event(), []
 
@@ -136,7 +136,7 @@ def both_at_once(bench: Bench, version_id: int, warm: ModelSource) -> None:
 
 
 def speed(bench: Bench, version_id: int) -> float:
-    """Steps a second from the first step to the last."""
+    """Returns the steps a second from the first step to the last."""
     job_id = bench.visitor.start_job(
         dataset_version=version_id, epochs=4, completions_every=0, snapshots_every=0
     )
@@ -150,7 +150,7 @@ def speed(bench: Bench, version_id: int) -> float:
 
 
 def live_delay(bench: Bench, version_id: int) -> None:
-    """From the trainer's write to the update in the stream, over a whole job."""
+    """Measures how long the trainer's writes take to the stream, over a whole job."""
     job_id = bench.visitor.start_job(dataset_version=version_id, epochs=2)
     delays = []
     with bench.visitor.session.get(

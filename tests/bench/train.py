@@ -60,7 +60,7 @@ class Work:
     num_steps: int
 
     def texts_per_step(self, lengths: np.ndarray) -> int:
-        """As many as fill our rows, in a multiple of 8."""
+        """Returns how many texts fill as many tokens as our rows, a multiple of 8."""
         if self.full_rows:
             return self.batch_size
         tokens = self.batch_size * self.max_tokens / (lengths.mean() - 1)
@@ -115,7 +115,7 @@ class Peer:
 
 
 def write_model(folder: Path, **shape: Any) -> Path:
-    """A Llama of random weights, with tiny's tokenizer: no text passes through it."""
+    """Writes a Llama of random weights with tiny's tokenizer, which is never used."""
     torch.manual_seed(1)
     end = end_of_text_id(TINY)
     config = LlamaConfig(**shape, bos_token_id=end, eos_token_id=end, pad_token_id=end)
@@ -140,7 +140,7 @@ def m125(folder: Path) -> Path:
 
 
 def draw_lengths(work: Work, folder: Path, num_texts: int) -> np.ndarray:
-    """Tokens of each text, the end token included."""
+    """Returns the number of tokens of each text, the end token included."""
     if work.full_rows:
         return np.full(num_texts, work.max_tokens + 1)
     jokes = build_token_cache(SAMPLES / "jokes.jsonl", TINY, folder / "jokes" / "x")
@@ -148,7 +148,7 @@ def draw_lengths(work: Work, folder: Path, num_texts: int) -> np.ndarray:
 
 
 def write_data(work: Work, folder: Path) -> np.ndarray:
-    """The same random texts as TRL's rows and as a token cache of ours."""
+    """Writes the same random texts as TRL's rows and as a token cache of ours."""
     config = json.loads((work.model / "config.json").read_bytes())
     lengths = draw_lengths(work, folder, 2_000 if work.full_rows else 30_000)
     ids = np.random.default_rng(2).integers(1, config["vocab_size"], lengths.sum())
@@ -224,7 +224,7 @@ def trl(name: str, work: Work, folder: Path, **settings: Any) -> Peer:
 
 
 def trl_as_it_comes(work: Work, folder: Path, num_texts: int) -> Peer:
-    """8 texts at a time, as many times as fill a step."""
+    """Starts TRL with 8 texts at a time, as many times as fill a step."""
     at_once = min(8, num_texts)
     return trl(
         "TRL as it comes",
@@ -253,7 +253,9 @@ def best_settings(work: Work, num_texts: int) -> dict[str, dict[str, Any]]:
 
 
 def trl_at_its_best(work: Work, folder: Path, num_texts: int) -> Peer:
-    """The fastest of some settings, each tried for two turns after a first one."""
+    """Starts TRL with the fastest of some settings, each of which is tried for two
+    turns after a first one.
+    """
     settings = best_settings(work, num_texts)
     rates = {}
     for name in settings if len(settings) > 1 else ():
@@ -272,7 +274,7 @@ def trl_at_its_best(work: Work, folder: Path, num_texts: int) -> Peer:
 
 
 def matmul_ceiling() -> float:
-    """Operations a second of large bfloat16 products, in 1e9."""
+    """Returns the operations a second of large bfloat16 products, in 1e9."""
     size = 2048
     device = "cuda" if torch.cuda.is_available() else "cpu"
     a = torch.randn(size, size, dtype=torch.bfloat16, device=device)
@@ -285,7 +287,7 @@ def matmul_ceiling() -> float:
 
 
 def operations_per_token(work: Work) -> float:
-    """Forward and backward: 6 a weight, and causal attention over full rows."""
+    """Counts forward and backward: 6 a weight, and causal attention over full rows."""
     config = json.loads((work.model / "config.json").read_bytes())
     shapes = LlamaForCausalLM(LlamaConfig(**config)).num_parameters()
     width, layers = config["hidden_size"], config["num_hidden_layers"]
@@ -332,8 +334,8 @@ def measure(work: Work, root: Path) -> dict[str, Any]:
 
 
 def whole_job(root: Path) -> float:
-    """Seconds of a job of 200 steps from process start to the end, with validation,
-    completions and snapshots, as a share of TRL's for the bare steps.
+    """Returns the seconds of a job of 200 steps from process start to the end, with
+    validation, completions and snapshots, as a share of TRL's for the bare steps.
     """
     work = Work(
         name="tiny",

@@ -49,7 +49,7 @@ def peak_bytes() -> int:
 
 
 def num_targets(example: dict[str, Any]) -> int:
-    """All tokens but the first of each text, padding left out."""
+    """Counts all tokens but the first of each text, without the padding."""
     lengths = example.get("seq_lengths") or [len(example["input_ids"])]
     return sum(lengths) - len(lengths)
 

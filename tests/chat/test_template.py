@@ -26,7 +26,7 @@ START, END = 4096, 4097
 
 @pytest.fixture
 def folder(tmp_path):
-    """`tiny` with a tokenizer that has two control tokens more."""
+    """Makes `tiny` with a tokenizer that has two control tokens more."""
     shutil.copytree(TINY["path"], tmp_path / "model")
     tokenizer = load_tokenizer(TINY["path"])
     tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])

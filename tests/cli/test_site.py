@@ -36,7 +36,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_job_left(site):
-    """A long one that a failed test left behind would hold up all that follow."""
+    """Cancels what a failed test left: a long job would hold up all that follow."""
     yield
     ended = {"succeeded", "failed", "cancelled"}
     jobs = f"{site.url}/v1/fine_tuning/jobs"
@@ -112,7 +112,7 @@ class Terminal:
 
 
 def take_terminal(inside, on_ctrl_c):
-    """So that Ctrl-C reaches the command as it does in a shell."""
+    """Takes the terminal, so that Ctrl-C reaches the command as it does in a shell."""
     import fcntl
     import termios
 
@@ -144,7 +144,7 @@ def test_the_guides_command_line_runs_to_the_end(site):
 
 @pytest.fixture(scope="module")
 def guide_text(tmp_path_factory):
-    """A file of exactly 16,384 tokens for tiny, in one example."""
+    """Writes a file of exactly 16,384 tokens for tiny, in one example."""
     folder = MODELS / "tiny"
     tokenizer, end_id = load_tokenizer(folder), end_of_text_id(folder)
     text = " one" * 16_384
@@ -189,7 +189,7 @@ def test_ctrl_c_may_leave_the_job_and_later_cancel_it(site):
 
 @pytest.mark.parametrize("on_ctrl_c", [signal.SIG_DFL, signal.SIG_IGN])
 def test_a_second_ctrl_c_leaves(site, on_ctrl_c):
-    """Also where the parent ignored Ctrl-C, as under `nohup` in a script."""
+    """It leaves also where the parent ignored Ctrl-C, as under `nohup` in a script."""
     with Terminal(site, "-t", JOKES, *LONG, on_ctrl_c=on_ctrl_c) as terminal:
         terminal.wait_for("of 2,700")
         terminal.press("\x03")

@@ -40,7 +40,7 @@ def main(venvs: Path, versions: list[str]) -> int:
 
 
 def walk(venv: Path, version: str, site: RunningSite, key: str) -> int:
-    """The script's exit code."""
+    """Returns the exit code of the script."""
     script = "walk_legacy.py" if version.startswith("0.") else "walk_current.py"
     url = f"{site.url}/v1"
     inherited = {
@@ -62,7 +62,7 @@ def walk(venv: Path, version: str, site: RunningSite, key: str) -> int:
 
 
 def signed_message() -> str:
-    """A webhook's, for the client to check."""
+    """Returns the message of a webhook, for the client to check."""
     uid, secret = "evt-walk", new_secret()
     body = event_body(
         uid=uid,

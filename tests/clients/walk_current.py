@@ -87,7 +87,7 @@ ONE_EPOCH = {"n_epochs": 1, "batch_size": "auto", "learning_rate_multiplier": "a
 
 
 def follow(job):
-    """As scripts do: ask for the status, then page through the events."""
+    """Follows a job as scripts do: asks for the status, then pages through events."""
     job = wait_until(job, FINAL)
     assert job.status == "succeeded", job
     events = list(client.fine_tuning.jobs.list_events(job.id, limit=10))
@@ -114,7 +114,7 @@ def wait_until(job, statuses, seconds=180):
 
 
 def list_checkpoints(job):
-    """The model's name."""
+    """Checks the job's checkpoints. Returns the model's name."""
     job = client.fine_tuning.jobs.retrieve(job.id)
     checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job.id, limit=1))
     steps = [one.step_number for one in checkpoints]
@@ -129,7 +129,7 @@ def list_checkpoints(job):
 
 
 def share(checkpoint):
-    """Its permissions, which only keys of administrators have at OpenAI's."""
+    """Gives a permission and takes it back, as only administrators may at OpenAI."""
     permissions = client.fine_tuning.checkpoints.permissions
     given = permissions.create(checkpoint, project_ids=["proj_walk"]).data
     assert [one.project_id for one in given] == ["proj_walk"]

@@ -44,7 +44,7 @@ def upload(path):
 
 
 def train_as_before(file):
-    """The old calls of fine-tuning; the name of the model that comes out."""
+    """Trains by the old calls. Returns the name of the model that comes out."""
     tune = openai.FineTune.create(
         training_file=file.id,
         model="tiny",
@@ -67,7 +67,7 @@ def train_as_before(file):
 
 
 def train(file):
-    """The later calls; the job and its last snapshot."""
+    """Trains by the later calls. Returns the job and its last snapshot."""
     job = openai.FineTuningJob.create(
         training_file=file.id,
         model="tiny",
@@ -99,7 +99,7 @@ def wait_until(job, statuses, seconds=180):
 
 
 def complete_as_in_the_guide(snapshot):
-    """Its three lines, with only the names set before them."""
+    """Runs the guide's three lines, with only the names set before them."""
     engine = "local"
     model = snapshot
     prompt = QUESTION

@@ -41,7 +41,7 @@ def signed_in(page: Page, client, member) -> Iterator[Page]:
 
 @pytest.fixture
 def editing(signed_in) -> Page:
-    """The capitals, with the weights of example 2 open."""
+    """Opens the capitals, with the weights of example 2 open."""
     version = factories.make_dataset("Capitals")
     url = reverse("dataset", args=[version.dataset_id])
     signed_in.goto(signed_in.url.replace(reverse("datasets"), f"{url}?edit=2"))

@@ -8,7 +8,7 @@ from datasets.lines import read_blocks
 
 @pytest.fixture
 def read(tmp_path, monkeypatch):
-    """Lines by their numbers, read in small blocks; None for one that is too long."""
+    """Returns lines by their numbers, read in small blocks. A too long one is None."""
     monkeypatch.setattr(lines, "BLOCK_BYTES", 16)
     monkeypatch.setattr(lines, "MAX_EXAMPLE_BYTES", 100)
 

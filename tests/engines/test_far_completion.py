@@ -141,7 +141,7 @@ def test_too_many_at_once_are_refused(far, monkeypatch):
 
 
 def leave_early(far, name: str = "lab") -> None:
-    """Ask an engine that says nothing yet, and go."""
+    """Asks an engine that says nothing yet, and goes."""
 
     async def leave() -> None:
         api = FarApi(name, far.url, KEY, allow_private=True)

@@ -72,7 +72,7 @@ def main(budget: str) -> int:
 
 
 def things_to_ask_for(api: Api) -> dict[str, list[str]]:
-    """Files, a job that has ended, its snapshot: by the names that requests use."""
+    """Makes files, a job that ends and its snapshot, by the names in requests."""
     learned = api.upload("learned.jsonl", LEARNED * 40)
     unlearned = api.upload("unlearned.jsonl", UNLEARNED * 4)
     body = {"model": "tiny", "training_file": learned, "n_epochs": 1}
@@ -101,7 +101,7 @@ def things_to_ask_for(api: Api) -> dict[str, list[str]]:
 def run_schemathesis(
     api: Api, real: dict[str, list[str]], budget: str, folder: str
 ) -> int:
-    """In the folder, since it leaves files where it runs."""
+    """Runs Schemathesis in the folder, since it leaves files where it runs."""
     phases, max_examples = BUDGETS[budget]
     command = [
         Path(sys.executable).with_name("schemathesis"),

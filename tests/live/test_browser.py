@@ -25,7 +25,7 @@ def job() -> Job:
 
 @pytest.fixture
 def live(page: Page, client, member, job) -> Iterator[Page]:
-    """The live page, open and connected."""
+    """Yields the live page, open and connected."""
     with open_live(page, client, member, job):
         yield page
 
@@ -42,7 +42,7 @@ def open_live(page: Page, client, member, job) -> Iterator[None]:
 
 
 def add_step(job: Job, step: int, text: str = "an answer") -> None:
-    """What a trainer's step and an answer leave in the rows."""
+    """Adds what a trainer's step and an answer leave in the rows."""
     for type_, data in (
         ("step", {"loss": 3.0 / step, "learned_loss": 3.0 / step, "lr": 0.001}),
         ("completion", {"prompt_index": 0, "prompt": "a", "index": 0, "text": text}),
@@ -98,7 +98,7 @@ def test_polling_takes_over_where_no_stream_comes_through(live, job):
 
 @pytest.fixture
 def live_by_another_clock(browser, client, member, job) -> Iterator[Page]:
-    """In a context of its own, because a clock belongs to all pages of a context."""
+    """Yields a page in a context of its own, because its pages share one clock."""
     page = browser.new_page()
     with open_live(page, client, member, job):
         page.clock.install()

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 def form(page: Page, client, member, monkeypatch) -> Iterator[Page]:
-    """The form with two datasets, whose tokens are counted."""
+    """Opens the form with two datasets, whose tokens are counted."""
     monkeypatch.setattr(counting, "async_task", lambda task, *ids, **_: count(*ids))
     counting.cache.clear()
     factories.make_dataset("Stories", examples=[[("one more word " * 20, 1.0)]] * 120)

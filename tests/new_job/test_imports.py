@@ -16,7 +16,7 @@ GOOD = '{"data": {"text_list": ["The sky is ", "blue"], "loss_weights": [0.1, 0.
 
 @pytest.fixture
 def create(member, tmp_path, monkeypatch, django_capture_on_commit_callbacks):
-    """A job on a file that has just arrived; its tasks wait in the queue."""
+    """Creates a job on a file that has just arrived; its tasks wait in the queue."""
     # No trainer: what is looked at is the way into the queue.
     monkeypatch.setattr("jobs.tasks.launch_all", lambda engine: 0)
 

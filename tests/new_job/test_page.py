@@ -17,7 +17,7 @@ NEW = "/jobs/new/"
 
 @pytest.fixture(autouse=True)
 def counted(monkeypatch, data_dir) -> list:
-    """Tasks that were enqueued, instead of a queue."""
+    """Collects the tasks that were enqueued, instead of a queue."""
     tasks: list = []
     monkeypatch.setattr(counting, "async_task", lambda *args, **_: tasks.append(args))
     counting.cache.clear()

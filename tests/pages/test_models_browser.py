@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 def models(page, live_server, client, admin):
-    """The page of base models, signed in."""
+    """Opens the page of base models, signed in."""
     client.force_login(admin)
     cookie = client.cookies[site_settings.SESSION_COOKIE_NAME].value
     page.context.add_cookies(

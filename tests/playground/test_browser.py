@@ -27,7 +27,7 @@ def cookies(site, browser):
 
 @pytest.fixture
 def playground(page, site, cookies):
-    """The playground on `tiny`; a fault in the browser fails the test."""
+    """Opens the playground on `tiny`; a fault in the browser fails the test."""
     faults: list[str] = []
     page.context.add_cookies(cookies)
     page.on("pageerror", lambda error: faults.append(str(error)))

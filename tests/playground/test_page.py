@@ -29,7 +29,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What reached the engine; it answers with hostile text."""
+    """Returns what reached the engine, which answers with hostile text."""
     requests = []
 
     async def complete(self, snapshot, request):
@@ -49,7 +49,7 @@ def snapshot(member):
 
 
 def post(who, accept="application/jsonl", **changes):
-    """The response, and its body."""
+    """Returns the response, and its body."""
 
     async def ask():
         client = AsyncClient()

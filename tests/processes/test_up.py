@@ -88,7 +88,7 @@ def test_a_killed_process_comes_back(site, name):
 
 
 def test_a_new_worker_works(site):
-    """Not only its process is there: it runs tasks, the heartbeat for one."""
+    """The worker's process is there, and it also runs tasks, such as the heartbeat."""
     site.kill("worker")
     killed_at = time.monotonic()
 

@@ -32,7 +32,7 @@ def job(db) -> Job:
 
 @pytest.fixture
 def seen(job, monkeypatch) -> list[Job]:
-    """The job's row after every batch."""
+    """Collects the job's row after every batch."""
     rows: list[Job] = []
     counted = counting.CountProgress.counted
 

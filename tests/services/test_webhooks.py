@@ -66,7 +66,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def added(admin, receiver):
-    """A webhook to the receiver, and its secret."""
+    """Adds a webhook to the receiver. Returns it and its secret."""
     return add_webhook(member=admin, url=receiver.url, allow_private=True)
 
 
@@ -77,7 +77,7 @@ def end(status=Job.Status.SUCCEEDED, **fields):
 
 
 def tell():
-    """What the watcher's thread does."""
+    """Does what the watcher's thread does."""
     lay_deliveries()
     deliver_due()
 
@@ -113,7 +113,7 @@ def test_what_ended_before_is_not_told(added, receiver):
 
 
 def test_messages_are_signed(added, receiver):
-    """As the scheme says: HMAC-SHA256 over `id.timestamp.body` under the secret."""
+    """The scheme asks for HMAC-SHA256 over `id.timestamp.body` under the secret."""
     end()
     tell()
     headers, body = receiver.taken[0]
@@ -184,7 +184,7 @@ def test_the_wait_for_the_next_try_begins_when_one_has_failed(added, receiver):
 
 
 def test_a_dead_receiver_holds_up_no_other(added, admin, receiver):
-    """However much it has not been told yet."""
+    """The other is told, however much the dead one has not been told yet."""
     add_webhook(member=admin, url="http://127.0.0.1:9/", allow_private=True)
     for _ in range(3):
         end()

@@ -22,7 +22,7 @@ def tiny():
 
 
 def lines_of(loaded, *requests):
-    """Of each request, once all are answered."""
+    """Returns the lines of each request, once all are answered."""
 
     async def answer():
         place = desk.Desk(loaded)
@@ -45,7 +45,7 @@ async def until_done(asked):
 
 
 def told(lines):
-    """By index: text, tokens and their logprobs."""
+    """Returns texts, tokens and their logprobs by index."""
     found = {}
     for line in lines[:-1]:
         text, logprobs = found.setdefault(line["index"], ([], []))

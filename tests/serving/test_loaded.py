@@ -25,7 +25,7 @@ def copy_of_tiny(folder: Path) -> ModelSource:
 
 @pytest.fixture
 def adapter(tmp_path):
-    """A LoRA folder whose addition is not zero."""
+    """Writes a LoRA folder whose addition is not zero."""
     model = add_lora(load_model(BASE), Lora(rank=2))
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -163,7 +163,7 @@ def test_scoring_equals_the_trainers_nll(server, as_tokens):
 
 
 def trained_nll(text):
-    """Tokens of a text, and the sum over them as the trainer makes it."""
+    """Returns the tokens of a text, and the sum over them as the trainer makes it."""
     ids = load_tokenizer(TINY["path"]).encode(text).ids
     model = load_model(ModelSource(**TINY)).eval()
     hidden = model.base_model(torch.tensor([ids[:-1]])).last_hidden_state[0]

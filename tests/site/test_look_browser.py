@@ -22,7 +22,7 @@ SHARES = [
 
 @pytest.fixture
 def addresses(admin):
-    """Every page there is, with something on it."""
+    """Returns every page there is, with something on it."""
     problems = [{"line": 3, "message": "This is no JSON.", "text": "hello"}]
     version = make_dataset(
         "Capitals",

@@ -139,7 +139,7 @@ def test_session_asks_private_addresses_when_allowed(server: str) -> None:
 
 
 def test_a_name_that_leads_elsewhere_the_second_time(server, monkeypatch) -> None:
-    """Checked as public, it becomes this machine before it is connected to."""
+    """The name is checked as public, then leads to this machine when it is used."""
     real, asked = socket.getaddrinfo, []
 
     def rebinding(host: str, *args, **options):

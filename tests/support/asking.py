@@ -9,7 +9,9 @@ from tests.support.running_async import run
 
 
 def post(key: str, path: str, body: Any) -> tuple[int, Any, dict[str, str]]:
-    """Status, answer and headers. Of a stream, its `data` lines."""
+    """Returns the status, the answer and the headers. Of a stream the answer is its
+    `data` lines.
+    """
 
     async def ask():
         response = await AsyncClient().post(

@@ -31,7 +31,9 @@ def make_member(username: str, role: str = Role.MEMBER) -> Member:
 
 
 def write_examples(path: Path, examples: list[list[tuple[str, float]]]) -> None:
-    """`examples.jsonl` in the long form, and `examples.idx`: where each line starts."""
+    """Writes `examples.jsonl` in the long form, and `examples.idx`, which says where
+    each line starts.
+    """
     lines = [
         json.dumps(
             {
@@ -55,7 +57,7 @@ def make_dataset(
     examples: list[list[tuple[str, float]]] | None = None,
     **fields: Any,
 ) -> DatasetVersion:
-    """A new dataset's first version, ready, with its files."""
+    """Makes a new dataset's first version, ready, with its files."""
     dataset = Dataset.objects.create(name=name or f"capitals {next(counter)}")
     version = DatasetVersion(
         dataset=dataset, number=1, status=DatasetVersion.Status.READY, **fields
@@ -71,7 +73,7 @@ def make_dataset(
 
 
 def make_job(version: DatasetVersion | None = None, **fields: Any) -> Job:
-    """A queued job, unless `status` says otherwise. It has no run folder yet."""
+    """Makes a queued job, unless `status` says otherwise. It has no run folder yet."""
     fields = {
         "name": f"job {next(counter)}",
         "base_model": "tiny",
@@ -86,18 +88,18 @@ def make_job(version: DatasetVersion | None = None, **fields: Any) -> Job:
 
 
 def ask(**wishes: Any) -> NewJob:
-    """What somebody asks for, with settings of the job among the other wishes."""
+    """Returns what somebody asks for. Settings of the job are among the wishes."""
     chosen = {name: wishes.pop(name) for name in SETTINGS if name in wishes}
     return NewJob(**wishes, settings=JobSettings(**chosen))
 
 
 def create_job(*, member: Member, may_import: bool = False, **wishes: Any) -> Job:
-    """A job as somebody asks for it, checked and saved as the site does it."""
+    """Creates a job as somebody asks for it, checked and saved as the site does it."""
     return save_job(draft_job(ask(**wishes), may_import=may_import), member=member)
 
 
 def make_run_events(job: Job, *events: dict[str, Any]) -> Path:
-    """Append events to the run folder as a trainer does; seq and time are added."""
+    """Appends events to the run folder as a trainer does; seq and time are added."""
     path = job.folder / "events.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     seq = path.read_bytes().count(b"\n") if path.exists() else 0
@@ -126,7 +128,7 @@ def step_event(step: int, **data: Any) -> dict[str, Any]:
 
 
 def make_snapshot(job: Job, step: int = 20, **fields: Any) -> Snapshot:
-    """A row; the folder of the weights stays empty."""
+    """Makes a snapshot's row; the folder of the weights stays empty."""
     fields = {
         "uid": f"tiny:2026-11-22.snap-{next(counter):024d}",
         "base_model": job.base_model,

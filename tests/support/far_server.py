@@ -56,7 +56,7 @@ class FarServer:
         return job
 
     def add(self, type: str, **data: Any) -> None:
-        """An event of the only job."""
+        """Adds an event of the only job."""
         lines = self.lines[self.job["id"]]
         line = {"seq": len(lines) + 1, "time": time.time(), "type": type, **data}
         lines.append({"step": 0, **line})

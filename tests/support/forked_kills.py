@@ -44,7 +44,7 @@ def start(folder: Path) -> int:
 
 
 def wait_for(folder: Path, step: int) -> None:
-    """Until the trainer has written that step."""
+    """Waits until the trainer has written that step."""
     wanted = f'"type":"step","step":{step},'.encode()
     deadline = time.monotonic() + DEADLINE_SECONDS
     events = folder / "events.jsonl"

@@ -25,7 +25,7 @@ def start_server(data_dir):
 
 @contextmanager
 def running_server(data_dir):
-    """Its socket."""
+    """Yields the socket of a running model server."""
     process, socket = start_server(data_dir)
     try:
         yield socket

@@ -8,7 +8,9 @@ from django.db import connections
 
 
 def run(coroutine):
-    """In a thread of its own: after a browser test Playwright's loop holds this one."""
+    """Runs the coroutine in a thread of its own: after a browser test Playwright's loop
+    holds this one.
+    """
 
     async def main():
         try:

@@ -34,7 +34,7 @@ def free_port() -> int:
 
 
 def wait_for(check: Callable[[], Any], seconds: float, what: str) -> Any:
-    """The first true answer of `check`."""
+    """Returns the first true answer of `check`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if answer := check():
@@ -80,7 +80,7 @@ class RunningSite:
         self.stop()
 
     def manage(self, *args: str) -> str:
-        """Run another command of the same site and return what it printed."""
+        """Runs another command of the same site and returns what it printed."""
         return subprocess.run(
             [sys.executable, "manage.py", *args],
             cwd=ROOT,
@@ -92,7 +92,7 @@ class RunningSite:
         ).stdout.strip()
 
     def health(self) -> dict[str, Any] | None:
-        """What /healthz says, or None while it is not 200."""
+        """Returns what /healthz says, or None while it is not 200."""
         try:
             response = requests.get(f"{self.url}/healthz", timeout=5)
         except requests.RequestException:
@@ -117,12 +117,12 @@ class RunningSite:
         return groups.read_group(self.data_dir / "run" / f"{name}.json")
 
     def pid(self, name: str) -> int:
-        """0 while there is no such process."""
+        """Returns the process's id, or 0 while there is no such process."""
         group = self.group(name)
         return group.pid if group and psutil.pid_exists(group.pid) else 0
 
     def processes(self) -> list[psutil.Process]:
-        """Everything alive that was started for this data folder, but for trainers."""
+        """Returns all that was started for this data folder, but for trainers."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -143,7 +143,7 @@ class RunningSite:
         return pid
 
     def stop(self) -> None:
-        """As Ctrl-C does; whatever is left is killed."""
+        """Ends the site as Ctrl-C does, and kills whatever is left."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:

@@ -28,7 +28,10 @@ class ScriptedApi:
         self.requests: list[Request] = []
 
     def on(self, call: str, *answers: Answer) -> None:
-        """For example `on("GET /files", {"data": []}, (503, {...}), BROKEN)`."""
+        """Sets the answers of a call.
+
+        An example is `on("GET /files", {"data": []}, (503, {...}), BROKEN)`.
+        """
         self.answers[call] = list(answers)
 
     def asked(self, call: str) -> list[Request]:

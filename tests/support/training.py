@@ -60,7 +60,7 @@ def make_run(
     validation: list[list[tuple[str, float]]] | None = None,
     **settings: Any,
 ) -> RunFolder:
-    """A run folder with its spec, as the launcher leaves it."""
+    """Makes a run folder with its spec, as the launcher leaves it."""
     folder.mkdir(parents=True)
     spec = Spec(
         **{
@@ -111,7 +111,7 @@ def start_trainer(run: RunFolder, module: str = "jobs.trainer") -> WarmPython:
 
 
 def wait_for_step(run: RunFolder, step: int) -> None:
-    """Until the trainer has written that step."""
+    """Waits until the trainer has written that step."""
     deadline = time.monotonic() + HANGS_AFTER_SECONDS
     while time.monotonic() < deadline:
         steps = of_type(read_events(run.events)[0], "step")
@@ -122,7 +122,7 @@ def wait_for_step(run: RunFolder, step: int) -> None:
 
 
 def train(run: RunFolder) -> list[dict[str, Any]]:
-    """Run the trainer to its end, within the test's process; its events."""
+    """Runs the trainer to its end, within the test's process. Returns its events."""
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         trainer.run(run.path)
@@ -133,14 +133,14 @@ def train(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def train_with(run: RunFolder, sums_of: str) -> list[dict[str, Any]]:
-    """Train in a process of its own whose function `sums_of` has this body. `real` is
+    """Trains in a process of its own whose function `sums_of` has this body. `real` is
     the one that it stands in for.
     """
     return run_code(SUMS_OF % textwrap.indent(textwrap.dedent(sums_of), "    "), run)
 
 
 def run_code(code: str, run: RunFolder) -> list[dict[str, Any]]:
-    """Run this code in a process of its own, with the run folder as its argument."""
+    """Runs this code in a process of its own, with the run folder as its argument."""
     WarmPython(["-c", code, run.path], run.log).wait(HANGS_AFTER_SECONDS)
     return read_events(run.events)[0]
 
@@ -150,7 +150,7 @@ def of_type(events: list[dict[str, Any]], type_: str) -> list[dict[str, Any]]:
 
 
 def without_clocks(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What two runs of the same job must have in common."""
+    """Returns what two runs of the same job must have in common."""
     return [
         {key: value for key, value in event.items() if key not in CLOCKS}
         for event in events

@@ -63,7 +63,9 @@ def errors_of(folder: RunFolder, ranks: Ranks) -> dict[str, float]:
 
 
 def stir_adapter(model) -> None:
-    """A fresh adapter's second half is 0, and so would be half of the gradients."""
+    """Fills the second half of a fresh adapter: it is 0, as half of the gradients
+    would be.
+    """
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, parameter in trained_parameters(model).items():
@@ -73,7 +75,7 @@ def stir_adapter(model) -> None:
 
 
 def reference(trainer):
-    """(loss, gradients by name) of all pieces, each of them alone, in float64."""
+    """Returns loss and gradients by name of all pieces, each alone, in float64."""
     torch.manual_seed(trainer.spec.seed)
     model = model_to_train(trainer.spec)
     stir_adapter(model)
@@ -99,7 +101,9 @@ def tokens_of(cache, example, start, length):
 
 
 def one_step(trainer):
-    """(losses, gradients by name) of a step over all rows, as the trainer makes it."""
+    """Returns the losses and the gradients by name of a step over all rows, as the
+    trainer makes it.
+    """
     ranks, rows = trainer.ranks, list(range(trainer.packing.num_rows))
     batches = batches_for(ranks, trainer.numerics, trainer.cache, trainer.packing, rows)
     learned = int(ranks.sum(torch.tensor(num_learned(batches))))
@@ -111,7 +115,9 @@ def one_step(trainer):
 
 
 def differences(losses, gradients, expected_loss, expected):
-    """Relative to the largest of each weight's gradients."""
+    """Yields differences relative to the expected loss, and to the largest of each
+    weight's gradients.
+    """
     yield abs(losses.loss - expected_loss) / expected_loss
     for name, gradient in gradients.items():
         error = (gradient.double() - expected[name]).abs().max()

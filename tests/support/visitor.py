@@ -29,7 +29,7 @@ class Visitor:
     def post(
         self, path: str, data: dict[str, Any], files: dict[str, Any] | None = None
     ) -> str:
-        """Send the form of that page; the path one ends up at."""
+        """Sends the form of that page. Returns the path one ends up at."""
         token = re.search(r'csrfmiddlewaretoken" value="(\w+)"', self.get(path))
         response = self.session.post(
             self.site.url + path,
@@ -41,19 +41,19 @@ class Visitor:
         return response.url.removeprefix(self.site.url)
 
     def upload(self, path: Path, name: str) -> int:
-        """Upload a dataset file; the dataset's id."""
+        """Uploads a dataset file. Returns the dataset's id."""
         form = {"name": name, "text_split": "paragraphs"}
         with path.open("rb") as file:
             url = self.post("/datasets/new/", form, {"file": file})
         return int(re.findall(r"/datasets/(\d+)/", url)[0])
 
     def start_job(self, **settings: Any) -> int:
-        """Start a job with the form's own defaults, but for the settings; its id."""
+        """Starts a job by the form's defaults and these settings. Returns its id."""
         url = self.post("/jobs/new/", {**JOB, **settings})
         return int(re.findall(r"/jobs/(\d+)/", url)[0])
 
     def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        """From the site's own database."""
+        """Returns rows of the site's own database."""
         database = f"file:{self.site.data_dir / 'db.sqlite3'}?mode=ro"
         with sqlite3.connect(database, uri=True, timeout=20) as connection:
             connection.row_factory = sqlite3.Row

@@ -11,7 +11,7 @@ from jobs.watching.watcher import Watcher
 
 
 def run_tasks() -> list[str]:
-    """Run what waits in the queue, as the worker would; returns the tasks' names."""
+    """Runs what waits in the queue, as the worker would. Returns the tasks' names."""
     names = []
     for row in OrmQ.objects.order_by("id"):
         row.delete()
@@ -21,7 +21,7 @@ def run_tasks() -> list[str]:
 
 
 def watch(job: Job, until: Callable[[Job], bool], seconds: float = 400) -> Job:
-    """Watch and work until the job is as wanted."""
+    """Watches and works until the job is as wanted."""
     watcher = Watcher()
     end = time.monotonic() + seconds
     while not until(job):

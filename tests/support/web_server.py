@@ -16,7 +16,10 @@ _address = ("127.0.0.1", 0)
 
 @contextmanager
 def serve() -> Iterator[str]:
-    """Its address. Needs a test with `transaction=True`: the thread reads the rows."""
+    """Yields the site's address.
+
+    It needs a test with `transaction=True`: the thread reads the rows.
+    """
     global _address
     # It listens now, so that whoever comes before the server is up waits.
     listener = socket.create_server(_address)

@@ -12,7 +12,7 @@ PASSWORD = "long enough 42"
 
 @pytest.fixture
 def with_password(member, monkeypatch):
-    """Hashed in one round, not in the million that take a second at each sign-in."""
+    """Sets a password that is hashed in one round; a million would take a second."""
     monkeypatch.setattr(PBKDF2PasswordHasher, "iterations", 1)
     services.set_password(member=member, password=PASSWORD)
     return member

@@ -75,7 +75,7 @@ def test_an_event_that_does_not_fit_leaves_nothing_of_itself(tmp_path):
 
 @pytest.fixture
 def full_disk(tmp_path, monkeypatch):
-    """A run folder on a disk that is full to the last byte, except for its reserve."""
+    """Makes a run folder on a disk that is full but for the folder's reserve."""
     folder = RunFolder(tmp_path)
     folder.take_reserve()
     write = os.write

@@ -47,7 +47,7 @@ class Team:
         return self.data_dir / "runs" / self.visitor.job(job_id)["uid"]
 
     def trainer_pid(self, job_id):
-        """0 while there is none."""
+        """Returns the trainer's process id, or 0 while there is none."""
         path = self.run_folder(job_id) / "trainer.json"
         pid = json.loads(path.read_text())["pid"] if path.exists() else 0
         return pid if pid and psutil.pid_exists(pid) else 0
@@ -91,7 +91,7 @@ def team(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(team):
-    """The step losses of the job when nothing happens to it."""
+    """Returns the step losses of the job when nothing happens to it."""
     job_id = team.start_job()
     assert team.wait_for_end(job_id)["status"] == "succeeded"
     return losses(team, job_id)
@@ -126,7 +126,7 @@ class TrainerCount(threading.Thread):
 
 @pytest.fixture
 def job(team, undisturbed):
-    """A job that has just begun. In the end it is as if nothing had been."""
+    """Yields a job that has just begun. In the end it is as if nothing had been."""
     job_id = team.start_job()
     count = TrainerCount(team.run_folder(job_id))
     count.start()

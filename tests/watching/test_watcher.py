@@ -27,7 +27,7 @@ Status = Job.Status
 
 @pytest.fixture
 def running(db) -> Job:
-    """A job whose trainer, so it seems, lives."""
+    """Yields a job whose trainer seems to live."""
     job = factories.make_job(
         status=Status.RUNNING, claimed_at=timezone.now(), started_at=timezone.now()
     )
@@ -39,7 +39,7 @@ def running(db) -> Job:
 
 @pytest.fixture
 def lost(db) -> Job:
-    """A job whose trainer is gone."""
+    """Makes a job whose trainer is gone."""
     job = factories.make_job(status=Status.RUNNING, claimed_at=timezone.now())
     factories.make_run_events(job, factories.step_event(1))
     build_spec(job).save(RunFolder(job.folder).spec)

@@ -66,8 +66,9 @@ class ChatShape(Schema):
 
 @router.post("/chat/completions", response=answers(ChatShape), openapi_extra=MAY_STREAM)
 async def create_chat_completion(request: HttpRequest, body: ChatRequest) -> Any:
-    """The next message of a chat, written by the base model's own template or a plain
-    one. With `stream` as server-sent events."""
+    """Writes the next message of a chat, by the base model's own template or a plain
+    one. With `stream` it comes as server-sent events.
+    """
     messages = body.chat()
     choice = await sync_to_async(find_model)(body.model)
     engine = await find_engine(choice)

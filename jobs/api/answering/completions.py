@@ -62,7 +62,7 @@ class CompletionShape(Schema):
     "/completions", response=answers(CompletionShape), openapi_extra=MAY_STREAM
 )
 async def create_completion(request: HttpRequest, body: CompletionRequest) -> Any:
-    """Continue a text, or several. With `stream` as server-sent events."""
+    """Continues a text, or several. With `stream` they come as server-sent events."""
     choice = await sync_to_async(find_model)(body.model)
     engine = await find_engine(choice)
     return await complete(current_member(request), engine, choice, body)

@@ -48,7 +48,7 @@ class EngineList(Schema):
 
 @router.get("/engines", response=answers(EngineList))
 def list_engines(request: HttpRequest) -> Any:
-    """The engines: where jobs run and snapshots are served."""
+    """Returns the engines, where jobs run and snapshots are served."""
     titles = engine_titles()
     return {"data": [{"id": name, "title": titles[name]} for name in titles]}
 
@@ -61,8 +61,9 @@ def list_engines(request: HttpRequest) -> Any:
 async def create_engine_completion(
     request: HttpRequest, engine: str, body: EngineCompletionRequest
 ) -> Any:
-    """Continue a text with a model on this engine: `model`, or its newest snapshot. In
-    place of an engine the address may name a model."""
+    """Continues a text with a model on this engine: `model`, or its newest snapshot. In
+    place of an engine the address may name a model.
+    """
     where, choice = await sync_to_async(find_asked)(engine, body.model)
     where = where or await find_engine(choice)
     return await complete(current_member(request), where, choice, body)
@@ -70,7 +71,7 @@ async def create_engine_completion(
 
 @router.post("/engines/{path:engine}/{action}", include_in_schema=False)
 def engine_action(request: HttpRequest, engine: str, action: str) -> NoReturn:
-    """What OpenAI's engines did beside completions."""
+    """Refuses what OpenAI's engines did beside completions."""
     raise ApiError(
         404,
         f"Engines do not answer {action[:40]!r} here: only completions. Ask "
@@ -81,7 +82,7 @@ def engine_action(request: HttpRequest, engine: str, action: str) -> NoReturn:
 
 @router.get("/engines/{path:engine}", response=answers(EngineShape))
 def retrieve_engine(request: HttpRequest, engine: str) -> Any:
-    """One engine. Clients of old know models by this address too."""
+    """Returns an engine. Old clients ask for models by this address too."""
     titles = engine_titles()
     name = engine if engine in titles else find_written(engine).name
     return {"id": name, "title": titles.get(name, name)}

@@ -32,7 +32,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chatty(tmp_path_factory):
-    """`tiny` with a chat template, and two control tokens more."""
+    """Makes `tiny` with a chat template and two control tokens more."""
     folder = tmp_path_factory.mktemp("models") / "chatty"
     shutil.copytree(TINY["path"], folder)
     model = load_model(ModelSource(**TINY), dtype=torch.float32)
@@ -58,7 +58,7 @@ def served(server, monkeypatch):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What reached the engine, which answers with a space first."""
+    """Returns what reached the engine, which answers with a space first."""
     requests = []
 
     async def complete(self, snapshot, request):

@@ -59,7 +59,7 @@ def served(server, monkeypatch):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What reached the engine, in place of a model."""
+    """Returns what reached the engine, which stands in for a model."""
     requests = []
 
     async def complete(self, snapshot, request):
@@ -78,7 +78,7 @@ def complete(key, path="/completions", **changes):
 
 
 def refusal(key, path="/completions", **changes):
-    """Status, field and words."""
+    """Returns the status, the field and the words."""
     status, answer, _ = post(key, path, ASK | changes)
     return status, answer["error"]["param"], answer["error"]["message"]
 
@@ -88,7 +88,7 @@ def texts(answer):
 
 
 def streamed(chunks):
-    """Texts by index, of a stream's chunks."""
+    """Returns the texts by index, of a stream's chunks."""
     found = {}
     for chunk in chunks:
         for choice in chunk["choices"]:
@@ -395,8 +395,9 @@ def num_open(server):
 
 
 def failing(monkeypatch, *errors):
-    """An engine that fails in turn, and then answers; after a first piece of text
-    where an error is given as (piece, error)."""
+    """Lets the engine fail with one error after the other, and then answer. Where an
+    error is given as (piece, error), that piece of text comes before it.
+    """
     left = list(errors)
 
     async def complete(self, snapshot, request):

@@ -34,7 +34,7 @@ def made():
 
 
 def read(streams, *, until=None, max_at_once=8, max_unread=8):
-    """All merged items, up to the number `until`; and the error that ended them."""
+    """Returns the merged items up to the number `until`, and the error at their end."""
     got = []
 
     async def collect():

@@ -14,7 +14,9 @@ from tests.support.far_server import KEY, running_far
 
 @pytest.fixture
 def far(monkeypatch):
-    """Looked at anew each time; a hurt engine is asked again at once."""
+    """Yields a far server. It is looked at anew each time, and asked again at once
+    when it was hurt.
+    """
     monkeypatch.setattr(far_jobs, "JOB_SECONDS", 0.0)
     monkeypatch.setattr(contact, "pause_seconds", lambda num_failures: 0.0)
     with running_far() as far:

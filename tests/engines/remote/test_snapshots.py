@@ -109,7 +109,7 @@ def test_a_local_engine_by_another_name_is_a_queue_of_its_own(db):
 
 @pytest.fixture
 def kept(db) -> Snapshot:
-    """Of a queue of this machine that was removed."""
+    """Makes a snapshot of a queue of this machine that was removed."""
     return factories.make_snapshot(factories.make_job(engine="lab"))
 
 

@@ -70,7 +70,7 @@ os._exit(run.run(run.Path(sys.argv[1])))
 
 
 def figures(events):
-    """What all numbers of processes must agree on."""
+    """Returns what all numbers of processes must agree on."""
     names = ("loss", "learned_loss", "grad_norm")
     steps = of_type(events, "step") + of_type(events, "validation")
     return [event[name] for event in steps for name in names if name in event]
@@ -135,7 +135,7 @@ def leave(run, step, *, by_pause):
 
 @pytest.fixture(scope="module", autouse=True)
 def exact_trainer_here():
-    """As in the processes that `start` starts."""
+    """Loads exact models here too, as in the processes that `start` starts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepare, "load_model", exact_trainer.load_exact_model)
         yield
