@@ -20,11 +20,17 @@ demo: $(VENV)/.ok
 up: $(VENV)/.ok
 	@exec $(RUN) manage.py up $(ARGS)
 
+# What moves a site or its calls on this machine must not move the sites of tests.
+FOREIGN := ALLOWED_HOSTS CSRF_TRUSTED_ORIGINS DEBUG FINETUNE_HUB_ENDPOINT HF_TOKEN HTTPS \
+	LOG_LEVEL MAX_UPLOAD_BYTES PORT SECRET_KEY SITE_URL TIME_ZONE WORKERS \
+	http_proxy https_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY
+TEST := env $(addprefix -u ,$(FOREIGN)) $(RUN) -m pytest
+
 # Files of tests two at a time, in the order found: the browser's come last. ARGS may
 # choose tests of one part alone, and of the other pytest says with 5 that there are none.
 test: $(VENV)/.test-ok
-	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || test $$? = 5
-	$(RUN) -m pytest -m alone $(ARGS) || test $$? = 5
+	$(TEST) -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || test $$? = 5
+	$(TEST) -m alone $(ARGS) || test $$? = 5
 
 test-clients: $(VENV)/.test-ok $(CLIENT_VERSIONS:%=$(CLIENTS)/%/.ok)
 	$(RUN) -m tests.clients $(CLIENTS) $(CLIENT_VERSIONS)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-PAGE = (ROOT / "docs" / "architecture.md").read_text()
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 # `folder/file.py`, `folder/file.py:name` or `folder/`.
 NAMED = sorted(set(re.findall(r"`([\w.-]+/[\w./-]*(?::\w+)?)`", PAGE)))
 FOLDERS_WITHIN = ("jobs", "jobs/trainer", "jobs/base_models", "finetune_site", ".")
@@ -26,7 +26,7 @@ def test_every_file_and_every_name_in_it_exists(named):
     path, _, name = named.partition(":")
     assert lies_somewhere(path), path
     if name:
-        code = (ROOT / path).read_text()
+        code = (ROOT / path).read_text(encoding="utf-8")
         assert re.search(rf"^(async )?(def|class) {name}\b", code, re.M), named
 
 

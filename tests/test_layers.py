@@ -23,7 +23,7 @@ EVERY_PART_OF_THE_SITE = (
 CONTRACT = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in (ROOT / "jobs").rglob("*.py")
-    if path.read_text().startswith('"""[contract]')
+    if path.read_text(encoding="utf-8").startswith('"""[contract]')
 )
 
 

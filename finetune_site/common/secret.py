@@ -12,7 +12,7 @@ def read_or_create(path: Path) -> str:
     key. The file is complete before it has its name, so nobody reads half of it.
     """
     if path.exists():
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8").strip()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -24,4 +24,4 @@ def read_or_create(path: Path) -> str:
         pass
     finally:
         draft.unlink()
-    return path.read_text().strip()
+    return path.read_text(encoding="utf-8").strip()

@@ -60,7 +60,7 @@ def start_group(
 def read_group(record: Path) -> Group | None:
     """Returns the recorded group, or None if the file is no record or was cut short."""
     try:
-        data = json.loads(record.read_text())
+        data = json.loads(record.read_text(encoding="utf-8"))
         return Group(int(data["pid"]), str(data["token"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

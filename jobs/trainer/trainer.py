@@ -271,6 +271,6 @@ def memory_bytes() -> int:
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated()
     if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
         return pages * resource.getpagesize()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -56,7 +56,7 @@ def num_targets(example: dict[str, Any]) -> int:
 
 def main() -> None:
     asked = json.loads(sys.argv[1])
-    lines = Path(asked["examples"]).read_text().splitlines()
+    lines = Path(asked["examples"]).read_text(encoding="utf-8").splitlines()
     blocks = Blocks(asked["num_steps"])
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(asked["model"], dtype=torch.float32),

@@ -22,7 +22,7 @@ def test_contents_lead_somewhere(help_text):
 
 def test_every_link_into_help_has_its_anchor(help_text):
     ids = set(re.findall(r' id="([a-z-]+)"', help_text))
-    pages = [path.read_text() for path in TEMPLATES.rglob("*.html")]
+    pages = [path.read_text(encoding="utf-8") for path in TEMPLATES.rglob("*.html")]
     named = {
         anchor
         for page in pages
@@ -42,7 +42,9 @@ def test_help_says_that_weights_are_relative(help_text):
 def test_the_guide_for_developers_is_the_file_of_the_docs(client, viewer):
     client.force_login(viewer)
     page = client.get("/help/moving-from-openai/").content.decode()
-    guide = Path(settings.BASE_DIR, "docs", "moving-from-openai.md").read_text()
+    guide = Path(settings.BASE_DIR, "docs", "moving-from-openai.md").read_text(
+        encoding="utf-8"
+    )
     titles = re.findall("^## (.+)$", guide, re.M)
     assert titles and all(f">{title}</h2>" in page for title in titles)
     assert "counts <strong>rows</strong> of" in page

@@ -33,12 +33,14 @@ def test_icon_points_into_the_sprite():
 
 
 def test_every_icon_named_in_a_template_is_in_the_sprite():
-    sprite = Path(settings.BASE_DIR, "static", "icons.svg").read_text()
+    sprite = Path(settings.BASE_DIR, "static", "icons.svg").read_text(encoding="utf-8")
     templates = Path(settings.BASE_DIR, "templates").rglob("*.html")
     named = {
         name
         for path in templates
-        for name in re.findall(r'{% (?:icon|empty) "([a-z-]+)"', path.read_text())
+        for name in re.findall(
+            r'{% (?:icon|empty) "([a-z-]+)"', path.read_text(encoding="utf-8")
+        )
     }
     assert [name for name in named if f'id="i-{name}"' not in sprite] == []
 

@@ -303,7 +303,6 @@ def finish(examples, epochs=1, **settings):
     return job, Event.objects.filter(job=job, type="autopilot")[0].data
 
 
-@pytest.mark.alone
 def test_a_job_whose_allocations_fail_ends_with_fewer_rows_at_a_time(db, stand_in):
     stand_in(READY + LIMITED)
     job, change = finish(LONG_TEXTS, max_tokens=128, batch_size=64)
