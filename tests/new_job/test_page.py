@@ -10,6 +10,7 @@ from jobs.models import Job
 from jobs.services import counting
 from jobs.services.specs import build_spec
 from jobs.trainer.contract.model_folders import SHIPPED
+from jobs.trainer.contract.settings import SETTINGS
 from tests.support import factories
 
 NEW = "/jobs/new/"
@@ -37,13 +38,12 @@ def version(db):
 
 def form_data(version, **changes) -> dict:
     return {
+        **{name: setting.default for name, setting in SETTINGS.items()},
         "dataset_version": version.pk,
         "validation_version": "",
         "base_model": "tiny",
         "engine": "local",
-        "method": "full",
         "epochs": 3,
-        "batch_size": 1,
         "max_tokens": 64,
         "learning_rate_scale": "0.6",
         "seed": 1,

@@ -8,6 +8,7 @@ from typing import Any
 
 import requests
 
+from jobs.trainer.contract.settings import SETTINGS
 from tests.support.paths import SAMPLES
 from tests.support.running_site import RunningSite
 
@@ -81,15 +82,13 @@ def write_short_jokes(folder: Path) -> Path:
 
 
 JOB = {
+    **{name: setting.default for name, setting in SETTINGS.items()},
     "name": "",
     "base_model": "tiny",
     "engine": "local",
     "epochs": 3,
     "batch_size": 1,
     "max_tokens": 64,
-    "learning_rate_scale": 1,
-    "method": "full",
-    "seed": 1,
     "completions_every": 10,
     "num_completions": 1,
     "snapshots_every": 20,
