@@ -24,7 +24,7 @@ pytestmark = pytest.mark.long
 
 FINAL = ("succeeded", "failed", "cancelled")
 # Some 28 steps an epoch.
-SHORT = {"epochs": 1, "completions_every": 20, "snapshots_every": 20}
+SHORT = {"epochs": 1, "max_tokens": 64, "completions_every": 20, "snapshots_every": 20}
 LONG = {**SHORT, "epochs": 4}
 # How late a step may be on the live page.
 LATE_SECONDS = 2.0

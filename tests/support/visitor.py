@@ -74,7 +74,7 @@ class Visitor:
 
 
 def write_short_jokes(folder: Path) -> Path:
-    """Writes a file of 60 examples: with JOB some 28 short steps an epoch."""
+    """Writes a file of 60 examples: with 64 max tokens some 28 short steps an epoch."""
     lines = JOKES.read_bytes().splitlines(keepends=True)[:60]
     path = folder / "jokes.jsonl"
     path.write_bytes(b"".join(lines))
@@ -88,7 +88,7 @@ JOB = {
     "engine": "local",
     "epochs": 3,
     "batch_size": 1,
-    "max_tokens": 64,
+    "max_tokens": 256,
     "completions_every": 10,
     "num_completions": 1,
     "snapshots_every": 20,

@@ -40,8 +40,13 @@ class Team:
         return rows and rows[0]["id"]
 
     def start_job(self):
-        settings = {"epochs": 4, "completions_every": 40, "snapshots_every": 40}
-        return self.visitor.start_job(dataset_version=self.version_id, **settings)
+        return self.visitor.start_job(
+            dataset_version=self.version_id,
+            epochs=4,
+            max_tokens=64,
+            completions_every=40,
+            snapshots_every=40,
+        )
 
     def run_folder(self, job_id):
         return self.data_dir / "runs" / self.visitor.job(job_id)["uid"]
