@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from finetune_site.common.lines import LineCutter
+
 MAX_LINE_BYTES = 10_000_000
 CONTENT_TYPE = "text/event-stream"
 # Nothing between server and reader may keep the events, or gather them.
@@ -51,10 +53,8 @@ def read_event_stream(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    # Only \n ends a line: the text of an event may hold the other line ends of Unicode.
-    rest = b""
+    cutter = LineCutter()
     for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from lines
-        if len(rest) > MAX_LINE_BYTES:
+        yield from cutter.push(piece)
+        if len(cutter.rest) > MAX_LINE_BYTES:
             raise BrokenStreamError

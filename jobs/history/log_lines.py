@@ -99,7 +99,7 @@ def log_tail(job: Job) -> str:
     try:
         with (job.folder / "trainer.log").open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - 8_000))
-            lines = file.read().decode(errors="replace").splitlines()
+            lines = file.read().decode(errors="replace").rstrip("\n").split("\n")
     except FileNotFoundError:
         return ""
     return "\n".join(lines[-MAX_TAIL_LINES:])

@@ -37,7 +37,7 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     except FileNotFoundError:
         return [], offset
     end = block.rfind(b"\n") + 1
-    lines = block[:end].splitlines()
+    lines = block[: max(0, end - 1)].split(b"\n") if end else []
     return [orjson.loads(line) for line in lines], offset + end
 
 
