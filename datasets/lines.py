@@ -1,6 +1,7 @@
 """Splits a file of any size into blocks of whole lines, in constant memory."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ BLOCK_BYTES = 64 * 1024
 # A page of examples has to fit into memory.
 MAX_EXAMPLE_BYTES = 16 * 1024 * 1024
 
+LINE_END = re.compile(rb"\r\n?|\n")
 UTF8_MARK = b"\xef\xbb\xbf"
 OTHER_KINDS = {
     b"\xff\xfe": "UTF-16 text; save it with the encoding UTF-8",
@@ -51,16 +53,16 @@ def check_kind(path: Path, then: str = "upload it again") -> None:
 
 
 def read_blocks(path: Path) -> Iterator[Block]:
-    """Yields the blocks of a file. Windows line ends become plain ones."""
+    """Yields the blocks of a file, whose lines end with LF, CR LF or CR alone."""
     line, done, rest = 1, 0, b""
     with path.open("rb") as file:
-        while data := file.read(BLOCK_BYTES):
+        while data := _read(file):
             if done == 0:
                 data = data.removeprefix(UTF8_MARK)
             done = file.tell()
-            end = data.rfind(b"\n")
+            end = max(data.rfind(b"\n"), data.rfind(b"\r"))
             if end >= 0:
-                lines = _split(rest + data[:end])
+                lines = _split(rest + data[: end + 1])
                 yield Block(line, lines, done)
                 line += len(lines)
                 rest = data[end + 1 :]
@@ -71,18 +73,24 @@ def read_blocks(path: Path) -> Iterator[Block]:
                 yield Block(line, [rest[:200]], file.tell(), too_long=True)
                 line, rest = line + 1, b""
     if rest:
-        yield Block(line, _split(rest), done)
+        yield Block(line, [rest], done)
+
+
+def _read(file: BinaryIO) -> bytes:
+    """Returns the next bytes. They never end between the two of a CR LF."""
+    data = file.read(BLOCK_BYTES)
+    return data + file.read(1) if data.endswith(b"\r") else data
 
 
 def _skip_line(file: BinaryIO) -> None:
-    while data := file.read(BLOCK_BYTES):
-        end = data.find(b"\n")
-        if end >= 0:
-            file.seek(end + 1 - len(data), os.SEEK_CUR)
+    while data := _read(file):
+        if found := LINE_END.search(data):
+            file.seek(found.end() - len(data), os.SEEK_CUR)
             return
 
 
 def _split(data: bytes) -> list[bytes]:
+    """Returns lines that all have an end, without it."""
     if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n").removesuffix(b"\r")
-    return data.split(b"\n")
+        data = LINE_END.sub(b"\n", data)
+    return data.removesuffix(b"\n").split(b"\n")

@@ -10,6 +10,7 @@ from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
 from django.db import IntegrityError, transaction
 
 from datasets.import_request import ImportRequest
+from datasets.kinds import NOTE, holds_json_lines
 from datasets.lines import check_kind
 from datasets.models import Dataset, DatasetVersion
 from datasets.plain_text import TextSplit
@@ -58,6 +59,8 @@ def import_dataset_file(
     try:
         _take_in(upload, version.folder)
         check_kind(version.folder / UPLOAD_NAME)
+        if kind == "txt" and holds_json_lines(version.folder / UPLOAD_NAME):
+            kind, version.note = "jsonl", version.note or NOTE
         version.bytes_total = (version.folder / UPLOAD_NAME).stat().st_size
         ImportRequest(kind=kind, text_split=text_split).write(version.folder)
         with transaction.atomic():
@@ -82,11 +85,19 @@ def remove_left_uploads() -> int:
     left = [
         path
         for path in uploads
-        if path.parent.name not in needed and path.stat().st_mtime < latest
+        if path.parent.name not in needed and _changed_at(path) < latest
     ]
     for path in left:
         path.unlink(missing_ok=True)
     return len(left)
+
+
+def _changed_at(path: Path) -> float:
+    """Returns the time of a file's last change, which is now if it has just gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
 
 
 def check_name(name: str, besides: Dataset | None = None) -> str:

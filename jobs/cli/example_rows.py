@@ -5,13 +5,13 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from datasets.batches import TOO_LONG
+from datasets.kinds import holds_json_lines
 from datasets.lines import MAX_EXAMPLE_BYTES, check_kind, read_blocks
 from datasets.plain_text import read_text
 from jobs.cli.problems import Problem
-from jobs.trainer.text.examples import ExampleError, Segment, parse_line
+from jobs.trainer.text.examples import ExampleError, Segment, is_utf8, parse_line
 from jobs.trainer.text.line_forms import LineForm, prompt_segments, read_line
 
 SHEETS = {".csv": ",;\t", ".tsv": "\t"}
@@ -21,6 +21,10 @@ SAVE_AS_CSV = (
     "openai-ft prepare FILE.csv"
 )
 COLUMNS = ("prompt", "completion")
+MORE_CELLS = (
+    "it has more cells than there are columns, so a text was cut at a separator; put "
+    "quotes around that text"
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def read_rows(path: Path, text_split: str) -> Iterator[Row]:
     check_kind(path, then="prepare that")
     if suffix in SHEETS:
         return _sheet_rows(path, SHEETS[suffix])
-    if suffix == ".txt":
+    if suffix == ".txt" and not holds_json_lines(path):
         return _text_rows(path, text_split)
     return _json_rows(path)
 
@@ -78,18 +82,20 @@ def _sheet_rows(path: Path, separators: str) -> Iterator[Row]:
     csv.field_size_limit(MAX_EXAMPLE_BYTES)
     with path.open(encoding="utf-8-sig", newline="") as file:
         separator = _separator(file, separators)
-        reader = csv.DictReader(file, delimiter=separator, strict=True)
-        line = reader.line_num + 1
+        reader = csv.reader(file, delimiter=separator, strict=True)
+        line = 1
         try:
-            reader.fieldnames = _names(reader.fieldnames)
+            columns = _columns(next(reader, []))
             line = reader.line_num + 1
             for cells in reader:
-                yield _sheet_row(line, cells)
+                # A row ends at its last line, and a quoted cell may have several.
+                if any(map(str.strip, cells)):
+                    yield _sheet_row(line, cells, columns)
                 line = reader.line_num + 1
         except UnicodeDecodeError:
             raise Problem(
-                f"{path} is not UTF-8 from about line {line} on. Save it with the "
-                "encoding UTF-8; spreadsheet programs call it CSV UTF-8."
+                f"{path}, line {_line_not_utf8(path)}: this is not UTF-8. Save the "
+                "file with the encoding UTF-8; spreadsheet programs call it CSV UTF-8."
             ) from None
         except csv.Error as error:
             raise Problem(f"{path}, line {line}: {error}. Mend its quotes.") from None
@@ -113,21 +119,44 @@ def _separator(file: io.TextIOWrapper, separators: str) -> str:
     return separators[0]
 
 
-def _names(found: Any) -> list[str]:
-    names = [name.strip().lower() for name in found or []]
+def _columns(head: list[str]) -> dict[str, int]:
+    """Returns the places of all columns that have a name.
+
+    Raises Problem if a column of ours is missing or there twice.
+    """
+    names = [name.strip().lower() for name in head]
     missing = [column for column in COLUMNS if column not in names]
     if missing:
-        has = f"it has {', '.join(names[:8])}" if names else "it has none"
+        has = f"it has {', '.join(names[:8])}" if any(names) else "it has none"
         raise Problem(
             f"The first line has to name the columns prompt and completion; {has}."
         )
-    return names
+    twice = next((column for column in COLUMNS if names.count(column) > 1), "")
+    if twice:
+        raise Problem(
+            f"The first line names the column {twice} twice. Remove one of them, or "
+            "give it another name."
+        )
+    return {name: at for at, name in enumerate(names) if name}
 
 
-def _sheet_row(line: int, cells: dict[str, Any]) -> Row:
-    value = {column: cells.get(column) for column in COLUMNS}
+def _sheet_row(line: int, cells: list[str], columns: dict[str, int]) -> Row:
+    # A spreadsheet's empty columns behind the others have no name.
+    if any(map(str.strip, cells[1 + max(columns.values()) :])):
+        return Row(line, problem=MORE_CELLS)
+    value = {name: "".join(cells[columns[name] :][:1]) for name in COLUMNS}
     try:
-        segments = prompt_segments({key: text or "" for key, text in value.items()})
+        segments = prompt_segments(value)
     except ExampleError as error:
         return Row(line, problem=str(error))
     return Row(line, form=LineForm.PROMPT, segments=tuple(segments))
+
+
+def _line_not_utf8(path: Path) -> int:
+    """Returns the number of the first line that is not UTF-8."""
+    return next(
+        number
+        for block in read_blocks(path)
+        for number, line in enumerate(block.lines, start=block.first_line)
+        if not is_utf8(line)
+    )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasets.batches import Batch, read_jsonl
+from datasets.kinds import holds_json_lines
 from datasets.plain_text import TextSplit, read_text
 from finetune_site.common.errors import UserError
 from finetune_site.common.file_form import PURPOSE, FileForm, Progress
@@ -75,7 +76,7 @@ def read_batches(
     path: Path, *, joiner: str = "", text_split: str = TextSplit.PARAGRAPHS
 ) -> Iterator[Batch]:
     """Yields the examples of a file, as an import on the site reads them."""
-    if path.suffix.lower() == ".txt":
+    if path.suffix.lower() == ".txt" and not holds_json_lines(path):
         return read_text(path, text_split)
     return read_jsonl(path, joiner)
 

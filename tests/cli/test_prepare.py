@@ -76,6 +76,43 @@ def test_rows_of_a_sheet_are_named_by_the_lines_they_begin_at(prepare):
     assert "1 line left out:\n  line 4: the completion is empty" in said
 
 
+def test_a_cell_that_was_cut_at_a_separator_is_named(prepare, tmp_path):
+    said = prepare(
+        "a.csv",
+        "prompt,completion,,\n"
+        "Refund?,Sorry, not after thirty days.,\n"
+        'Ship abroad?,"Yes, to Europe."\n'
+        "Parking?,Behind the house.,,\n",
+    )
+    assert "line 2: it has more cells than there are columns" in said
+    assert "Sorry" not in (tmp_path / "a_prepared.jsonl").read_text()
+    assert len((tmp_path / "a_prepared.jsonl").read_text().splitlines()) == 2
+
+
+def test_columns_may_stand_in_any_order_beside_others(prepare, tmp_path):
+    prepare("a.csv", ",note,completion,prompt\n0,x,there,Hi\n1,y,Oh,no,Why\n")
+    prepared = (tmp_path / "a_prepared.jsonl").read_text()
+    assert "there" in prepared
+    assert "Oh" not in prepared
+
+
+def test_a_column_named_twice_is_refused(prepare):
+    with pytest.raises(Problem, match="the column prompt twice"):
+        prepare("a.csv", "prompt,Prompt,completion\na,b,c\n")
+
+
+def test_blank_lines_count_as_lines(prepare):
+    said = prepare("a.csv", 'prompt,completion\n\n"a\n\nb",c\n\nd,\n')
+    assert "line 7: " in said
+
+
+def test_the_line_of_a_bad_byte_is_told(prepare):
+    rows = b"".join(b"question %d,answer\n" % number for number in range(2, 101))
+    content = b"prompt,completion\n" + rows + b"caf\xe9,x\n"
+    with pytest.raises(Problem, match="line 101: this is not UTF-8"):
+        prepare("a.csv", content)
+
+
 def test_a_sheet_as_spreadsheets_save_it(prepare, tmp_path):
     content = "\ufeffprompt\tcompletion\r\nGröße?\t groß\r\n".encode()
     prepare("a.tsv", content)

@@ -32,5 +32,21 @@ def test_lines_between_overlong_ones_are_kept_and_numbered(read, num_good):
     assert read(b"\n".join(content)) == dict(enumerate(expected, start=1))
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("length", range(1, 20))
+def test_every_kind_of_line_end_ends_a_line(read, end, length):
+    """Wherever a block ends: within a line, before its end, or within the end."""
+    expected = [b"x" * length, b"", b"caf\xc3\xa9", b"y" * 300, b"z", b"last"]
+    shown = [None if len(line) > 100 else line for line in expected]
+    assert read(end.join(expected)) == dict(enumerate(shown, start=1))
+    assert read(end.join([*expected, b""])) == dict(enumerate(shown, start=1))
+
+
+def test_kinds_of_line_ends_may_take_turns(read):
+    content = b"a\rb\nc\r\nd\r\re\n\rf"
+    expected = [b"a", b"b", b"c", b"d", b"", b"e", b"", b"f"]
+    assert read(content) == dict(enumerate(expected, start=1))
+
+
 def test_an_overlong_last_line_is_one_line(read):
     assert read(b"a\n" + b"x" * 300) == {1: b"a", 2: None}

@@ -21,6 +21,8 @@ from jobs.trainer.text.examples import (
 
 # The loss weights of a prompt, which is only read, and of its completion.
 PROMPT_WEIGHTS = (0.0, 1.0)
+# Each form has one of these keys.
+EXAMPLE_KEYS = {"data", "prompt", "completion", "messages"}
 PROMPT_FORM = '{"prompt": "...", "completion": "..."}'
 
 
@@ -35,6 +37,8 @@ class LineForm(StrEnum):
 def read_line(line: str | bytes) -> tuple[LineForm, list[Segment]]:
     """Returns the form of a line, and its segments; raises ExampleError."""
     value = read_json(line)
+    if isinstance(value, str):
+        _refuse_json_within(value)
     if not isinstance(value, dict):
         return LineForm.SEGMENTS, segments_of(value)
     if "messages" in value:
@@ -42,6 +46,19 @@ def read_line(line: str | bytes) -> tuple[LineForm, list[Segment]]:
     if "prompt" in value or "completion" in value:
         return LineForm.PROMPT, prompt_segments(value)
     return LineForm.SEGMENTS, segments_of(value)
+
+
+def _refuse_json_within(text: str) -> None:
+    """Raises ExampleError for a text that is an example written as JSON."""
+    try:
+        value = read_json(text)
+    except ExampleError:
+        return
+    if isinstance(value, dict) and not EXAMPLE_KEYS.isdisjoint(value):
+        raise ExampleError(
+            "the line is a text that holds JSON, which was encoded twice; write the "
+            "object itself, without quotes around it and backslashes within"
+        )
 
 
 def prompt_segments(value: dict[str, Any]) -> list[Segment]:
