@@ -15,7 +15,9 @@ SPLITS = [
     (TextSplit.LINES, "a line"),
     (TextSplit.WHOLE, "all of it"),
 ]
-JOINERS = [("", "as written"), (" ", "a space"), ("\n", "a new line")]
+# They are sent as words: a browser would send a line feed as a carriage return too.
+JOINERS = [("", "as written"), ("space", "a space"), ("new-line", "a new line")]
+JOINER_OF = {"space": " ", "new-line": "\n"}
 RULES = [
     (0, "every first segment"),
     (1, "every second segment"),
@@ -52,9 +54,10 @@ class UploadForm(ServiceForm):
         widget=forms.RadioSelect,
         help_text="Paragraphs end at an empty line.",
     )
-    joiner = forms.ChoiceField(
+    joiner = forms.TypedChoiceField(
         label="Where two segments meet without white space, put",
         choices=JOINERS,
+        coerce=JOINER_OF.__getitem__,
         required=False,
         initial="",
         widget=forms.RadioSelect,
@@ -96,7 +99,7 @@ class SaveForm(forms.Form):
 class RejoinForm(forms.Form):
     """What to put where two segments meet without white space."""
 
-    joiner = forms.ChoiceField(choices=JOINERS[1:])
+    joiner = forms.TypedChoiceField(choices=JOINERS[1:], coerce=JOINER_OF.__getitem__)
 
 
 def numbers_of(texts: list[str]) -> list[float]:

@@ -138,6 +138,13 @@ def test_undo_brings_the_weight_back(editing):
     assert changes() == []
 
 
+@pytest.mark.parametrize(("button", "joiner"), [("A space", " "), ("A new line", "\n")])
+def test_segments_are_joined_by_a_press(editing, button, joiner):
+    editing.get_by_role("button", name=button).click()
+    expect(editing.get_by_text("Writing version 2")).to_be_visible()
+    assert DatasetVersion.objects.get(number=2).joiner == joiner
+
+
 def test_a_draft_is_saved_from_its_dialog(editing):
     services.change_weight(
         member=None, version=DatasetVersion.objects.get(), segment=0, weight=0

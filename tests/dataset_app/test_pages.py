@@ -149,7 +149,7 @@ def test_the_script_is_answered_with_json(client, member):
 
 def test_a_space_survives_the_form(client, member):
     client.force_login(member)
-    upload(client, joiner=" ")
+    upload(client, joiner="space")
     assert DatasetVersion.objects.get().joiner == " "
 
 
@@ -293,7 +293,7 @@ def test_unspaced_segments_are_noticed_and_joined(client, member, version):
     client.force_login(member)
     page = client.get(reverse("dataset", args=[version.dataset_id])).content.decode()
     assert "In 60 examples segments meet without white space" in page
-    client.post(address(version, "rejoin"), {"joiner": "\n"})
+    client.post(address(version, "rejoin"), {"joiner": "new-line"})
     assert DatasetVersion.objects.get(number=2).joiner == "\n"
 
 
