@@ -13,19 +13,33 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from finetune_site.common.errors import UserError
-from jobs.trainer.contract.architecture import named_context, text_config
-from jobs.trainer.contract.weights_file import PICKLE_ENDINGS, num_parameters
-from jobs.trainer.text.encoding import end_of_text_id, load_tokenizer
+from jobs.trainer.contract.architecture import (
+    HIDDEN_SIZES,
+    LAYER_COUNTS,
+    named_context,
+    text_config,
+)
+from jobs.trainer.contract.weights_file import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    INDEX,
+    PICKLE_ENDINGS,
+    WEIGHTS,
+    num_parameters,
+    weights_files,
+)
+from jobs.trainer.text.encoding import (
+    TokenizerError,
+    check_reads_back,
+    end_of_text_ids,
+    load_encoder,
+    load_tokenizer,
+)
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # The ends of the names of architectures that continue a text. Only those are trained.
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
 # The sizes that a plan needs, by the names that configurations give them.
-SIZES = (
-    ("hidden_size", "n_embd"),
-    ("num_hidden_layers", "n_layer"),
-    ("vocab_size",),
-)
+SIZES = (HIDDEN_SIZES, LAYER_COUNTS, ("vocab_size",))
 # The context of a model that names none, in tokens.
 USUAL_CONTEXT = 2048
 MAX_CARD_CHARACTERS = 100_000
@@ -51,6 +65,7 @@ def read_facts(folder: Path) -> FolderFacts:
 
     Raises UserError if the folder cannot be trained from.
     """
+    _check_adapter(folder)
     config = _read_config(folder)
     check_config(config)
     _check_endings(folder)
@@ -159,14 +174,34 @@ def _check_endings(folder: Path) -> None:
         )
 
 
+def _check_adapter(folder: Path) -> None:
+    """Refuses a folder with an adapter, which transformers would lay over the model."""
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return
+    if _weights_files(folder):
+        raise UserError(
+            "It holds a model and an adapter, which would be laid over the model. "
+            f"Remove the adapter's files ({ADAPTER_CONFIG}, {ADAPTER_WEIGHTS}); if the "
+            "model was not merged with it yet, merge them first."
+        )
+    raise UserError(
+        f"It is an adapter alone ({ADAPTER_CONFIG}), not a model. Merge it into its "
+        "base model, and copy the folder of the result."
+    )
+
+
 def _check_weights(folder: Path) -> None:
-    files = sorted(folder.glob("*.safetensors"))
+    files = _weights_files(folder)
+    if not files and any(folder.glob("*.safetensors")):
+        raise UserError(
+            f"{WEIGHTS} is missing. Copy it from where the others came from."
+        )
     if not files:
         raise UserError(
-            "There are no safetensors weights in it (model.safetensors). Copy them "
-            "too; weights in another format have to be converted."
+            f"There are no safetensors weights in it ({WEIGHTS}). Copy them too; "
+            "weights in another format have to be converted."
         )
-    if missing := _missing_weights(folder):
+    if missing := next((path.name for path in files if not path.is_file()), ""):
         raise UserError(
             f"{missing} is missing: {INDEX} names it. Copy it from where the others "
             "came from."
@@ -176,15 +211,11 @@ def _check_weights(folder: Path) -> None:
         raise UserError("Its weights files are empty. Copy them again.")
 
 
-def _missing_weights(folder: Path) -> str:
-    if (folder / WEIGHTS).is_file():
-        return ""
+def _weights_files(folder: Path) -> list[Path]:
     try:
-        index = json.loads((folder / INDEX).read_bytes())
-    except FileNotFoundError:
-        return WEIGHTS
-    named = sorted(set(index["weight_map"].values()))
-    return next((name for name in named if not (folder / name).is_file()), "")
+        return weights_files(folder)
+    except ValueError as error:
+        raise UserError(f"{error}. Copy the file again.") from None
 
 
 def _names_in(path: Path) -> list[str]:
@@ -207,17 +238,21 @@ def _check_tokenizer(folder: Path) -> None:
         )
     try:
         load_tokenizer(folder)
-    except Exception as error:  # tokenizers raises nothing narrower
+    except TokenizerError as error:
         raise UserError(
             f"Its tokenizer.json cannot be read ({error}). Copy the file again."
         ) from None
     try:
-        end_of_text_id(folder)
+        end_of_text_ids(folder)
     except ValueError:
         raise UserError(
             "It does not say which token ends a text. Add eos_token_id to its "
             "config.json."
         ) from None
+    try:
+        check_reads_back(load_encoder(folder))
+    except TokenizerError as error:
+        raise UserError(f"It cannot be trained or asked here. {error}") from None
 
 
 def _licence(folder: Path) -> str:

@@ -18,6 +18,7 @@ from jobs.trainer.contract.runfolder import (
     write_json,
 )
 from jobs.trainer.contract.spec import Spec
+from jobs.trainer.contract.weights_file import ADAPTER_CONFIG
 from jobs.trainer.processes.sharding import whole
 
 # A model with more parameters is saved in bfloat16: room on the disk matters more than
@@ -122,7 +123,7 @@ def _write_model(
 ) -> None:
     if is_adapted(model):
         model.save_pretrained(draft, state_dict=state, save_embedding_layers=False)
-        _forget_path(draft / "adapter_config.json", spec)
+        _forget_path(draft / ADAPTER_CONFIG, spec)
         return
     model.save_pretrained(draft, state_dict=state, max_shard_size="5GB")
     for name in TOKENIZER_FILES:

@@ -20,11 +20,15 @@ from transformers.utils import logging as transformers_logging
 
 from jobs.trainer.compute.out_of_memory import is_out_of_memory
 from jobs.trainer.contract.spec import Lora, ModelSource
-from jobs.trainer.contract.weights_file import PICKLE_ENDINGS
+from jobs.trainer.contract.weights_file import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    MADE_BY_CODE,
+    PICKLE_ENDINGS,
+)
 
 transformers_logging.disable_progress_bar()
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # A reason that names every weight is cut to this length.
 MAX_REASON_CHARACTERS = 200
 
@@ -48,6 +52,11 @@ def load_model(
     """
     folder = Path(source.path)
     _check_files(folder)
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise ModelError(
+            f"{folder.name} holds an adapter too ({ADAPTER_CONFIG}), which would be "
+            "laid over the model; remove the adapter's files"
+        )
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -219,7 +228,9 @@ def _check_files(folder: Path) -> None:
 
 def _check_report(folder: Path, report: dict[str, Any]) -> None:
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        names = sorted(str(name) for name in report[kind])
+        names = sorted(map(str, report[kind]))
+        if kind == "unexpected_keys":
+            names = [name for name in names if not MADE_BY_CODE.search(name)]
         if names:
             raise ModelError(
                 f"The weights in {folder.name} do not fit its architecture: "

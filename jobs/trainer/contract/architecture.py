@@ -71,6 +71,9 @@ ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 
 # The names by which configurations tell how many tokens a row may have.
 CONTEXTS = ("max_position_embeddings", "n_positions", "seq_length")
+# The names by which they tell the width of a model, and how many layers it has.
+HIDDEN_SIZES = ("hidden_size", "n_embd", "d_model", "dim")
+LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 # Architectures that are known to take the short way (compute/shortcuts.py). Others may
 # take it too, but only a trial with the model itself shows that.
 SHORT_WAY_MODELS = {"llama", "olmo2", "qwen2", "qwen3"}

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.trainer.contract.architecture import (
+    HIDDEN_SIZES,
+    LAYER_COUNTS,
     read_config,
     takes_short_way,
     text_config,
@@ -57,8 +59,8 @@ def memory_parts(
     config = text_config(read_config(model_folder))
     parameters = num_parameters(model_folder)
     trained = int(parameters * LORA_SHARE) if method == "lora" else parameters
-    hidden = _number(config, ("hidden_size", "n_embd", "d_model"), 1024)
-    layers = _number(config, ("num_hidden_layers", "n_layer", "n_layers"), 24)
+    hidden = _number(config, HIDDEN_SIZES, 1024)
+    layers = _number(config, LAYER_COUNTS, 24)
     feed_forward = _number(config, ("intermediate_size", "d_ff"), 4 * hidden)
     heads = _number(config, ("num_attention_heads", "n_head", "n_heads"), 0)
     kept = KEPT_HIDDEN * hidden + KEPT_FEED_FORWARD * feed_forward
