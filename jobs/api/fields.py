@@ -9,11 +9,18 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
+    ValidationError,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import (
+    CoreSchema,
+    InitErrorDetails,
+    PydanticCustomError,
+    core_schema,
+)
 
 from finetune_site.common.parsing import is_text
+from finetune_site.common.spelling import misspelt
 
 AUTO = "auto"
 
@@ -70,7 +77,36 @@ class RequestObject(Schema):
     def check_object(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(value, dict | cls):
             raise PydanticCustomError("object", "give an object")
+        if isinstance(value, dict):
+            _refuse_wrong_key(cls, value)
         return handler(value)
+
+    @classmethod
+    def is_wrong(cls, key: str, value: Any) -> bool:
+        """Returns whether a key that is not known is refused; else it is ignored."""
+        return False
+
+
+class StrictObject(RequestObject):
+    """A part of a body in which every key has to be known, unless its value is null."""
+
+    @classmethod
+    def is_wrong(cls, key: str, value: Any) -> bool:
+        return value is not None
+
+
+def _refuse_wrong_key(schema: type[RequestObject], body: dict[str, Any]) -> None:
+    """Raises an error at a wrong key, with the known key that is most like it."""
+    known = list(schema.model_fields)
+    for key, value in body.items():
+        if key in known or not schema.is_wrong(key, value):
+            continue
+        meant = misspelt(key, known)
+        hint = f"did you mean {meant}?" if meant else f"known are {', '.join(known)}"
+        words = {"hint": hint}
+        error = PydanticCustomError("unknown", "there is no such key; {hint}", words)
+        line = InitErrorDetails(type=error, loc=(key,), input=value)
+        raise ValidationError.from_exception_data(schema.__name__, [line])
 
 
 def check_text(value: str) -> str:

@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, Field
 from datasets.models import DatasetVersion
 from datasets.selectors import find_file
 from finetune_site.common.errors import UserError
-from jobs.api.fields import AUTO, RequestObject, Text
+from finetune_site.common.spelling import misspelt
+from jobs.api.fields import AUTO, RequestObject, StrictObject, Text
 from jobs.api.setting_fields import with_settings
 from jobs.engines.registry import LOCAL, engine_to_go_on
 from jobs.models import Job, Snapshot
@@ -31,15 +32,15 @@ NUMBERS = [one for one in SETTINGS.values() if not one.choices]
 
 
 @with_settings(one for one in NUMBERS if one.api_place == "hyperparameters")
-class Hyperparameters(RequestObject):
+class Hyperparameters(StrictObject):
     pass
 
 
-class Supervised(RequestObject):
+class Supervised(StrictObject):
     hyperparameters: Hyperparameters | None = None
 
 
-class MethodRequest(RequestObject):
+class MethodRequest(StrictObject):
     type: Literal["supervised", "full", "lora"]
     supervised: Supervised | None = None
 
@@ -63,9 +64,11 @@ def read_method(value: Any) -> Any:
     return value
 
 
-@with_settings(one for one in NUMBERS if one.api_place != "hyperparameters")
-class JobRequest(Hyperparameters):
-    """OpenAI's fields and our own. Unknown fields are ignored."""
+@with_settings(NUMBERS)
+class JobRequest(RequestObject):
+    """OpenAI's fields and our own. Unknown fields are ignored, but for those that are
+    misspelt.
+    """
 
     model: Text = Field(
         description="A base model, a snapshot, a fine-tuned model, or NAME:latest."
@@ -92,6 +95,10 @@ class JobRequest(Hyperparameters):
     prompts: list[Text] | None = Field(
         None, description="Answered while it learns; if left out, the site picks some."
     )
+
+    @classmethod
+    def is_wrong(cls, key: str, value: Any) -> bool:
+        return bool(misspelt(key, cls.model_fields))
 
     def setting(self, name: str) -> Any:
         """Returns what the client gave for a setting, by its name in the API.

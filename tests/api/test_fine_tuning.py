@@ -83,6 +83,45 @@ def test_our_own_settings_are_kept(create):
     assert settings == {**own, "early_stop": 0}
 
 
+@pytest.mark.parametrize(
+    ("body", "param", "meant"),
+    [
+        ({"hyperparameters": {"nepochs": 2}}, "hyperparameters.nepochs", "n_epochs"),
+        ({"hyperparameters": {"epochs": 1}}, "hyperparameters.epochs", "n_epochs"),
+        (
+            {"hyperparameters": {"n_epochs": 1, "learning_rate": 0.1}},
+            "hyperparameters.learning_rate",
+            "learning_rate_multiplier",
+        ),
+        (
+            {
+                "method": {
+                    "type": "supervised",
+                    "supervised": {"hyperparameters": {"n_epoch": 1}},
+                }
+            },
+            "method.supervised.hyperparameters.n_epoch",
+            "n_epochs",
+        ),
+        ({"method": {"type": "lora", "rank": 4}}, "method.rank", "supervised"),
+        ({"n_epoch": 3}, "n_epoch", "n_epochs"),
+        ({"sufix": "x"}, "sufix", "suffix"),
+        ({"validation_fil": "x"}, "validation_fil", "validation_file"),
+    ],
+)
+def test_a_misspelt_key_is_refused_with_the_known_one(create, body, param, meant):
+    error = create(**body).json()["error"]
+    assert error["param"] == param
+    assert f"{param}: there is no such key" in error["message"]
+    assert meant in error["message"]
+    assert not Job.objects.exists()
+
+
+def test_null_stands_for_nothing(create):
+    method = {"type": "supervised", "supervised": None, "dpo": None}
+    assert create(method=method, hyperparameters={"other": None}).status_code == 200
+
+
 def test_unknown_fields_are_ignored(create):
     assert create(timeout=20, integrations=None).status_code == 200
 
@@ -96,9 +135,9 @@ def test_unknown_fields_are_ignored(create):
         ({"batch_size": True}, "batch_size", 'or "auto"'),
         ({"learning_rate_multiplier": "1"}, "learning_rate_multiplier", "0.001 to 100"),
         ({"num_completions": 17}, "num_completions", "1 to 16"),
-        ({"snapshots_every": -1}, "snapshots_every", "0 to 1,000,000"),
+        ({"snapshots_every": -1}, "snapshots_every", "0 to 1000000"),
         ({"seed": 10**30}, "seed", "whole number"),
-        ({"max_tokens": 4096}, "max_tokens", "at most 2,048"),
+        ({"max_tokens": 4096}, "max_tokens", "at most 2048"),
         ({"prompts": ["x"] * 17 + ["y"]}, "prompts", "18 prompts"),
         ({"when_engine_away": "panic"}, "when_engine_away", "'wait' or 'fail'"),
         ({"engine": "moon"}, "engine", "moon"),
