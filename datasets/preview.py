@@ -11,9 +11,10 @@ from datasets.shown_examples import clip
 from jobs.trainer.contract.model_folders import model_folder
 from jobs.trainer.text.byte_alphabet import lettered_bytes
 from jobs.trainer.text.encoding import (
+    Encoded,
+    TextEncoder,
     encode_example,
-    end_of_text_id,
-    load_tokenizer,
+    load_encoder,
 )
 from jobs.trainer.text.examples import Segment
 
@@ -47,12 +48,12 @@ class Preview:
 def preview_of(segments: list[Segment]) -> Preview:
     """Returns the tokens of an example and how many characters are left out."""
     folder = model_folder(MODEL, Path(settings.DATA_DIR) / "models")
-    tokenizer, end_id = _load(folder)
+    encoder = _load(folder)
     shown, left_out = clip(segments, MAX_PREVIEW_CHARACTERS)
-    encoded = encode_example(tokenizer, shown, end_id)
+    encoded = encode_example(encoder, shown)
     tokens = [
         Token(
-            "end" if at == len(encoded.ids) - 1 else _text(tokenizer, number),
+            _name(encoder, encoded, at),
             number,
             encoded.weights[at],
             encoded.segments[at],
@@ -64,8 +65,16 @@ def preview_of(segments: list[Segment]) -> Preview:
 
 
 @lru_cache(maxsize=4)
-def _load(folder: Path) -> tuple[Tokenizer, int]:
-    return load_tokenizer(folder), end_of_text_id(folder)
+def _load(folder: Path) -> TextEncoder:
+    return load_encoder(folder)
+
+
+def _name(encoder: TextEncoder, encoded: Encoded, at: int) -> str:
+    if at == len(encoded.ids) - 1:
+        return "end"
+    if at == 0 and encoded.has_context:
+        return "begin"
+    return _text(encoder.tokenizer, encoded.ids[at])
 
 
 def _text(tokenizer: Tokenizer, number: int) -> str:

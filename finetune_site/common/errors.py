@@ -14,6 +14,10 @@ class UserError(Exception):
         self.field = field
 
 
+class TooLongError(UserError):
+    """A prompt is longer than the model reads."""
+
+
 class LaterError(UserError):
     """Nothing is wrong with what was asked; it works once something is ready again."""
 

@@ -1,6 +1,7 @@
 """Turns every error of /v1 into OpenAI's shape, whatever raised it."""
 
 import logging
+import re
 from http import HTTPStatus
 from typing import Any, NoReturn
 
@@ -22,7 +23,8 @@ from django.http.multipartparser import MultiPartParserError
 from ninja import NinjaAPI, Schema
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
-from finetune_site.common.errors import BusyError, LaterError, UserError
+from finetune_site.common.errors import BusyError, LaterError, TooLongError, UserError
+from jobs.engines.far_api import TOO_LONG
 from jobs.selectors.model_names import UnknownModelError
 
 logger = logging.getLogger(__name__)
@@ -93,6 +95,8 @@ def answers(answer: Any, status: int = HTTPStatus.OK) -> dict[Any, Any]:
     return {status: answer, frozenset(ERRORS): ErrorBody}
 
 
+# A number as pages write it: 2,048.
+GROUPED = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
 ERRORS = (400, 401, 403, 404, 413, 422, 429, 500, 503)
 
 
@@ -105,12 +109,17 @@ def error_response(error: ApiError) -> HttpResponse:
 
 def error_body(error: ApiError) -> dict[str, Any]:
     detail = {
-        "message": error.message,
+        "message": with_plain_numbers(error.message),
         "type": type_of(error.status),
         "param": error.param,
         "code": error.code,
     }
     return {"error": detail}
+
+
+def with_plain_numbers(message: str) -> str:
+    """Returns a message whose numbers are digits alone, as programs look for them."""
+    return GROUPED.sub(lambda number: number[0].replace(",", ""), message)
 
 
 def type_of(status: int) -> str:
@@ -134,6 +143,8 @@ def as_api_error(error: object) -> ApiError:
             return ApiError(503, error.message, retry_after=LATER_SECONDS)
         case UnknownModelError():
             return ApiError(404, error.message, param="model", code="model_not_found")
+        case TooLongError():
+            return ApiError(400, error.message, param=error.field, code=TOO_LONG)
         case UserError():
             return ApiError(400, error.message, param=error.field)
         case ValidationError():

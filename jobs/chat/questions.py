@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from asgiref.sync import sync_to_async
-from tokenizers import Tokenizer
 
 from jobs.chat.template import find_chat_template
 from jobs.selectors.base_models import find_base_model, models_dir
@@ -18,7 +17,7 @@ from jobs.trainer.text.chat_text import (
     chat_prompt,
     chat_segments,
 )
-from jobs.trainer.text.encoding import encode_text, load_tokenizer
+from jobs.trainer.text.encoding import TextEncoder, encode_prompt, load_encoder
 
 SYSTEM, DEVELOPER = "system", "developer"
 
@@ -37,17 +36,16 @@ class ChatQuestion:
 async def chat_question(
     choice: ModelChoice, messages: Sequence[ChatMessage]
 ) -> ChatQuestion:
-    """Returns what the model is asked, written by the base model's own template.
+    """Returns what the model is asked.
 
-    The plain template is used where the model has none. It is also used where training
-    was on chats, since these are written by it. Raises UserError if the template cannot
-    write the messages.
+    A base model is asked by its own template, or by the plain one if it has none. A
+    snapshot is asked by the plain one, which all chats are trained by here: so it is
+    asked in one way, whatever it was trained on before and after. Raises UserError if
+    the template cannot write the messages.
     """
     folder = await sync_to_async(_model_folder)(choice)
-    snapshot = choice.snapshot
-    trained_plain = snapshot and snapshot.job.dataset_version.from_chats
     template = None
-    if folder and not trained_plain:
+    if folder and choice.snapshot is None:
         template = await sync_to_async(find_chat_template)(folder)
     if template is None:
         return await sync_to_async(_plain)(folder, messages)
@@ -71,15 +69,14 @@ def _plain(folder: Path | None, messages: Sequence[ChatMessage]) -> ChatQuestion
     """
     prompt: str | list[int] = chat_prompt(messages)
     if folder:
-        tokenizer = _tokenizer(folder)
         *read, _ = chat_segments([*messages, ChatMessage(ASSISTANT, "")])
-        prompt = [token for text, _ in read for token in encode_text(tokenizer, text)]
+        prompt = encode_prompt(_encoder(folder), *(text for text, _ in read))
     return ChatQuestion(prompt, stop=CHAT_STOPS, begins_with_space=True)
 
 
 @lru_cache(maxsize=2)
-def _tokenizer(folder: Path) -> Tokenizer:
-    return load_tokenizer(folder)
+def _encoder(folder: Path) -> TextEncoder:
+    return load_encoder(folder)
 
 
 def _model_folder(choice: ModelChoice) -> Path | None:

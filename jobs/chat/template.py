@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from tokenizers import Tokenizer
 
 from finetune_site.common.errors import UserError
-from jobs.trainer.text.encoding import encode_text, load_tokenizer
+from jobs.trainer.text.encoding import TextEncoder, encode_text, load_encoder
 
 RENDERER = Path(__file__).with_name("renderer.py")
 TEMPLATE_FILE, CONFIG_FILE = "chat_template.jinja", "tokenizer_config.json"
@@ -54,7 +53,7 @@ class ChatTemplate:
 
     text: str
     variables: dict[str, str]
-    tokenizer: Tokenizer
+    encoder: TextEncoder
 
     async def prompt(self, messages: Sequence[Message]) -> Prompt:
         """Returns the messages up to where the assistant's next answer begins.
@@ -98,9 +97,13 @@ class ChatTemplate:
         for number, piece in enumerate(self._control.split(text)):
             if number % 2:
                 tokens.append(self.controls[piece])
-            else:
-                tokens += encode_text(self.tokenizer, piece.replace(guard, ""))
-        return tokens
+                continue
+            tokenizer = self.encoder.inner if number else self.encoder.tokenizer
+            tokens += encode_text(tokenizer, piece.replace(guard, ""))
+        begin_id = self.encoder.begin_id
+        if begin_id is None or tokens[:1] == [begin_id]:
+            return tokens
+        return [begin_id, *tokens]
 
     def stop_tokens(self, sample: str) -> list[int]:
         """Returns the first control token after an answer, and the end of a text."""
@@ -114,7 +117,7 @@ class ChatTemplate:
 
         A token of a single character cannot be broken up, so it is taken for text.
         """
-        added = self.tokenizer.get_added_tokens_decoder()
+        added = self.encoder.tokenizer.get_added_tokens_decoder()
         return {
             token.content: number
             for number, token in added.items()
@@ -192,7 +195,7 @@ def _read(folder: Path, stamps: tuple[int, ...]) -> ChatTemplate | None:
         return None
     variables = {name: _content(config.get(name)) for name in VARIABLES}
     known = {name: value for name, value in variables.items() if value}
-    return ChatTemplate(text, known, load_tokenizer(folder))
+    return ChatTemplate(text, known, load_encoder(folder))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

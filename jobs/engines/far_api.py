@@ -14,7 +14,7 @@ import orjson
 import requests
 
 from finetune_site.common import outbound
-from finetune_site.common.errors import UserError
+from finetune_site.common.errors import TooLongError, UserError
 from finetune_site.common.file_form import FileForm, Progress
 from finetune_site.common.no_answer import is_broken_off, why_no_answer
 from finetune_site.common.outbound import RefusedAddressError
@@ -36,6 +36,8 @@ MAX_FILE_PAGES = 5
 EVENTS_PER_PAGE = 1000
 # How much of the far server's own words is shown.
 MAX_WORDS_CHARACTERS = 300
+# The code of OpenAI's API for a prompt that the model cannot read.
+TOO_LONG = "context_length_exceeded"
 
 
 class KeyTroubleError(EngineTroubleError):
@@ -236,7 +238,6 @@ class FarApi:
         status = response.status_code
         found = _as_json(self.read(response))
         error = found.get("error") if isinstance(found, dict) else None
-        ours = isinstance(error, dict)
         words = (
             str(error.get("message"))[:MAX_WORDS_CHARACTERS]
             if isinstance(error, dict)
@@ -266,8 +267,10 @@ class FarApi:
                 f"The engine {self.name} cannot answer now ({status}){said}",
                 retry_after=_seconds(response.headers.get("retry-after", "")),
             )
-        if not ours:
+        if not isinstance(error, dict):
             return self.odd(status)
+        if error.get("code") == TOO_LONG:
+            return TooLongError(words, field=error.get("param"))
         return FarRefusalError(words, status)
 
     def _no_answer(self, error: requests.RequestException) -> EngineTroubleError:

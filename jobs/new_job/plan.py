@@ -21,8 +21,8 @@ from jobs.selectors.base_models import (
 from jobs.services.specs import build_spec
 from jobs.trainer.contract.architecture import needs_own_rows
 from jobs.trainer.contract.settings import SETTINGS
-from jobs.trainer.rows.packing import Packing, rows_for
-from jobs.trainer.rows.plan import make_plan
+from jobs.trainer.rows.packing import Packing
+from jobs.trainer.rows.plan import make_plan, rows_of
 from jobs.trainer.rows.token_cache import cache_folder, open_token_cache
 
 # The settings that a plan needs.
@@ -111,7 +111,7 @@ def _pack(folder: Path, max_tokens: int, seed: int, *, alone: bool) -> Packing:
     """Returns the rows. Packing many takes a second, so the last few are remembered."""
     tokens = open_token_cache(folder)
     assert tokens is not None  # noqa: S101  the caller has just opened it
-    return rows_for(tokens.lengths, max_tokens, seed, alone=alone)
+    return rows_of(tokens, max_tokens, seed, alone=alone)
 
 
 def _warnings(plan: dict[str, Any], memory_total: int) -> Iterator[str]:

@@ -14,7 +14,8 @@ from jobs.models import Job
 from jobs.selectors.base_models import get_base_model, models_dir
 from jobs.trainer.contract.settings import FULL, LORA, SETTINGS, SUGGESTED
 from jobs.trainer.rows.token_cache import cache_folder, open_token_cache
-from jobs.trainer.text.encoding import encode_examples, end_of_text_id, load_tokenizer
+from jobs.trainer.text.bulk_encoding import BulkEncoder
+from jobs.trainer.text.encoding import load_encoder
 from jobs.trainer.text.examples import iter_examples
 
 # With fewer steps an epoch a job teaches little and shows little.
@@ -112,7 +113,6 @@ def _target_lengths(
     if cache is not None:
         return cache.lengths.astype(np.int64) - 1, cache.facts.targets
     sample = list(islice(iter_examples(version.examples_path), SAMPLE_EXAMPLES))
-    encoded = encode_examples(load_tokenizer(folder), sample, end_of_text_id(folder))
-    lengths = np.array([len(example.ids) - 1 for example in encoded])
+    lengths = BulkEncoder(load_encoder(folder)).encode(sample).lengths - 1
     share = version.num_examples / max(1, len(sample))
     return lengths, int(lengths.sum() * share)

@@ -133,7 +133,7 @@ class Answers:
         """The log of the prompt's tokens, of which the first has no chance."""
         request = self.asked.request
         log = TokenLog(self.names, request.logprobs or 0, [], 0)
-        # The prompt of an empty request is an end token, which nobody wrote.
+        # An empty prompt is asked as the token behind which texts begin.
         prompt = self.prompt if request.prompt else []
         known = [None, *(self.prompt_chances or ())]
         for token, chance in zip(prompt, known, strict=False):
@@ -164,7 +164,7 @@ class Answers:
             top_p=request.top_p,
             max_tokens=self.max_tokens,
             stop=request.stop,
-            stop_tokens=frozenset(request.stop_tokens),
+            stop_tokens=frozenset((*request.stop_tokens, *self.loaded.encoder.end_ids)),
             seed=request.seed,
             presence_penalty=request.presence_penalty,
             frequency_penalty=request.frequency_penalty,
@@ -187,9 +187,9 @@ class Answers:
 def prompt_tokens(request: CompletionRequest, loaded: Loaded) -> list[int]:
     """Returns the ids of the prompt's tokens. Raises RequestError for unknown ids."""
     if isinstance(request.prompt, str):
-        prompt = encode_prompt(loaded.tokenizer, request.prompt, loaded.end_id)
+        prompt = encode_prompt(loaded.encoder, request.prompt)
     else:
-        prompt = list(request.prompt) or [loaded.end_id]
+        prompt = list(request.prompt) or encode_prompt(loaded.encoder)
     vocabulary = int(loaded.model.config.get_text_config().vocab_size)
     check_tokens("prompt", prompt, vocabulary)
     check_tokens("logit_bias", request.logit_bias, vocabulary)
@@ -214,9 +214,11 @@ def room_for(prompt: Sequence[int], request: CompletionRequest, loaded: Loaded) 
     """
     context = context_length(loaded.model)
     if len(prompt) + min(1, request.max_tokens) > context:
+        no_room = ", which leaves no room for an answer" * (len(prompt) == context)
         raise RequestError(
-            f"This model's maximum context length is {context:,} tokens, and the "
-            f"prompt has {len(prompt):,}. Shorten it.",
+            f"This model's maximum context length is {context} tokens. The prompt has "
+            f"{len(prompt)}{no_room}. Shorten it.",
+            kind="context",
             field="prompt",
         )
     return min(request.max_tokens, context - len(prompt))

@@ -21,6 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 MAX_BODY_BYTES = 2_000_000
 STATUS_OF_KIND = {
     "request": 400,
+    "context": 400,
     "model": 422,
     "busy": 429,
     "internal": 500,

@@ -14,7 +14,8 @@ from typing import Any
 import httpx2
 import orjson
 
-from finetune_site.common.errors import BusyError, LaterError, UserError
+from finetune_site.common.errors import BusyError, LaterError, TooLongError, UserError
+from finetune_site.common.lines import LineCutter
 
 # A socket's path may have about 104 bytes, depending on the system.
 MAX_PATH_BYTES = 100
@@ -31,7 +32,12 @@ STARTING = "The model server is starting. Try again in a few seconds."
 STOPPED = "The model server stopped while it answered. Try again in a few seconds."
 SLOW = "The model server did not answer in time. Try again with fewer tokens."
 # The errors by the kind of refusal. Any other kind is for the person to correct.
-ERRORS = {"busy": BusyError, "loading": LaterError, "internal": LaterError}
+ERRORS = {
+    "busy": BusyError,
+    "loading": LaterError,
+    "internal": LaterError,
+    "context": TooLongError,
+}
 
 
 class AwayError(LaterError):
@@ -128,12 +134,14 @@ async def _connected(
 
 async def _lines(response: httpx2.Response) -> AsyncIterator[dict[str, Any]]:
     done = False
-    async for text in response.aiter_lines():
-        line = orjson.loads(text)
-        if "error" in line:
-            raise _error(line["error"])
-        done = "done" in line
-        yield line
+    cutter = LineCutter()
+    async for piece in response.aiter_bytes():
+        for text in cutter.push(piece):
+            line = orjson.loads(text)
+            if "error" in line:
+                raise _error(line["error"])
+            done = "done" in line
+            yield line
     if not done:
         raise LaterError(STOPPED)
 

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 
 from jobs.trainer.compute.model import ModelError, load_model, with_adapter
 from jobs.trainer.contract.spec import ModelSource
-from jobs.trainer.text.encoding import end_of_text_id, load_tokenizer
+from jobs.trainer.contract.weights_file import weights_files
+from jobs.trainer.text.encoding import TextEncoder, TokenizerError, load_encoder
 
 # Models whose files are smaller are served in full precision, which is faster on CPU.
 SMALL_MODEL_BYTES = 800_000_000
@@ -29,9 +30,16 @@ class Loaded:
     """A model in memory. `num_bytes` are those that it alone takes."""
 
     model: Any
-    tokenizer: Tokenizer
-    end_id: int
+    encoder: TextEncoder
     num_bytes: int
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.encoder.tokenizer
+
+    @property
+    def end_id(self) -> int:
+        return self.encoder.end_id
 
 
 def key_of(source: ModelSource) -> Key:
@@ -89,14 +97,12 @@ def load(source: ModelSource) -> Loaded:
     folder = Path(source.path)
     if not folder.is_dir():
         raise ModelError("The files of this model are gone.")
-    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    stored = sum(path.stat().st_size for path in weights_files(folder))
     dtype = torch.float32 if stored < SMALL_MODEL_BYTES else torch.bfloat16
     model = load_model(source, dtype=dtype).to(_device()).eval().requires_grad_(False)
     try:
-        return Loaded(
-            model, load_tokenizer(folder), end_of_text_id(folder), _num_bytes(model)
-        )
-    except Exception as error:  # tokenizers raises nothing narrower
+        return Loaded(model, load_encoder(folder), _num_bytes(model))
+    except TokenizerError as error:
         raise ModelError(f"The tokenizer cannot be read: {error}") from None
 
 
@@ -107,7 +113,7 @@ def _adapted(base: Loaded, folder: Path) -> Loaded:
     model = with_adapter(copy.deepcopy(base.model, shared), folder, trainable=False)
     model = model.to(_device()).eval().requires_grad_(False)
     num_bytes = _num_bytes(model) - base.num_bytes
-    return Loaded(model, base.tokenizer, base.end_id, num_bytes)
+    return Loaded(model, base.encoder, num_bytes)
 
 
 def _device() -> torch.device:

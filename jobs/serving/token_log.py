@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from jobs.trainer.answering.answer import Piece
 from jobs.trainer.answering.token_choice import Chance
-from jobs.trainer.text.byte_alphabet import lettered_bytes, numbered_byte
+from jobs.trainer.text.byte_alphabet import BYTES, lettered_bytes, numbered_byte
 from jobs.trainer.text.text_pieces import REPLACEMENT, TextDecoder
 
 Log = dict[str, list[Any] | None]
@@ -57,7 +57,7 @@ def as_bytes(entry: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in content)
+        return BYTES + "".join(f"\\x{byte:02x}" for byte in content)
 
 
 class TokenLog:
@@ -90,8 +90,19 @@ class TokenLog:
                 self.push(token, chance)
         if pieces[-1].finish_reason == "length":
             return self.take_all()
-        told = sum(place < self.given for place, _, _ in self.waiting)
-        return self._told(told)
+        log = self._told(sum(place < self.given for place, _, _ in self.waiting))
+        if pieces[-1].finish_reason == "stop":
+            self._cut_last(log)
+        return log
+
+    def _cut_last(self, log: Log) -> None:
+        """Cuts the name of the last token where a stop text begins within it.
+
+        So the names always join to the text of the answer.
+        """
+        names, places = log["tokens"], log["text_offset"]
+        if names and places and not names[-1].startswith(BYTES):
+            names[-1] = names[-1][: self.given - places[-1]]
 
     def take_all(self) -> Log:
         """Returns the log of all tokens that were not told yet."""

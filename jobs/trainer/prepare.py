@@ -78,7 +78,7 @@ def validation_batches(
     if spec.validation is None:
         return []
     cache, packing = open_data(spec.validation, spec, ranks, meanwhile)
-    if not cache.facts.learned_targets:
+    if not cache.facts_for(spec.max_tokens).learned_targets:
         raise SpecError(
             "The validation dataset has no text with a loss weight above 0, so there "
             "is nothing to measure. Give parts of it a weight, or train without it."

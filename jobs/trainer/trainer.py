@@ -115,7 +115,7 @@ class Trainer:
         return numerics
 
     def _choose_numerics(self) -> dict[str, Any]:
-        targets = self.cache.facts.targets
+        targets = self.cache.facts_for(self.spec.max_tokens).targets
         return asdict(choose_numerics(self.folder, self.spec, targets, self.ranks.size))
 
     def _feed(self) -> Feed:

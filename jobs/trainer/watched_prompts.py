@@ -10,11 +10,7 @@ from jobs.trainer.answering.generation import Sampling, complete
 from jobs.trainer.contract.events import EventWriter
 from jobs.trainer.contract.spec import Spec
 from jobs.trainer.rows.plan import check_known
-from jobs.trainer.text.encoding import (
-    encode_prompt,
-    end_of_text_id,
-    load_tokenizer,
-)
+from jobs.trainer.text.encoding import encode_prompt, load_encoder
 
 # One wanted answer: (number of the prompt, number of its answer), both from 0.
 Wanted = tuple[int, int]
@@ -40,12 +36,8 @@ class WatchedPrompts:
         self.events = events
         self.spec = spec
         self.is_to_end = is_to_end
-        self.tokenizer = load_tokenizer(spec.model.path)
-        self.end_id = end_of_text_id(spec.model.path)
-        self.prompts = [
-            encode_prompt(self.tokenizer, prompt, self.end_id)
-            for prompt in spec.prompts
-        ]
+        self.encoder = load_encoder(spec.model.path)
+        self.prompts = [encode_prompt(self.encoder, text) for text in spec.prompts]
         for ids in self.prompts:
             check_known(max(ids), spec, "a watched prompt")
         wanted = [
@@ -88,13 +80,14 @@ class WatchedPrompts:
         spec = self.spec
         answers = complete(
             model,
-            self.tokenizer,
+            self.encoder.tokenizer,
             [self.prompts[number] for number, _ in group],
             Sampling(
                 temperature=spec.completion_temperature,
                 max_tokens=spec.completion_tokens,
+                stop_tokens=frozenset(self.encoder.end_ids),
             ),
-            self.end_id,
+            self.encoder.end_id,
             seeds=[completion_seed(spec.job, step, *which) for which in group],
         )
         for (number, index), answer in zip(group, answers, strict=True):

@@ -137,7 +137,7 @@ def writing_speed(bench: Bench) -> None:
 
 def characters_and_seconds(one: Contender, seed: int) -> tuple[int, float]:
     """Returns how many characters an answer has, and the seconds that it took."""
-    prompt = encode_prompt(one.tokenizer, "Once upon a time", one.loaded.end_id)
+    prompt = encode_prompt(one.loaded.encoder, "Once upon a time")
     sampling = Sampling(temperature=0.7, max_tokens=ANSWER_TOKENS, seed=seed)
     began = time.perf_counter()
     answer = complete(one.model, one.tokenizer, [prompt], sampling, NEVER)[0]

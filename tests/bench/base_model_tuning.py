@@ -204,7 +204,7 @@ def answer_all(
     answers: list[Completion] = []
     for first in range(0, len(prompts), AT_ONCE):
         ids = [
-            encode_prompt(loaded.tokenizer, text, loaded.end_id)
+            encode_prompt(loaded.encoder, text)
             for text in prompts[first : first + AT_ONCE]
         ]
         answers += complete(

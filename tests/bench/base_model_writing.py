@@ -78,7 +78,7 @@ def write(
     loaded: Loaded, prompts: Sequence[str], number: int, sampling: Sampling
 ) -> list[Completion]:
     """Returns that many answers to the prompts by turns, each with its own seed."""
-    ids = [encode_prompt(loaded.tokenizer, text, loaded.end_id) for text in prompts]
+    ids = [encode_prompt(loaded.encoder, text) for text in prompts]
     wanted = list(islice(cycle(ids), number))
     seeds = [answer_seed(sampling.seed, index) for index in range(number)]
     answers: list[Completion] = []

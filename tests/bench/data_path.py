@@ -26,11 +26,7 @@ from jobs.trainer.contract.spec import DataSource, ModelSource, Spec
 from jobs.trainer.rows.packing import pack, row_order
 from jobs.trainer.rows.token_cache import TokenCache, build_token_cache
 from jobs.trainer.text.bulk_encoding import BulkEncoder
-from jobs.trainer.text.encoding import (
-    encode_examples,
-    end_of_text_id,
-    load_tokenizer,
-)
+from jobs.trainer.text.encoding import encode_examples, load_encoder
 from jobs.trainer.text.examples import dump_line, iter_examples
 from tests.bench.figures import report
 from tests.support.running_site import ROOT, wait_for
@@ -70,16 +66,16 @@ def compare_encoders(examples: Path) -> None:
     """Compares our counting, which looks up what recurs, with a peer that encodes all
     of it on all cores.
     """
-    tokenizer, end_id = load_tokenizer(TINY), end_of_text_id(TINY)
+    text_encoder = load_encoder(TINY)
     some = list(islice(iter_examples(examples), NUM_COMPARED))
     batches = [some[i : i + AT_ONCE] for i in range(0, len(some), AT_ONCE)]
-    encoder = BulkEncoder(tokenizer, end_id)
+    encoder = BulkEncoder(text_encoder)
     began = time.perf_counter()
     for batch in batches:
         encoder.encode(batch)
     middle = time.perf_counter()
     for batch in batches:
-        encode_examples(tokenizer, batch, end_id)
+        encode_examples(text_encoder, batch)
     end = time.perf_counter()
     report("count_over_plain_encoding", (end - middle) / (middle - began), "times")
 

@@ -30,7 +30,7 @@ from jobs.trainer.contract.model_folders import SHIPPED
 from jobs.trainer.contract.spec import DataSource, ModelSource, Spec
 from jobs.trainer.rows.token_cache import build_token_cache
 from jobs.trainer.snapshot import TOKENIZER_FILES
-from jobs.trainer.text.encoding import end_of_text_id
+from jobs.trainer.text.encoding import load_encoder
 from tests.bench.figures import report
 from tests.support.running_site import ROOT
 
@@ -117,7 +117,7 @@ class Peer:
 def write_model(folder: Path, **shape: Any) -> Path:
     """Writes a Llama of random weights with tiny's tokenizer, which is never used."""
     torch.manual_seed(1)
-    end = end_of_text_id(TINY)
+    end = load_encoder(TINY).end_id
     config = LlamaConfig(**shape, bos_token_id=end, eos_token_id=end, pad_token_id=end)
     LlamaForCausalLM(config).save_pretrained(folder)
     for name in TOKENIZER_FILES:

@@ -14,8 +14,7 @@ import pytest
 import requests
 
 from jobs.trainer.contract.model_folders import SHIPPED as MODELS
-from jobs.trainer.text.encoding import encode_prompt as tokens_of
-from jobs.trainer.text.encoding import end_of_text_id, load_tokenizer
+from jobs.trainer.text.encoding import encode_text, load_tokenizer
 from tests.support.running_site import ROOT, RunningSite, wait_for
 
 pytestmark = pytest.mark.long
@@ -146,9 +145,8 @@ def test_the_guides_command_line_runs_to_the_end(site):
 def guide_text(tmp_path_factory):
     """Writes a file of exactly 16,384 tokens for tiny, in one example."""
     folder = MODELS / "tiny"
-    tokenizer, end_id = load_tokenizer(folder), end_of_text_id(folder)
     text = " one" * 16_384
-    assert len(tokens_of(tokenizer, text, end_id)) == 16_384
+    assert len(encode_text(load_tokenizer(folder), text)) == 16_384
     path = tmp_path_factory.mktemp("guide") / "guide.jsonl"
     path.write_text(json.dumps({"data": text}))
     return str(path)

@@ -18,6 +18,7 @@ from jobs.trainer.compute.output_loss import weighted_loss
 from jobs.trainer.compute.shortcuts import output_weight
 from jobs.trainer.contract.spec import ModelSource
 from jobs.trainer.text.encoding import load_tokenizer
+from tests.support.line_ends import LINE_ENDS, NAMES
 from tests.support.model_server import ROOT, TINY, running_server, start_server
 from tests.support.running_async import run
 
@@ -209,7 +210,7 @@ def test_token_that_the_model_does_not_have_is_said_in_words(server):
 
 
 def test_prompt_without_room_is_refused_where_all_of_it_is_wanted(server):
-    with pytest.raises(UserError, match="maximum context length is 2,048"):
+    with pytest.raises(UserError, match="maximum context length is 2048"):
         answer(server, prompt=[5] * 2048, whole_prompt=True, max_tokens=1)
     assert answer(server, prompt=[5] * 2048, max_tokens=1)[-1]["prompt_cut"]
 
@@ -233,6 +234,22 @@ def test_bad_value_names_the_field(server):
 def test_unknown_field_is_refused(server):
     with pytest.raises(UserError, match="unknown"):
         answer(server, beam_width=2)
+
+
+@pytest.mark.parametrize("end", LINE_ENDS, ids=NAMES)
+def test_no_character_of_a_text_ends_a_line(server, end):
+    prompt = f"One{end}two"
+    lines = answer(server, prompt=prompt, echo=True, max_tokens=2, logprobs=0)
+    assert text_of(lines).startswith(prompt)
+    assert lines[-1]["done"]
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-38, 1e-45, 5e-324])
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_next_to_no_temperature_is_none(server, temperature, top_p):
+    cold = text_of(answer(server, temperature=0))
+    warm = answer(server, temperature=temperature, top_p=top_p)
+    assert text_of(warm) == cold
 
 
 def test_socket_and_folder_are_private(server):

@@ -23,7 +23,7 @@ from jobs.trainer.prepare import batches_for, model_to_train
 from jobs.trainer.processes.launch import join
 from jobs.trainer.processes.ranks import Ranks
 from jobs.trainer.processes.sharding import num_learned, part_like, whole
-from jobs.trainer.rows.packing import rows_for
+from jobs.trainer.rows.plan import rows_of
 from jobs.trainer.run import Trainer
 
 
@@ -50,8 +50,8 @@ def errors_of(folder: RunFolder, ranks: Ranks) -> dict[str, float]:
         if ranks.is_first and method not in expected:
             expected[method] = reference(trainer)
         for alone, micro_batch in product((False, True), (1, 64)):
-            trainer.packing = rows_for(
-                trainer.cache.lengths, spec.max_tokens, spec.seed, alone=alone
+            trainer.packing = rows_of(
+                trainer.cache, spec.max_tokens, spec.seed, alone=alone
             )
             trainer.numerics = replace(trainer.numerics, micro_batch=micro_batch)
             losses, gradients = one_step(trainer)

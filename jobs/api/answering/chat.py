@@ -17,11 +17,10 @@ from jobs.api.errors import answers
 from jobs.api.sse import MAY_STREAM, streamed
 from jobs.chat.questions import ChatQuestion, chat_question
 from jobs.selectors.model_names import find_model
+from jobs.trainer.text.byte_alphabet import BYTES
 
 router = Router(tags=["Chats"])
 
-# The names of tokens that are no whole characters begin so: see token_log.
-BYTES = "bytes:"
 
 Line = dict[str, Any]
 
@@ -93,17 +92,36 @@ async def _spoken(
         try:
             async for _, line in lines:
                 first = bool(line.get("text")) and line["index"] not in begun
-                if first and asked.begins_with_space:
-                    line = line | {"text": line["text"].removeprefix(" ")}
                 if first:
                     begun.add(line["index"])
                 if told := line.get("logprobs"):
                     line = line | {"logprobs": chat_logprobs(told, num_top)}
+                if first and asked.begins_with_space:
+                    line = without_first_space(line)
                 yield line
         except UserError as error:
             if error.field == "prompt":
                 error.field = "messages"
             raise
+
+
+def without_first_space(line: Line) -> Line:
+    """Returns the line without a space before its text, and before its first token.
+
+    A token that is that space alone goes.
+    """
+    text = line["text"].removeprefix(" ")
+    if text == line["text"] or not line.get("logprobs"):
+        return line | {"text": text}
+    first, *others = line["logprobs"]["content"]
+    tops = [_without_space(top) for top in first["top_logprobs"]]
+    first = _without_space(first) | {"top_logprobs": tops}
+    content = [first, *others] if first["token"] else others
+    return line | {"text": text, "logprobs": line["logprobs"] | {"content": content}}
+
+
+def _without_space(named: dict[str, Any]) -> dict[str, Any]:
+    return named | _named(named["token"].removeprefix(" "), named["logprob"])
 
 
 async def _whole(lines: AsyncGenerator[Line]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from jobs.trainer.answering.generation import Completion, complete
 from jobs.trainer.compute.model import load_model
 from jobs.trainer.contract.runfolder import complete_folder, remove_drafts
 from jobs.trainer.contract.spec import ModelSource
-from jobs.trainer.text.encoding import encode_prompt
+from jobs.trainer.text.encoding import TextEncoder, encode_prompt
 
 # The card tells the mean loss of so many last steps.
 LAST_STEPS = 100
@@ -140,6 +140,7 @@ def _measure(model: Any, material: Material) -> Mapping[str, float]:
 
 def _sample(model: Any, tokenizer: Tokenizer) -> list[tuple[str, Completion]]:
     """Returns the first answer to each prompt of the card."""
-    ids = [encode_prompt(tokenizer, text, END_ID) for text in STORY_PROMPTS]
+    encoder = TextEncoder(tokenizer, None, (END_ID,))
+    ids = [encode_prompt(encoder, text) for text in STORY_PROMPTS]
     answers = complete(model, tokenizer, ids, SAMPLING, END_ID)
     return list(zip(STORY_PROMPTS, answers, strict=True))

@@ -15,6 +15,10 @@ from jobs.trainer.text.text_pieces import StopScanner, TextDecoder
 
 FinishReason = Literal["stop", "length"]
 
+# Below this a logit divided by the temperature could be too large for float32. Long
+# before, only the likeliest token is ever drawn.
+LEAST_TEMPERATURE = 1e-30
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -40,6 +44,11 @@ class Sampling:
     # How many of the likeliest tokens to report with each chosen token. None means that
     # no chances are reported.
     num_top: int | None = None
+
+    @property
+    def draws(self) -> bool:
+        """Whether tokens are drawn by chance; else each is the likeliest one."""
+        return self.temperature >= LEAST_TEMPERATURE
 
     @property
     def penalises(self) -> bool:
@@ -135,18 +144,24 @@ class Answer:
         if chance is not None:
             self._note(chance, shown=not ends)
         if ends:
-            return self._piece(self.scanner.flush(), "stop")
+            return self._piece(self._rest(), "stop")
         self.unshown.append(token)
         text = self.scanner.push(self.decoder.push(token))
         if self.scanner.found:
             return self._piece(text, "stop")
         if not self.num_left:
-            return self._piece(text + self.scanner.flush(), "length")
+            return self._piece(text + self._rest(), "length")
         return self._piece(text, None) if text else None
 
     def finish_unasked(self) -> Piece:
         """Ends the answer without any token, for a request about the prompt only."""
         return self._piece("", "length")
+
+    def _rest(self) -> str:
+        """Returns the text that waited, now that no more tokens come."""
+        marks = self.characters.marks_of(self.pending) if self.characters else 0
+        text = self.scanner.push(self.decoder.flush(marks))
+        return text + self.scanner.flush()
 
     def _penalise(self, token: int) -> None:
         how = self.sampling

@@ -330,7 +330,7 @@ def choose(logits: Tensor, answers: Sequence[Answer]) -> list[int]:
         own = logits[place]
         if answer.changes:
             own = changed(own, answer.changes)
-        if answer.changes or answer.sampling.temperature > 0:
+        if answer.changes or answer.sampling.draws:
             tokens[place] = _choose_one(own, answer)
         # A misfit is rare, so choosing a second time costs less than checking all
         # tokens first.
@@ -342,7 +342,7 @@ def choose(logits: Tensor, answers: Sequence[Answer]) -> list[int]:
 
 def _choose_one(logits: Tensor, answer: Answer) -> int:
     how = answer.sampling
-    if how.temperature > 0:
+    if how.draws:
         return draw(logits, how.temperature, how.top_p, answer.generator)
     return int(logits.argmax())
 

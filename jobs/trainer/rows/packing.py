@@ -14,6 +14,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 # Enough for 4 billion pieces, and 4 billion tokens in an example, in half the memory.
 SmallInts = npt.NDArray[np.uint32]
+Bools = npt.NDArray[np.bool_]
 SORTED_AT_ONCE = 2**18
 
 
@@ -57,13 +58,16 @@ class Packing:
         )
 
 
-def pack(token_lengths: SmallInts, max_tokens: int, seed: int) -> Packing:
+def pack(
+    token_lengths: SmallInts, max_tokens: int, seed: int, bare: Bools | None = None
+) -> Packing:
     """Packs examples of the given lengths, in tokens with the end token.
 
-    Longer pieces come first, and each goes into the fullest row that has room for it.
-    The order of equally long pieces is drawn from the seed.
+    Those that are `bare` go without their first token. Longer pieces come first, and
+    each goes into the fullest row that has room for it. The order of equally long
+    pieces is drawn from the seed.
     """
-    examples, starts, lengths = _cut(token_lengths, max_tokens)
+    examples, starts, lengths = _cut(token_lengths, max_tokens, bare)
     row_of, place_of, num_in_row = _best_fit(np.bincount(lengths), max_tokens)
     row_starts = _starts_of(num_in_row)
     # From now on the place of each piece among all pieces, not in its row.
@@ -78,29 +82,22 @@ def pack(token_lengths: SmallInts, max_tokens: int, seed: int) -> Packing:
         lengths=lengths[order],
         row_starts=row_starts,
         max_tokens=max_tokens,
-        num_cut=_num_cut(token_lengths, max_tokens),
+        num_cut=_num_cut(examples),
     )
 
 
-def rows_for(
-    token_lengths: SmallInts, max_tokens: int, seed: int, *, alone: bool
+def one_by_one(
+    token_lengths: SmallInts, max_tokens: int, bare: Bools | None = None
 ) -> Packing:
-    """Returns packed rows, or with `alone` rows of one piece each."""
-    if alone:
-        return one_by_one(token_lengths, max_tokens)
-    return pack(token_lengths, max_tokens, seed)
-
-
-def one_by_one(token_lengths: SmallInts, max_tokens: int) -> Packing:
     """Returns a row for every piece, for models that may see across borders."""
-    examples, starts, lengths = _cut(token_lengths, max_tokens)
+    examples, starts, lengths = _cut(token_lengths, max_tokens, bare)
     return Packing(
         examples=examples,
         starts=starts,
         lengths=lengths,
         row_starts=np.arange(len(lengths) + 1, dtype=np.uint32),
         max_tokens=max_tokens,
-        num_cut=_num_cut(token_lengths, max_tokens),
+        num_cut=_num_cut(examples),
     )
 
 
@@ -116,29 +113,37 @@ def row_order(num_rows: int, seed: int, epoch: int) -> Ints:
     return order
 
 
-def _num_cut(token_lengths: SmallInts, max_tokens: int) -> int:
-    return int(np.count_nonzero(token_lengths > max_tokens + 1))
+def _num_cut(examples: SmallInts) -> int:
+    """Returns how many examples have several pieces, which stand side by side."""
+    is_further = examples[1:] == examples[:-1]
+    return int(np.count_nonzero(is_further & ~np.append(False, is_further[:-1])))
 
 
 def _cut(
-    token_lengths: SmallInts, max_tokens: int
+    token_lengths: SmallInts, max_tokens: int, bare: Bools | None
 ) -> tuple[SmallInts, SmallInts, SmallInts]:
     """Cuts examples into pieces of at most `max_tokens` pairs.
 
     Returns the example, the start and the length of each piece.
     """
     pairs = token_lengths - np.uint32(1)
+    if bare is not None:
+        pairs -= bare
     examples = np.arange(len(pairs), dtype=np.uint32)
     if np.all((pairs > 0) & (pairs <= max_tokens)):
-        # An array of zeros takes no memory as long as nobody writes to it.
-        return examples, np.zeros(len(pairs), dtype=np.uint32), pairs
-    num_pieces = pairs // max_tokens + (pairs % max_tokens > 0)
-    first_piece = np.repeat(_starts_of(num_pieces)[:-1], num_pieces)
-    examples = np.repeat(examples, num_pieces)
-    starts = np.arange(len(examples), dtype=np.uint32)
-    starts -= first_piece
-    starts *= np.uint32(max_tokens)
-    return examples, starts, np.minimum(pairs[examples] - starts, max_tokens)
+        starts = np.zeros(len(pairs), dtype=np.uint32)
+    else:
+        num_pieces = pairs // max_tokens + (pairs % max_tokens > 0)
+        first_piece = np.repeat(_starts_of(num_pieces)[:-1], num_pieces)
+        examples = np.repeat(examples, num_pieces)
+        starts = np.arange(len(examples), dtype=np.uint32)
+        starts -= first_piece
+        starts *= np.uint32(max_tokens)
+        pairs = np.minimum(pairs[examples] - starts, max_tokens)
+    if bare is not None and bare.any():
+        starts += bare[examples]
+    # An array of zeros takes no memory as long as nobody writes to it.
+    return examples, starts, pairs
 
 
 def _starts_of(counts: SmallInts | Ints) -> SmallInts:

@@ -13,8 +13,8 @@ from jobs.trainer.contract.architecture import (
 from jobs.trainer.contract.runfolder import MICRO_BATCH_TOKENS
 from jobs.trainer.contract.spec import DataSource, Spec, SpecError
 from jobs.trainer.rows.memory import memory_parts, micro_batch_rows
-from jobs.trainer.rows.packing import Packing, rows_for
-from jobs.trainer.rows.token_cache import TokenCache, build_token_cache
+from jobs.trainer.rows.packing import Packing, one_by_one, pack
+from jobs.trainer.rows.token_cache import CacheFacts, TokenCache, build_token_cache
 
 
 def make_plan(
@@ -34,15 +34,16 @@ def make_plan(
     steps_per_epoch = math.ceil(packing.num_rows / spec.batch_size)
     total_steps = steps_per_epoch * spec.epochs
     num_snapshots = num_times(total_steps, spec.snapshots_every)
-    parts = _memory(spec, cache)
+    facts = cache.facts_for(spec.max_tokens)
+    parts = _memory(spec, facts)
     seconds = None
     if spec.tokens_per_second:
-        seconds = cache.facts.targets * spec.epochs / spec.tokens_per_second
+        seconds = facts.targets * spec.epochs / spec.tokens_per_second
     return {
-        "examples": cache.facts.examples,
-        "tokens": cache.facts.targets,
-        "learned_tokens": cache.facts.learned_targets,
-        "unlearned_examples": cache.facts.unlearned_examples,
+        "examples": facts.examples,
+        "tokens": facts.targets,
+        "learned_tokens": facts.learned_targets,
+        "unlearned_examples": facts.unlearned_examples,
         "rows": packing.num_rows,
         "padding_share": round(packing.padding_share, 4),
         "pieces_cut": packing.num_cut,
@@ -81,7 +82,7 @@ def open_tokens(
             f"its sha256 is {counted[:12]}…, and the job is to learn from "
             f"{source.sha256[:12]}…. Upload it as a new version, and start a new job."
         )
-    check_known(cache.largest_id(), spec, "the dataset")
+    check_known(cache.facts.largest_id, spec, "the dataset")
     return cache
 
 
@@ -136,7 +137,15 @@ def check_known(token_id: int, spec: Spec, where: str) -> None:
 def pack_rows(spec: Spec, cache: TokenCache) -> Packing:
     """Returns the rows of a dataset, which are the same in the plan and the trainer."""
     alone = needs_own_rows(Path(spec.model.path))
-    return rows_for(cache.lengths, spec.max_tokens, spec.seed, alone=alone)
+    return rows_of(cache, spec.max_tokens, spec.seed, alone=alone)
+
+
+def rows_of(cache: TokenCache, max_tokens: int, seed: int, *, alone: bool) -> Packing:
+    """Returns packed rows, or with `alone` rows of one piece each."""
+    bare = cache.bare(max_tokens)
+    if alone:
+        return one_by_one(cache.lengths, max_tokens, bare)
+    return pack(cache.lengths, max_tokens, seed, bare)
 
 
 def num_times(total_steps: int, every: int) -> int:
@@ -165,12 +174,12 @@ def _num_completions(spec: Spec, total_steps: int) -> int:
     return times * len(spec.prompts) * spec.num_completions
 
 
-def _memory(spec: Spec, cache: TokenCache) -> dict[str, int]:
+def _memory(spec: Spec, facts: CacheFacts) -> dict[str, int]:
     rows = micro_batch_rows(spec.batch_size, spec.max_tokens, MICRO_BATCH_TOKENS)
     return memory_parts(
         Path(spec.model.path),
         method=spec.method,
         tokens_at_once=rows * spec.max_tokens,
         max_tokens=spec.max_tokens,
-        learned_share=cache.facts.learned_targets / max(1, cache.facts.targets),
+        learned_share=facts.learned_targets / max(1, facts.targets),
     )

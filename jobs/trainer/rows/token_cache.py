@@ -1,8 +1,10 @@
 """[contract] A dataset version as tokens on disk, which plan and trainer memory-map.
 
 The folder holds `ids.bin` (uint32) and `weights.bin` (float32), both with one number
-for each token, `lengths.bin` (uint32, the number of tokens of each example), and
-`facts.json`. It gets its name when it is complete, so a folder that exists can be used.
+for each token, `lengths.bin` (uint32, the number of tokens of each example),
+`spare.bin` (bool, for each example whether running text goes without its first token),
+and `facts.json`. It gets its name when it is complete, so a folder that exists can be
+used.
 """
 
 import fcntl
@@ -27,8 +29,8 @@ from jobs.trainer.contract.runfolder import (
 )
 from jobs.trainer.text.bulk_encoding import BulkEncoder, EncodedBatch
 from jobs.trainer.text.encoding import (
-    end_of_text_id,
-    load_tokenizer,
+    end_of_text_ids,
+    load_encoder,
     tokenizer_sha256,
 )
 from jobs.trainer.text.examples import (
@@ -46,6 +48,8 @@ CHARACTERS_PER_BATCH = 200_000
 WAIT_SECONDS = 0.2
 # Numbers that are in memory at once while a large file is searched.
 NUMBERS_AT_ONCE = 2**22
+# It changes whenever the same example becomes other tokens than before.
+FORM = 2
 # The smallest loss weight above 0 in float32, the precision in which weights are kept.
 MIN_FLOAT32_WEIGHT = np.float32(MIN_LOSS_WEIGHT)
 
@@ -56,7 +60,10 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class CacheFacts:
-    """Sums over a whole version. A target is any token except an example's first."""
+    """Sums over a whole version. A target is any token except an example's first.
+
+    They are about whole examples; see `TokenCache.facts_for`.
+    """
 
     examples: int
     targets: int
@@ -65,8 +72,8 @@ class CacheFacts:
     unlearned_examples: int
     # The digest of the file that was encoded.
     sha256: str = ""
-    # The largest token id. It is None in older caches, which did not note it.
-    largest_id: int | None = None
+    # The largest token id, or -1 when there is no token.
+    largest_id: int = -1
 
 
 class TokenCache:
@@ -104,22 +111,47 @@ class TokenCache:
             return np.empty(0, dtype=kind)
         return np.memmap(self.folder / name, dtype=kind, mode="r")
 
-    def largest_id(self) -> int:
-        """Returns the largest token id, or -1 when there is no token."""
-        if self.facts.largest_id is not None:
-            return self.facts.largest_id
-        firsts = range(0, len(self.ids), NUMBERS_AT_ONCE)
-        parts = (self.ids[first : first + NUMBERS_AT_ONCE] for first in firsts)
-        return max((int(part.max()) for part in parts), default=-1)
+    @cached_property
+    def spare(self) -> npt.NDArray[np.bool_]:
+        """Whether each example goes without its first token when it is cut."""
+        return np.asarray(self._numbers("spare.bin", np.bool_))
+
+    def bare(self, max_tokens: int) -> npt.NDArray[np.bool_]:
+        """Returns which examples are running text in rows of `max_tokens`: [examples].
+
+        With their first token, which is only read, they would be longer than a row, so
+        they go without it. A text of exactly 8 rows of tokens makes 8 rows.
+        """
+        return self.spare & (self.lengths > max_tokens + 1)
+
+    def facts_for(self, max_tokens: int) -> CacheFacts:
+        """Returns the sums over the examples as they are in rows of `max_tokens`."""
+        bare = np.flatnonzero(self.bare(max_tokens)).tolist()
+        unlearned = sum(not self._learns_beyond_first(example) for example in bare)
+        return replace(
+            self.facts,
+            targets=self.facts.targets - len(bare),
+            learned_targets=self.facts.learned_targets - len(bare),
+            unlearned_examples=self.facts.unlearned_examples + unlearned,
+        )
+
+    def _learns_beyond_first(self, example: int) -> bool:
+        """Returns whether a text has a weight above 0 behind its own first token."""
+        begin, end = int(self.starts[example]) + 2, int(self.starts[example + 1])
+        parts = (
+            self.weights[first : min(first + NUMBERS_AT_ONCE, end)]
+            for first in range(begin, end, NUMBERS_AT_ONCE)
+        )
+        return any(part.any() for part in parts)
 
 
 def cache_folder(version_folder: Path, model_folder: Path) -> Path:
     """Returns the folder of the cache of a version for a model.
 
-    Models with the same tokenizer and end token share a cache.
+    Models with the same tokenizer, begin token and end token share a cache.
     """
-    key = f"{tokenizer_sha256(model_folder)[:16]}-{end_of_text_id(model_folder)}"
-    return version_folder / "tokens" / key
+    digest, [end_id, *_] = tokenizer_sha256(model_folder), end_of_text_ids(model_folder)
+    return version_folder / "tokens" / f"{FORM}-{digest[:16]}-{end_id}"
 
 
 def open_token_cache(folder: Path) -> TokenCache | None:
@@ -189,13 +221,15 @@ def _write(
     draft: Path,
     progress: Callable[[int], None],
 ) -> CacheFacts:
-    encoder = BulkEncoder(load_tokenizer(model_folder), end_of_text_id(model_folder))
+    encoder = BulkEncoder(load_encoder(model_folder))
+    is_needed = encoder.encoder.begin_id is not None
     counts = np.zeros(4, dtype=np.int64)
     largest_id = -1
     with (
         (draft / "ids.bin").open("wb") as ids,
         (draft / "weights.bin").open("wb") as weights,
         (draft / "lengths.bin").open("wb") as lengths,
+        (draft / "spare.bin").open("wb") as spare,
     ):
         for segments in _batches(examples):
             batch = _encode(encoder, segments, examples, int(counts[0]))
@@ -203,6 +237,7 @@ def _write(
             ids.write(batch.ids.data)
             weights.write(batch.weights.data)
             lengths.write(batch.lengths.astype(np.uint32).data)
+            spare.write((batch.have_context & (not is_needed)).data)
             counts += _count(batch)
             largest_id = max(largest_id, int(batch.ids.max()))
             progress(int(counts[0]))

@@ -10,13 +10,14 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from jobs.trainer.text.encoding import TextEncoder
 from jobs.trainer.text.examples import Segment
 
 Ids = npt.NDArray[np.uint32]
@@ -43,21 +44,24 @@ CUTS_BEFORE_SPACES = {
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """Examples as tokens, one behind the other, the same as from `encode_examples`."""
+    """Examples as tokens, one behind the other, the same as from `encode_example`."""
 
     # [tokens] each.
     ids: Ids
     weights: npt.NDArray[np.float32]
-    # [examples]: the number of tokens of each example.
+    # [examples] each: the number of tokens, and whether the first one is context.
     lengths: Ints
+    have_context: npt.NDArray[np.bool_]
 
 
 class BulkEncoder:
-    """Does the same as `encode_examples` for very many examples, with arrays."""
+    """Does the same as `encode_example` for very many examples, with arrays."""
 
-    def __init__(self, tokenizer: Tokenizer, end_id: int) -> None:
-        self.memo = PieceMemo(tokenizer)
-        self.end_id = end_id
+    def __init__(self, encoder: TextEncoder) -> None:
+        self.encoder = encoder
+        self.memo = PieceMemo(encoder.tokenizer)
+        is_plain = encoder.inner is encoder.tokenizer
+        self.inner_memo = self.memo if is_plain else PieceMemo(encoder.inner)
 
     def encode(self, examples: Sequence[Sequence[Segment]]) -> EncodedBatch:
         """Encodes examples, each with the end token behind it.
@@ -66,17 +70,56 @@ class BulkEncoder:
         text that is not a string.
         """
         segments = list(chain.from_iterable(examples))
-        text_ids, lengths = self.memo.encode([text for text, _ in segments])
-        # The end token counts to the last segment of its example.
-        last = np.cumsum([len(example) for example in examples]) - 1
-        lengths[last] += 1
-        ends = np.cumsum(lengths)[last]
-        ids = np.full(len(text_ids) + len(examples), self.end_id, dtype=np.uint32)
-        is_text = np.ones(len(ids), dtype=bool)
-        is_text[ends - 1] = False
-        ids[is_text] = text_ids
+        text_ids, lengths = self._encode_texts(examples)
+        segment_ends = np.cumsum([len(example) for example in examples])
         weights = np.array([weight for _, weight in segments], dtype=np.float32)
-        return EncodedBatch(ids, np.repeat(weights, lengths), np.diff(ends, prepend=0))
+        end_weights = weights[segment_ends - 1]
+        text_ends = _ends(lengths)[segment_ends]
+        text_lengths = np.diff(text_ends, prepend=0)
+        text_weights = np.repeat(weights, lengths)
+        # The end token is the first one of an example without any text.
+        firsts = np.append(text_weights, 0)[text_ends - text_lengths]
+        firsts = np.where(text_lengths > 0, firsts, end_weights)
+        have_context = firsts > 0
+        if self.encoder.begin_id is not None:
+            have_context[:] = True
+        all_lengths = text_lengths + have_context + 1
+        ends = np.cumsum(all_lengths)
+        contexts = (ends - all_lengths)[have_context]
+        is_text = np.ones(ends[-1] if len(ends) else 0, dtype=bool)
+        is_text[ends - 1] = is_text[contexts] = False
+        ids = np.full(len(is_text), self.encoder.end_id, dtype=np.uint32)
+        ids[contexts] = self.encoder.context_id
+        ids[is_text] = text_ids
+        all_weights = np.zeros(len(is_text), dtype=np.float32)
+        all_weights[is_text] = text_weights
+        all_weights[ends - 1] = end_weights
+        return EncodedBatch(ids, all_weights, all_lengths, have_context)
+
+    def _encode_texts(self, examples: Sequence[Sequence[Segment]]) -> tuple[Ids, Ints]:
+        """Returns the tokens of all segments, and how many each segment has."""
+        texts = [text for text, _ in chain.from_iterable(examples)]
+        if self.inner_memo is self.memo:
+            return self.memo.encode(texts)
+        is_first = np.array([*chain.from_iterable(map(_mark_first, examples))], bool)
+        parts = {
+            first: memo.encode([*compress(texts, is_first == first)])
+            for first, memo in ((True, self.memo), (False, self.inner_memo))
+        }
+        lengths = np.empty(len(texts), dtype=np.int64)
+        for first, (_, some) in parts.items():
+            lengths[is_first == first] = some
+        of_first = np.repeat(is_first, lengths)
+        ids = np.empty(len(of_first), dtype=np.uint32)
+        for first, (some_ids, _) in parts.items():
+            ids[of_first == first] = some_ids
+        return ids, lengths
+
+
+def _mark_first(example: Sequence[Segment]) -> list[bool]:
+    """Returns for each segment whether the example's text begins with it or behind."""
+    first = next((at for at, (text, _) in enumerate(example) if text), 0)
+    return [at <= first for at in range(len(example))]
 
 
 class PieceMemo:
@@ -122,7 +165,11 @@ class PieceMemo:
 
     def _learn(self, pieces: list[str]) -> None:
         encoded = self.tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
-        tokens = [encoding.ids for encoding in encoded]
+        # Some tokenizers put a space before nothing.
+        tokens = [
+            encoding.ids if piece else []
+            for piece, encoding in zip(pieces, encoded, strict=True)
+        ]
         new_ids = np.fromiter(chain.from_iterable(tokens), np.uint32)
         new_lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
         self.ids = np.concatenate([self.ids, new_ids])

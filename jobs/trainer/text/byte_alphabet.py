@@ -6,6 +6,9 @@ function bytes_to_unicode in encoder.py of openai/gpt-2.
 
 import re
 
+# How the name begins that clients are told of a token that is no whole character.
+BYTES = "bytes:"
+
 # A vocabulary that has no letter for each byte writes a single byte in this way.
 NUMBERED_BYTE = re.compile("<0x([0-9A-F]{2})>")
 

@@ -33,9 +33,11 @@ class Characters:
     `pending` is always the beginning of a character that is not complete yet.
     """
 
-    def __init__(self, tokens: Sequence[bytes]) -> None:
+    def __init__(self, tokens: Sequence[bytes], *, one_by_one: bool = False) -> None:
         # The bytes of each token, by its id.
         self.tokens = tokens
+        # Whether the tokenizer writes each byte of a broken character as a character.
+        self.one_by_one = one_by_one
         # Large vocabularies take a moment, and a character can begin in about a
         # thousand ways, so only the latest results are kept.
         self.misfits = lru_cache(maxsize=64)(self._misfits)
@@ -58,6 +60,10 @@ class Characters:
             if byte >= FIRST_OF_SEVERAL and _is_begun(last[start:]):
                 return last[start:]
         return b""
+
+    def marks_of(self, pending: bytes) -> int:
+        """Returns how many replacement characters the tokenizer writes for them."""
+        return len(pending) if self.one_by_one else min(1, len(pending))
 
     def _misfits(self, pending: bytes) -> npt.NDArray[np.int64]:
         """Returns the ids of all tokens that cannot come next."""
@@ -90,7 +96,10 @@ def characters_of(tokenizer: Tokenizer) -> Characters | None:
     """
     if tokenizer not in _known:
         tokens = token_bytes(tokenizer)
-        _known[tokenizer] = Characters(tokens) if tokens else None
+        one_by_one = "ByteLevel" not in set(_decoders(tokenizer))
+        _known[tokenizer] = (
+            Characters(tokens, one_by_one=one_by_one) if tokens else None
+        )
     return _known[tokenizer]
 
 

@@ -35,6 +35,17 @@ class TextDecoder:
             self._restart(self.window[-CONTEXT_TOKENS:])
         return new
 
+    def flush(self, num_marks: int) -> str:
+        """Returns the replacement characters that waited, when no more tokens come.
+
+        The last `num_marks` of the text stand for a character that stays unfinished,
+        and are left out. The others were written.
+        """
+        text: str = self.tokenizer.decode(self.window)
+        end = max(self.shown, len(text) - num_marks)
+        new, self.shown = text[self.shown : end], end
+        return new
+
 
 def _num_incomplete(text: str) -> int:
     return min(len(text) - len(text.rstrip(REPLACEMENT)), MAX_INCOMPLETE)

@@ -137,18 +137,20 @@ def test_models_own_template_and_its_end(served, key, chatty, data_dir):
     assert typed["usage"]["prompt_tokens"] > usage["prompt_tokens"]
 
 
-def test_snapshot_trained_from_chats_reads_the_plain_template(
-    asked, key, chatty, data_dir
-):
+def test_all_of_a_family_are_asked_by_the_plain_template(asked, key, chatty, data_dir):
+    """Whatever they were trained on; the base model itself has its own template."""
     shutil.copytree(chatty, data_dir / "models/chatty")
-    for from_chats in (True, False):
-        version = factories.make_dataset(from_chats=from_chats)
-        job = factories.make_job(version, base_model="chatty")
-        chat(key, model=factories.make_snapshot(job).uid)
-    assert text_of(asked[0]["prompt"]) == "User: Hello\n\nAssistant:"
-    assert asked[0]["stop"] == list(CHAT_STOPS)
-    assert (END in asked[0]["prompt"], END in asked[1]["prompt"]) == (False, True)
-    assert END in asked[1]["stop_tokens"]
+    version = factories.make_dataset(from_chats=True)
+    parent = factories.make_snapshot(factories.make_job(version, base_model="chatty"))
+    further = factories.make_job(base_model="chatty", parent_snapshot=parent)
+    child = factories.make_snapshot(further)
+    for model in (parent.uid, child.uid, "chatty"):
+        chat(key, model=model)
+    plain = [text_of(question["prompt"]) for question in asked[:2]]
+    assert plain == ["User: Hello\n\nAssistant:"] * 2
+    assert [question["stop"] for question in asked[:2]] == [list(CHAT_STOPS)] * 2
+    assert END in asked[2]["prompt"]
+    assert END in asked[2]["stop_tokens"]
 
 
 def test_prompt_is_encoded_as_its_segments_were_in_training(asked, key):

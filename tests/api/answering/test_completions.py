@@ -197,7 +197,7 @@ def test_bias_and_penalties_reach_the_model(served, key):
 def test_prompt_beyond_the_context_names_the_field(served, key):
     status, param, message = refusal(key, prompt=[5] * 3000)
     assert (status, param) == (400, "prompt")
-    assert "maximum context length is 2,048 tokens" in message
+    assert "maximum context length is 2048 tokens" in message
 
 
 @pytest.mark.parametrize(

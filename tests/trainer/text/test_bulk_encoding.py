@@ -17,13 +17,14 @@ from jobs.trainer.text.bulk_encoding import (
     cuts_before_spaces,
 )
 from jobs.trainer.text.encoding import (
+    TextEncoder,
     encode_examples,
-    end_of_text_id,
+    load_encoder,
     load_tokenizer,
 )
 
 TINY = SHIPPED / "tiny"
-END = end_of_text_id(TINY)
+END = load_encoder(TINY).end_id
 
 BYTES = {
     "type": "ByteLevel",
@@ -98,16 +99,18 @@ EXAMPLES = st.lists(st.lists(SEGMENTS, min_size=1, max_size=3), min_size=1, max_
 
 
 @pytest.mark.parametrize("tokenizer", CUTTING + NOT_CUTTING)
-@given(EXAMPLES)
-@example([[("", 1.0)], [(" so  to\n so", 0.1), ("", 1.0)]])
+@given(EXAMPLES, st.sampled_from([None, 1]))
+@example([[("", 1.0)], [(" so  to\n so", 0.1), ("", 1.0)]], None)
 @settings(max_examples=150, deadline=None)
-def test_tokens_are_those_of_each_example_alone(tokenizer, examples):
-    batch = BulkEncoder(tokenizer, END).encode(examples)
-    encoded = encode_examples(tokenizer, examples, END)
+def test_tokens_are_those_of_each_example_alone(tokenizer, examples, begin_id):
+    encoder = TextEncoder(tokenizer, begin_id, (END,))
+    batch = BulkEncoder(encoder).encode(examples)
+    encoded = encode_examples(encoder, examples)
     assert batch.ids.tolist() == [token for one in encoded for token in one.ids]
     assert batch.lengths.tolist() == [len(one.ids) for one in encoded]
     weights = np.array([w for one in encoded for w in one.weights], dtype=np.float32)
     assert batch.weights.tolist() == weights.tolist()
+    assert batch.have_context.tolist() == [one.has_context for one in encoded]
 
 
 @pytest.mark.parametrize("tokenizer", CUTTING)

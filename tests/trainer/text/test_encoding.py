@@ -16,23 +16,21 @@ from jobs.trainer.text.encoding import (
     encode_example,
     encode_prompt,
     encode_text,
-    end_of_text_id,
-    load_tokenizer,
+    load_encoder,
 )
 from jobs.trainer.text.examples import dump_line
 
 TINY = SHIPPED / "tiny"
-TOKENIZER = load_tokenizer(TINY)
-END = end_of_text_id(TINY)
+ENCODER = load_encoder(TINY)
+TOKENIZER, END = ENCODER.tokenizer, ENCODER.end_id
 
 
 @given(st.lists(st.text(), min_size=1, max_size=4))
 @settings(max_examples=50, deadline=None)
 def test_tokens_hold_exactly_the_text(texts):
-    encoded = encode_example(TOKENIZER, [(text, 1.0) for text in texts], END)
-    assert TOKENIZER.decode(encoded.ids[:-1], skip_special_tokens=False) == "".join(
-        texts
-    )
+    encoded = encode_example(ENCODER, [(text, 1.0) for text in texts])
+    text = TOKENIZER.decode(encoded.ids[1:-1], skip_special_tokens=False)
+    assert text == "".join(texts)
 
 
 @pytest.mark.alone
@@ -49,25 +47,43 @@ def test_other_threads_go_on_while_a_text_is_encoded():
 
 
 def test_segment_borders_are_token_borders():
-    encoded = encode_example(TOKENIZER, [("cap", 0.1), ("ital", 0.9)], END)
+    encoded = encode_example(ENCODER, [("cap", 0.1), ("ital", 0.9)])
     border = encoded.segments.index(1)
-    texts = [TOKENIZER.decode(encoded.ids[:border])]
+    texts = [TOKENIZER.decode(encoded.ids[1:border])]
     texts.append(TOKENIZER.decode(encoded.ids[border:-1]))
     assert texts == ["cap", "ital"]
 
 
 def test_the_end_token_carries_the_last_weight():
-    encoded = encode_example(TOKENIZER, [("a", 0.1), (" b", 0.9)], END)
+    encoded = encode_example(ENCODER, [("a", 0.1), (" b", 0.9)])
     assert (encoded.ids[-1], encoded.weights[-1]) == (END, 0.9)
 
 
 def test_a_typed_control_token_stays_text():
-    encoded = encode_example(TOKENIZER, [("a <|endoftext|> b", 1.0)], END)
+    encoded = encode_example(ENCODER, [("a <|endoftext|> b", 0.0)])
     assert encoded.ids.count(END) == 1
 
 
 def test_the_empty_prompt_is_the_end_token():
-    assert encode_prompt(TOKENIZER, "", END) == [END]
+    assert encode_prompt(ENCODER, "") == encode_prompt(ENCODER) == [END]
+
+
+def test_a_first_token_is_learned_behind_the_end_token():
+    encoded = encode_example(ENCODER, [("a", 0.1), (" b", 1.0)])
+    assert encoded.has_context
+    assert (encoded.ids[0], encoded.weights[:2]) == (END, [0.0, 0.1])
+    assert encoded.segments == [0, 0, 1, 1]
+
+
+def test_a_first_token_that_is_only_read_needs_nothing_before_it():
+    encoded = encode_example(ENCODER, [("a", 0.0), (" b", 1.0)])
+    assert not encoded.has_context
+    assert len(encoded.ids) == 3
+
+
+def test_the_end_of_an_empty_example_is_learned_behind_the_end_token():
+    encoded = encode_example(ENCODER, [("", 0.0), ("", 0.5)])
+    assert (encoded.ids, encoded.weights) == ([END, END], [0.0, 0.5])
 
 
 @pytest.fixture
@@ -81,7 +97,7 @@ def examples(tmp_path):
 def test_the_cache_holds_what_the_function_yields(examples, tmp_path):
     path, segments = examples
     cache = build_token_cache(path, TINY, tmp_path / "tokens" / "x")
-    encoded = [encode_example(TOKENIZER, one, END) for one in segments]
+    encoded = [encode_example(ENCODER, one) for one in segments]
     assert cache.ids.tolist() == [token for one in encoded for token in one.ids]
     assert np.allclose(cache.weights, [w for one in encoded for w in one.weights])
     assert cache.lengths.tolist() == [len(one.ids) for one in encoded]
@@ -92,6 +108,37 @@ def test_the_cache_counts_what_is_learned(examples, tmp_path):
     facts = build_token_cache(path, TINY, tmp_path / "tokens" / "x").facts
     assert (facts.examples, facts.unlearned_examples) == (2, 1)
     assert 0 < facts.learned_targets < facts.targets
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """A cache of a text of 8 tokens and its end, and of the same after a prompt."""
+    text = encode_text(TOKENIZER, "a b c d e f g h")
+    assert len(text) == 8
+    examples = [[("a b c d e f g h", 1.0)], [("a", 0.0), (" b c d e f g h", 1.0)]]
+    path = tmp_path / "texts.jsonl"
+    path.write_bytes(b"".join(map(dump_line, examples)))
+    return build_token_cache(path, TINY, tmp_path / "tokens" / "x")
+
+
+def test_what_fits_into_a_row_begins_with_its_context(texts):
+    assert texts.bare(9).tolist() == [False, False]
+    facts = texts.facts_for(9)
+    assert (facts.targets, facts.learned_targets) == (9 + 8, 9 + 8)
+
+
+def test_running_text_goes_without_context(texts):
+    assert texts.bare(4).tolist() == [True, False]
+    facts = texts.facts_for(4)
+    assert (facts.targets, facts.learned_targets) == (8 + 8, 8 + 8)
+
+
+def test_running_text_whose_first_token_alone_was_learned_teaches_nothing(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_bytes(dump_line([("a", 1.0), (" b c d e f", 0.0)]))
+    cache = build_token_cache(path, TINY, tmp_path / "tokens" / "x")
+    assert cache.facts_for(100).unlearned_examples == 0
+    assert cache.facts_for(3).unlearned_examples == 1
 
 
 def test_a_half_made_cache_does_not_count(examples, tmp_path):
