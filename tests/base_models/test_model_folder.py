@@ -47,6 +47,37 @@ def test_copied_folder_is_a_base_model(models_dir, copied):
     assert model in base_models(models_dir)
 
 
+def test_an_adapter_beside_the_model_is_refused(copied):
+    (copied / "adapter_config.json").write_text("{}")
+    assert "Remove the adapter's files" in fault_of(copied)
+    with pytest.raises(ModelError, match="an adapter too"):
+        load_model(ModelSource(base_model="our-model", path=str(copied)))
+
+
+def test_an_adapter_alone_is_called_one(models_dir):
+    folder = models_dir / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    assert "an adapter alone" in fault_of(folder)
+
+
+def test_only_the_weights_that_are_loaded_count(models_dir, copied):
+    expected = base_model("our-model", models_dir).parameters
+    shutil.copy(copied / WEIGHTS, copied / "copy-of-model.safetensors")
+    assert not fault_of(copied)
+    assert base_model("our-model", models_dir).parameters == expected
+
+
+def test_an_index_names_the_files_of_this_folder_only(copied):
+    (copied / WEIGHTS).rename(copied / "part.safetensors")
+    index = copied / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "part.safetensors"}}))
+    assert not fault_of(copied)
+    index.write_text(json.dumps({"weight_map": {"a": "../part.safetensors"}}))
+    assert "is no file of this folder" in fault_of(copied)
+
+
 def test_copied_folder_without_a_card_states_no_licence(models_dir, copied):
     assert base_model("our-model", models_dir).licence == "not stated"
 

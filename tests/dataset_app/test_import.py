@@ -34,6 +34,26 @@ def examples_in(version):
     return list(examples.iter_examples(version.examples_path))
 
 
+def test_json_lines_are_known_whatever_the_file_is_called(member):
+    lines = b'\n{"prompt": "a", "completion": "b"}\r\n' * 4
+    version = take(member, lines, "replies.jsonl.txt")
+    assert (version.num_examples, version.forms) == (4, {"prompt": 4})
+    assert "Read as JSON lines" in version.note
+
+
+def test_a_text_with_a_line_in_braces_stays_a_text(member):
+    version = take(member, b'He wrote\n{"prompt": "a", "completion": "b"}', "a.txt")
+    assert version.num_examples == 1
+    assert not version.note
+
+
+def test_what_was_encoded_twice_is_refused_and_quoted_prose_is_not(member):
+    twice = b'"{\\"prompt\\": \\"a\\", \\"completion\\": \\"b\\"}"\n'
+    version = take(member, twice + b'"He said \\"wait\\" and left."\n')
+    assert (version.num_examples, version.num_bad) == (1, 1)
+    assert "encoded twice" in version.problems[0]["message"]
+
+
 @pytest.mark.parametrize(
     ("line", "segments"),
     [

@@ -123,6 +123,24 @@ def test_logprobs_tell_bytes_and_the_likeliest(served, key):
     assert told.removeprefix(" ") == choice["message"]["content"]
 
 
+@pytest.mark.parametrize("stop", [None, "e", "o"])
+def test_tokens_join_to_the_content(served, key, stop):
+    ask = {"logprobs": True, "top_logprobs": 2, "max_tokens": 30, "stop": stop}
+    [choice] = chat(key, **ask)["choices"]
+    told = choice["logprobs"]["content"]
+    assert "".join(token["token"] for token in told) == choice["message"]["content"]
+    *chunks, _ = chat(key, stream=True, **ask)
+    parts = [chunk["choices"][0] for chunk in chunks]
+    text = "".join(part["delta"].get("content", "") for part in parts)
+    tokens = [
+        one
+        for part in parts
+        for one in (part["logprobs"] or {"content": []})["content"]
+    ]
+    assert "".join(token["token"] for token in tokens) == text
+    assert text == choice["message"]["content"]
+
+
 def test_models_own_template_and_its_end(served, key, chatty, data_dir):
     shutil.copytree(chatty, data_dir / "models/chatty")
     plain = chat(key, model="chatty", logprobs=True)

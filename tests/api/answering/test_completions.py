@@ -198,6 +198,8 @@ def test_prompt_beyond_the_context_names_the_field(served, key):
     status, param, message = refusal(key, prompt=[5] * 3000)
     assert (status, param) == (400, "prompt")
     assert "maximum context length is 2048 tokens" in message
+    _, answer, _ = post(key, "/completions", ASK | {"prompt": [5] * 3000})
+    assert answer["error"]["code"] == "context_length_exceeded"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Text becomes tokens in one way for preview, cache and trainer."""
 
+import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from threading import Event
@@ -66,6 +68,25 @@ def test_a_typed_control_token_stays_text():
 
 def test_the_empty_prompt_is_the_end_token():
     assert encode_prompt(ENCODER, "") == encode_prompt(ENCODER) == [END]
+
+
+@pytest.mark.parametrize(
+    ("config", "generation", "ends"),
+    [
+        ([0, 199], None, (0, 199)),
+        (0, [199, 0], (199, 0)),
+        (0, 0, (0,)),
+        (None, 5, (5,)),
+    ],
+)
+def test_all_end_tokens_are_known_and_the_first_is_trained(
+    tmp_path, config, generation, ends
+):
+    shutil.copy(TINY / "tokenizer.json", tmp_path)
+    for name, end in (("config", config), ("generation_config", generation)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"eos_token_id": end}))
+    encoder = load_encoder(tmp_path)
+    assert (encoder.end_ids, encoder.end_id) == (ends, ends[0])
 
 
 def test_a_first_token_is_learned_behind_the_end_token():
