@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
 from jobs.base_models.catalogue import CATALOGUE, default_rates
 from jobs.base_models.model_folder import fault_of
@@ -16,7 +17,7 @@ from jobs.base_models.registry import base_model, base_models, broken_folders
 from jobs.trainer.compute.model import ModelError, load_model
 from jobs.trainer.contract.model_folders import SHIPPED
 from jobs.trainer.contract.spec import ModelSource
-from jobs.trainer.contract.weights_file import weight_shapes
+from jobs.trainer.contract.weights_file import num_parameters, weight_shapes
 
 WEIGHTS = "model.safetensors"
 
@@ -67,6 +68,27 @@ def test_only_the_weights_that_are_loaded_count(models_dir, copied):
     shutil.copy(copied / WEIGHTS, copied / "copy-of-model.safetensors")
     assert not fault_of(copied)
     assert base_model("our-model", models_dir).parameters == expected
+
+
+def test_masks_in_old_files_are_no_weights(tmp_path):
+    config = GPTNeoConfig(
+        hidden_size=16,
+        num_layers=1,
+        num_heads=2,
+        attention_types=[[["global"], 1]],
+        vocab_size=64,
+        max_position_embeddings=32,
+    )
+    GPTNeoForCausalLM(config).save_pretrained(tmp_path)
+    expected, path = num_parameters(tmp_path), tmp_path / WEIGHTS
+    masks = {
+        "bias": torch.ones(1, 1, 32, 32, dtype=torch.bool),
+        "masked_bias": torch.tensor(-1e9),
+    }
+    named = {f"transformer.h.0.attn.attention.{n}": mask for n, mask in masks.items()}
+    save_file(load_file(path) | named, path, metadata={"format": "pt"})
+    assert num_parameters(tmp_path) == expected
+    assert load_model(ModelSource(base_model="neo", path=str(tmp_path)))
 
 
 def test_an_index_names_the_files_of_this_folder_only(copied):
