@@ -77,10 +77,9 @@ class BulkEncoder:
         text_ends = _ends(lengths)[segment_ends]
         text_lengths = np.diff(text_ends, prepend=0)
         text_weights = np.repeat(weights, lengths)
-        # The end token is the first one of an example without any text.
+        # An example without any text has nothing to begin with.
         firsts = np.append(text_weights, 0)[text_ends - text_lengths]
-        firsts = np.where(text_lengths > 0, firsts, end_weights)
-        have_context = firsts > 0
+        have_context = (firsts > 0) & (text_lengths > 0)
         if self.encoder.begin_id is not None:
             have_context[:] = True
         all_lengths = text_lengths + have_context + 1

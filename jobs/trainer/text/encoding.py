@@ -245,7 +245,7 @@ def encode_example(encoder: TextEncoder, segments: Sequence[Segment]) -> Encoded
     last = len(segments) - 1
     ids, weights = [*ids, encoder.end_id], [*weights, segments[last][1]]
     origins.append(last)
-    has_context = encoder.has_context(weights[0])
+    has_context = encoder.has_context(weights[0] if len(ids) > 1 else 0.0)
     if has_context:
         ids, weights = [encoder.context_id, *ids], [0.0, *weights]
         origins = [origins[0], *origins]

@@ -102,9 +102,9 @@ def test_a_first_token_that_is_only_read_needs_nothing_before_it():
     assert len(encoded.ids) == 3
 
 
-def test_the_end_of_an_empty_example_is_learned_behind_the_end_token():
+def test_an_empty_example_teaches_nothing():
     encoded = encode_example(ENCODER, [("", 0.0), ("", 0.5)])
-    assert (encoded.ids, encoded.weights) == ([END, END], [0.0, 0.5])
+    assert (encoded.ids, encoded.weights) == ([END], [0.5])
 
 
 @pytest.fixture
