@@ -62,7 +62,8 @@ class Trainer:
         self.cache, self.packing = open_data(
             spec.train, spec, ranks, self._leave_if_asked
         )
-        refuse_nothing_to_learn(self.cache.facts)
+        self.facts = self.cache.facts_for(self.spec.max_tokens)
+        refuse_nothing_to_learn(self.facts)
         self.numerics = self._settle_numerics()
         self.feed = self._feed()
         self.total_steps = self.feed.total_steps
@@ -101,7 +102,7 @@ class Trainer:
             return self._is_to_end_now()
 
     def _say_hello(self) -> None:
-        facts, model = self.cache.facts, self.learning.model
+        facts, model = self.facts, self.learning.model
         note = kept_adapter_words(model, self.spec.lora) if is_adapted(model) else ""
         say_hello(self.events, self.numerics, facts, self.packing, self.step, note)
 
@@ -115,7 +116,7 @@ class Trainer:
         return numerics
 
     def _choose_numerics(self) -> dict[str, Any]:
-        targets = self.cache.facts_for(self.spec.max_tokens).targets
+        targets = self.facts.targets
         return asdict(choose_numerics(self.folder, self.spec, targets, self.ranks.size))
 
     def _feed(self) -> Feed:

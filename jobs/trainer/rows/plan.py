@@ -82,7 +82,7 @@ def open_tokens(
             f"its sha256 is {counted[:12]}…, and the job is to learn from "
             f"{source.sha256[:12]}…. Upload it as a new version, and start a new job."
         )
-    check_known(cache.facts.largest_id, spec, "the dataset")
+    check_known(cache.largest_id(), spec, "the dataset")
     return cache
 
 

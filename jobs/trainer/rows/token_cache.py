@@ -72,8 +72,8 @@ class CacheFacts:
     unlearned_examples: int
     # The digest of the file that was encoded.
     sha256: str = ""
-    # The largest token id, or -1 when there is no token.
-    largest_id: int = -1
+    # The largest token id. It is None in older caches, which did not note it.
+    largest_id: int | None = None
 
 
 class TokenCache:
@@ -111,9 +111,23 @@ class TokenCache:
             return np.empty(0, dtype=kind)
         return np.memmap(self.folder / name, dtype=kind, mode="r")
 
+    def largest_id(self) -> int:
+        """Returns the largest token id, or -1 when there is no token."""
+        if self.facts.largest_id is not None:
+            return self.facts.largest_id
+        firsts = range(0, len(self.ids), NUMBERS_AT_ONCE)
+        parts = (self.ids[first : first + NUMBERS_AT_ONCE] for first in firsts)
+        return max((int(part.max()) for part in parts), default=-1)
+
     @cached_property
     def spare(self) -> npt.NDArray[np.bool_]:
-        """Whether each example goes without its first token when it is cut."""
+        """Whether each example goes without its first token when it is cut.
+
+        A job that was begun with an older cache, which has no such file, goes on with
+        the rows that it had.
+        """
+        if not (self.folder / "spare.bin").is_file():
+            return np.zeros(self.facts.examples, dtype=np.bool_)
         return np.asarray(self._numbers("spare.bin", np.bool_))
 
     def bare(self, max_tokens: int) -> npt.NDArray[np.bool_]:

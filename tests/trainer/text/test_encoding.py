@@ -154,6 +154,13 @@ def test_running_text_goes_without_context(texts):
     assert (facts.targets, facts.learned_targets) == (8 + 8, 8 + 8)
 
 
+def test_a_cache_of_an_older_form_keeps_its_rows(texts):
+    (texts.folder / "spare.bin").unlink()
+    older = open_token_cache(texts.folder)
+    assert older.bare(4).tolist() == [False, False]
+    assert older.facts_for(4) == older.facts
+
+
 def test_running_text_whose_first_token_alone_was_learned_teaches_nothing(tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_bytes(dump_line([("a", 1.0), (" b c d e f", 0.0)]))
