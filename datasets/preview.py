@@ -1,7 +1,6 @@
 """Shows one example as the tokens that the trainer will use, by its own function."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from django.conf import settings
@@ -14,7 +13,7 @@ from jobs.trainer.text.encoding import (
     Encoded,
     TextEncoder,
     encode_example,
-    load_encoder,
+    kept_encoder,
 )
 from jobs.trainer.text.examples import Segment
 
@@ -48,7 +47,7 @@ class Preview:
 def preview_of(segments: list[Segment]) -> Preview:
     """Returns the tokens of an example and how many characters are left out."""
     folder = model_folder(MODEL, Path(settings.DATA_DIR) / "models")
-    encoder = _load(folder)
+    encoder = kept_encoder(folder)
     shown, left_out = clip(segments, MAX_PREVIEW_CHARACTERS)
     encoded = encode_example(encoder, shown)
     tokens = [
@@ -62,11 +61,6 @@ def preview_of(segments: list[Segment]) -> Preview:
         for at, number in enumerate(encoded.ids)
     ]
     return Preview(MODEL, tokens[:-1] if left_out else tokens, left_out)
-
-
-@lru_cache(maxsize=4)
-def _load(folder: Path) -> TextEncoder:
-    return load_encoder(folder)
 
 
 def _name(encoder: TextEncoder, encoded: Encoded, at: int) -> str:

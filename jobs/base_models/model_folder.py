@@ -19,6 +19,7 @@ from jobs.trainer.contract.architecture import (
     named_context,
     text_config,
 )
+from jobs.trainer.contract.folder_stamp import Stamp, folder_stamp
 from jobs.trainer.contract.weights_file import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -46,7 +47,6 @@ MAX_CARD_CHARACTERS = 100_000
 NOT_STATED = "not stated"
 
 Config = dict[str, Any]
-Stamp = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def known_facts(folder: Path) -> FolderFacts | UserError:
 
     The files are read again only when one of them has changed.
     """
-    return _facts_at(folder, _stamp(folder))
+    return _facts_at(folder, folder_stamp(folder))
 
 
 def fault_of(folder: Path) -> str:
@@ -134,18 +134,6 @@ def _facts_at(folder: Path, stamp: Stamp) -> FolderFacts | UserError:
         return UserError(
             f"It cannot be used: its files cannot be read ({reason}). Copy them again."
         )
-
-
-def _stamp(folder: Path) -> Stamp:
-    """Returns a value that changes with every file of the folder.
-
-    It is empty when there is no such folder.
-    """
-    try:
-        files = [(path.name, path.stat()) for path in folder.iterdir()]
-    except OSError:
-        return ()
-    return tuple(sorted((name, at.st_mtime_ns, at.st_size) for name, at in files))
 
 
 def _read_config(folder: Path) -> Config:

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from asgiref.sync import sync_to_async
 
+from finetune_site.common.errors import UserError
+from jobs.base_models.model_folder import fault_of
 from jobs.chat.template import find_chat_template
-from jobs.selectors.base_models import find_base_model, models_dir
 from jobs.selectors.model_names import ModelChoice
+from jobs.selectors.sources import model_source
 from jobs.trainer.text.chat_text import (
     ASSISTANT,
     CHAT_STOPS,
@@ -17,7 +18,7 @@ from jobs.trainer.text.chat_text import (
     chat_prompt,
     chat_segments,
 )
-from jobs.trainer.text.encoding import TextEncoder, encode_prompt, load_encoder
+from jobs.trainer.text.encoding import encode_prompt, kept_encoder
 
 SYSTEM, DEVELOPER = "system", "developer"
 
@@ -70,21 +71,21 @@ def _plain(folder: Path | None, messages: Sequence[ChatMessage]) -> ChatQuestion
     prompt: str | list[int] = chat_prompt(messages)
     if folder:
         *read, _ = chat_segments([*messages, ChatMessage(ASSISTANT, "")])
-        prompt = encode_prompt(_encoder(folder), *(text for text, _ in read))
+        prompt = encode_prompt(kept_encoder(folder), *(text for text, _ in read))
     return ChatQuestion(prompt, stop=CHAT_STOPS, begins_with_space=True)
 
 
-@lru_cache(maxsize=2)
-def _encoder(folder: Path) -> TextEncoder:
-    return load_encoder(folder)
-
-
 def _model_folder(choice: ModelChoice) -> Path | None:
-    """Returns the folder of the base model, whose tokenizer its snapshots share.
+    """Returns the folder with the tokenizer by which the model reads.
 
-    Returns None if it is not here, but only on the engine that has the snapshot.
+    A snapshot of the whole model has its own, since other files may lie in its base
+    model's folder by now; one that is elsewhere has the base model's. Returns None if
+    no such folder is here.
     """
-    model = find_base_model(choice.base_model)
-    if model is None or not model.is_ready(models_dir()):
+    snapshot = choice.snapshot
+    here = snapshot if snapshot and snapshot.is_here else None
+    try:
+        folder = Path(model_source(choice.base_model, here).path)
+    except UserError:
         return None
-    return model.folder(models_dir())
+    return None if fault_of(folder) else folder

@@ -17,11 +17,11 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from finetune_site.common.errors import UserError
-from jobs.trainer.text.encoding import TextEncoder, encode_text, load_encoder
+from jobs.trainer.contract.folder_stamp import Stamp, folder_stamp
+from jobs.trainer.text.encoding import TextEncoder, encode_text, kept_encoder
 
 RENDERER = Path(__file__).with_name("renderer.py")
 TEMPLATE_FILE, CONFIG_FILE = "chat_template.jinja", "tokenizer_config.json"
-FILES = (TEMPLATE_FILE, CONFIG_FILE, "tokenizer.json")
 MAX_TEMPLATE_CHARACTERS = 100_000
 RENDER_SECONDS = 15.0
 # Each is a process that may use all that its limits allow; the rest wait.
@@ -184,18 +184,18 @@ async def rendered(asked: dict[str, Any]) -> dict[str, Any]:
 
 def find_chat_template(folder: Path) -> ChatTemplate | None:
     """Returns the chat template in a model's folder, or None if it has none."""
-    return _read(folder, tuple(map(_stamp, map(folder.joinpath, FILES))))
+    return _read(folder, folder_stamp(folder))
 
 
 @lru_cache(maxsize=2)
-def _read(folder: Path, stamps: tuple[int, ...]) -> ChatTemplate | None:
+def _read(folder: Path, stamp: Stamp) -> ChatTemplate | None:
     config = _read_config(folder)
     text = _template_text(folder, config)
     if not text or len(text) > MAX_TEMPLATE_CHARACTERS:
         return None
     variables = {name: _content(config.get(name)) for name in VARIABLES}
     known = {name: value for name, value in variables.items() if value}
-    return ChatTemplate(text, known, load_encoder(folder))
+    return ChatTemplate(text, known, kept_encoder(folder))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -226,10 +226,3 @@ def _content(token: Any) -> str:
     """Returns the text of a token, which may be written as an object that holds it."""
     text = token.get("content") if isinstance(token, dict) else token
     return text if isinstance(text, str) else ""
-
-
-def _stamp(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0

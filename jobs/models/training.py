@@ -202,6 +202,8 @@ class Snapshot(models.Model):
     # Below the run folder, for example `snapshots/120`.
     relative_path = models.CharField(max_length=200)
     sha256 = models.CharField(max_length=64)
+    # Of the weights that its job started from. "" if they were not noted.
+    base_sha256 = models.CharField(max_length=64, blank=True, default="")
     num_bytes = models.BigIntegerField(default=0)
     learned_loss = models.FloatField(null=True, blank=True)
     validation_loss = models.FloatField(null=True, blank=True)

@@ -19,5 +19,8 @@ def model_source(base_model: str, snapshot: Snapshot | None) -> ModelSource:
         return ModelSource(base_model=base_model, path=str(snapshot.folder))
     below = model_source(base_model, snapshot.job.parent_snapshot)
     return ModelSource(
-        base_model=base_model, path=below.path, adapter_path=str(snapshot.folder)
+        base_model=base_model,
+        path=below.path,
+        adapter_path=str(snapshot.folder),
+        base_sha256=snapshot.base_sha256,
     )

@@ -162,6 +162,7 @@ def apply_snapshot(job: Job, line: Line) -> None:
         method=job.settings.method,
         relative_path=line["path"],
         sha256=line["sha256"],
+        base_sha256=line.get("base_sha256", ""),
         num_bytes=line["num_bytes"],
         learned_loss=job.learned_loss,
         validation_loss=line.get("validation_loss"),

@@ -4,7 +4,7 @@ import copy
 import itertools
 from collections import OrderedDict
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from jobs.trainer.compute.model import ModelError, load_model, with_adapter
+from jobs.trainer.contract.folder_stamp import Stamp, folder_stamp
 from jobs.trainer.contract.spec import ModelSource
 from jobs.trainer.contract.weights_file import weights_files
 from jobs.trainer.text.encoding import TextEncoder, TokenizerError, load_encoder
@@ -21,8 +22,19 @@ from jobs.trainer.text.encoding import TextEncoder, TokenizerError, load_encoder
 SMALL_MODEL_BYTES = 800_000_000
 MIN_MEMORY_BYTES = 2_000_000_000
 
-# The folder of the model, and of the adapter if there is one.
-Key = tuple[str, str | None]
+
+@dataclass(frozen=True)
+class Key:
+    """Tells models apart by their folders and by the files that lay there."""
+
+    path: str
+    stamp: Stamp
+    adapter: tuple[str, Stamp] | None = None
+
+    @property
+    def base(self) -> "Key":
+        """The key of the model without the adapter."""
+        return Key(self.path, self.stamp)
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,11 @@ class Loaded:
 
 def key_of(source: ModelSource) -> Key:
     """Returns what tells a model from others."""
-    return source.path, source.adapter_path
+    base = Key(source.path, folder_stamp(Path(source.path)))
+    if source.adapter_path is None:
+        return base
+    adapter = source.adapter_path, folder_stamp(Path(source.adapter_path))
+    return replace(base, adapter=adapter)
 
 
 class LoadedModels:
@@ -64,25 +80,28 @@ class LoadedModels:
         key = key_of(source)
         if key not in self.loaded:
             self.loaded[key] = self._load(source)
-        for used in (key, (source.path, None)):
+        for used in (key, key.base):
             if used in self.loaded:
                 self.loaded.move_to_end(used)
-        self._leave({key, (source.path, None), *in_use})
+        self._leave({key, *in_use})
         return self.loaded[key]
 
     def _load(self, source: ModelSource) -> Loaded:
         if source.adapter_path is None:
             return load(source)
         base = self.get(ModelSource(base_model=source.base_model, path=source.path))
-        return _adapted(base, Path(source.adapter_path))
+        return _adapted(base, source)
 
     def _leave(self, staying: set[Key]) -> None:
-        bases = {(path, None) for path, _ in staying}
-        for key in list(self.loaded):
-            if sum(one.num_bytes for one in self.loaded.values()) <= self.max_bytes:
-                return
-            if key not in staying | bases:
+        staying |= {key.base for key in staying}
+        stamps = {key.path: key.stamp for key in staying}
+        for key in [key for key in self.loaded if key not in staying]:
+            is_replaced = stamps.get(key.path, key.stamp) != key.stamp
+            if is_replaced or self._num_bytes() > self.max_bytes:
                 del self.loaded[key]
+
+    def _num_bytes(self) -> int:
+        return sum(one.num_bytes for one in self.loaded.values())
 
 
 def default_max_bytes() -> int:
@@ -106,11 +125,11 @@ def load(source: ModelSource) -> Loaded:
         raise ModelError(f"The tokenizer cannot be read: {error}") from None
 
 
-def _adapted(base: Loaded, folder: Path) -> Loaded:
+def _adapted(base: Loaded, source: ModelSource) -> Loaded:
     """Returns the base model with an adapter: new modules over the same weights."""
     weights = itertools.chain(base.model.parameters(), base.model.buffers())
     shared = {id(tensor): tensor for tensor in weights}
-    model = with_adapter(copy.deepcopy(base.model, shared), folder, trainable=False)
+    model = with_adapter(copy.deepcopy(base.model, shared), source, trainable=False)
     model = model.to(_device()).eval().requires_grad_(False)
     num_bytes = _num_bytes(model) - base.num_bytes
     return Loaded(model, base.encoder, num_bytes)

@@ -11,6 +11,7 @@ from jobs.trainer.contract.events import EventWriter
 from jobs.trainer.contract.runfolder import RunFolder
 from jobs.trainer.contract.spec import SpecError
 from jobs.trainer.contract.wishes import Leave
+from jobs.trainer.prepare import ReplacedError
 from jobs.trainer.rows.token_cache import DatasetError
 from jobs.trainer.text.encoding import TokenizerError
 
@@ -31,10 +32,12 @@ def ending_of(error: Exception, events: EventWriter | None) -> Status | None:
     """
     if isinstance(error, Leave):
         return _left(error)
+    if isinstance(error, ReplacedError):
+        # `forced` tells the site that nobody asked for the pause, so it stays a pause.
+        return {"status": "paused", "message": str(error), "forced": True}
     if isinstance(error, (*REFUSALS, Trouble)):
         return {"status": "failed", "message": str(error)}
     if is_disk_full(error):
-        # `forced` tells the site that nobody asked for the pause, so it stays a pause.
         return {"status": "paused", "message": disk_words(error), "forced": True}
     if is_out_of_memory(error):
         return _without_memory(events)

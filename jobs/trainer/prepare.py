@@ -1,5 +1,6 @@
 """[torch] Opens what a job starts from: its data and its model."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,9 @@ from jobs.trainer.compute.model import (
 )
 from jobs.trainer.compute.shortcuts import allow_shortcuts, keeps_apart
 from jobs.trainer.contract.architecture import context_length, needs_own_rows
-from jobs.trainer.contract.runfolder import Numerics
+from jobs.trainer.contract.runfolder import Numerics, RunFolder, write_json
 from jobs.trainer.contract.spec import DataSource, Spec, SpecError
+from jobs.trainer.contract.weights_file import weights_sha256
 from jobs.trainer.numerics import checkpoint_layers, compile_layers
 from jobs.trainer.processes.ranks import Ranks
 from jobs.trainer.processes.sharding import (
@@ -34,6 +36,10 @@ from jobs.trainer.rows.token_cache import CacheFacts, TokenCache
 
 # More validation rows than this would say nothing new and would cost training time.
 MAX_VALIDATION_ROWS = 64
+
+
+class ReplacedError(ModelError):
+    """Other weights lie where those lay that the job began with."""
 
 
 def open_data(
@@ -108,6 +114,24 @@ def batches_for(
         return batches
     largest = ranks.largest_share(len(rows))
     return evenly_many(batches, math.ceil(largest / numerics.micro_batch))
+
+
+def note_base(folder: RunFolder, spec: Spec) -> str:
+    """Returns the sha256 of the weights that the job starts from, noted at its first
+    start.
+
+    Raises ReplacedError if others lie there by now: what the job has learned so far
+    means nothing on them.
+    """
+    found = weights_sha256(Path(spec.model.path))
+    if not folder.base.exists():
+        write_json(folder.base, {"sha256": found})
+    if json.loads(folder.base.read_bytes())["sha256"] != found:
+        raise ReplacedError(
+            f"The files of {spec.model.base_model} were replaced since this job began. "
+            "Put the former files back and resume it, or start a new job."
+        )
+    return found
 
 
 def model_to_train(spec: Spec) -> nn.Module:

@@ -18,7 +18,7 @@ from jobs.trainer.contract.runfolder import (
     write_json,
 )
 from jobs.trainer.contract.spec import Spec
-from jobs.trainer.contract.weights_file import ADAPTER_CONFIG
+from jobs.trainer.contract.weights_file import ADAPTER_CONFIG, files_sha256
 from jobs.trainer.processes.sharding import whole
 
 # A model with more parameters is saved in bfloat16: room on the disk matters more than
@@ -90,12 +90,12 @@ def save_snapshot(
     state: dict[str, torch.Tensor],
     spec: Spec,
     step: int,
-    **losses: float | bool | None,
+    **more: float | bool | str | None,
 ) -> dict[str, Any]:
     """Writes the snapshot `folder/<step>`, unless it exists; returns its facts.
 
-    `losses` are added to the facts. They must be finite or None, because JSON has no
-    other numbers.
+    `more` is added to the facts. Numbers in it must be finite or None, because JSON has
+    no others.
     """
     final = folder / str(step)
     if not final.exists():
@@ -103,7 +103,7 @@ def save_snapshot(
         remove_drafts(folder)
         with complete_folder(final) as draft:
             _write_model(draft, model, state, spec)
-            write_json(draft / "facts.json", _facts(draft, spec, step) | losses)
+            write_json(draft / "facts.json", _facts(draft, spec, step) | more)
     facts: dict[str, Any] = json.loads((final / "facts.json").read_bytes())
     return facts
 
@@ -149,16 +149,6 @@ def _facts(draft: Path, spec: Spec, step: int) -> dict[str, Any]:
         "method": spec.method,
         "parent_snapshot": spec.parent_snapshot,
         "dataset_sha256": spec.train.sha256,
-        "sha256": _sha256(weights),
+        "sha256": files_sha256(weights),
         "num_bytes": sum(path.stat().st_size for path in draft.iterdir()),
     }
-
-
-def _sha256(paths: list[Path]) -> str:
-    """Returns one digest of all weight files, in the order given."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

@@ -29,7 +29,12 @@ from jobs.trainer.feed import Feed
 from jobs.trainer.greeting import say_hello
 from jobs.trainer.learning import Learning
 from jobs.trainer.numerics import choose_numerics
-from jobs.trainer.prepare import learner_of, open_data, refuse_nothing_to_learn
+from jobs.trainer.prepare import (
+    learner_of,
+    note_base,
+    open_data,
+    refuse_nothing_to_learn,
+)
 from jobs.trainer.processes.launch import start_over
 from jobs.trainer.processes.ranks import Ranks
 from jobs.trainer.watch import Watch
@@ -64,6 +69,7 @@ class Trainer:
         )
         self.facts = self.cache.facts_for(self.spec.max_tokens)
         refuse_nothing_to_learn(self.facts)
+        self.base_sha256 = ranks.first(lambda: note_base(folder, spec))
         self.numerics = self._settle_numerics()
         self.feed = self._feed()
         self.total_steps = self.feed.total_steps
@@ -144,6 +150,7 @@ class Trainer:
             self.learning.learner,
             self.ranks,
             self.total_steps,
+            self.base_sha256,
             is_to_end=lambda: self._read_wish()[0] in ENDING,
             check_weights=self._check_weights,
             meanwhile=self._leave_if_asked,

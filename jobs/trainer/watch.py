@@ -39,6 +39,7 @@ class Watch:
         learner: Learner,
         ranks: Ranks,
         total_steps: int,
+        base_sha256: str,
         *,
         is_to_end: Callable[[], bool],
         check_weights: Callable[[], None],
@@ -59,6 +60,7 @@ class Watch:
         self.model = learner.model
         self.ranks = ranks
         self.total_steps = total_steps
+        self.base_sha256 = base_sha256
         self.is_to_end = is_to_end
         self.check_weights = check_weights
         self.prompts = WatchedPrompts(events, spec, numerics.answers_at_once, is_to_end)
@@ -120,6 +122,7 @@ class Watch:
             "learned_loss": finite(learned_loss),
             "validation_loss": validation_loss,
             "best": self._is_best(validation_loss),
+            "base_sha256": self.base_sha256,
         }
         state = {}
         if self.ranks.first(lambda: self._has_to_save(step)):

@@ -1,5 +1,6 @@
 """Which models stay in memory, and what adapters share with their base."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from jobs.base_models.catalogue import CATALOGUE
 from jobs.serving.loaded import LoadedModels, key_of
 from jobs.trainer.compute.model import ModelError, add_lora, load_model
 from jobs.trainer.contract.spec import Lora, ModelSource
+from jobs.trainer.contract.weights_file import weights_sha256
 from tests.support.paths import TINY
+from tests.support.training import make_small_model, shake
 
 BASE = ModelSource(base_model="tiny", path=str(TINY))
 # In float32.
@@ -74,3 +77,48 @@ def test_adapter_shares_the_weights_and_leaves_the_base_alone(adapter):
 def test_folder_that_is_gone_is_said_in_words(tmp_path):
     with pytest.raises(ModelError, match="gone"):
         LoadedModels().get(ModelSource(base_model="x", path=str(tmp_path / "none")))
+
+
+def first_logits(models: LoadedModels, source: ModelSource) -> torch.Tensor:
+    return models.get(source).model(torch.tensor([[1, 2, 3]])).logits
+
+
+def test_files_that_replace_others_are_served_at_once(tmp_path):
+    models = LoadedModels()
+    source = make_small_model(tmp_path / "house")
+    before = first_logits(models, source)
+    shake(tmp_path / "house")
+    after = first_logits(models, source)
+    assert not torch.equal(after, before)
+    assert torch.equal(after, load_model(source)(torch.tensor([[1, 2, 3]])).logits)
+    # What nobody can ask for any more takes no memory.
+    assert len(models.loaded) == 1
+
+
+def test_replaced_files_stay_while_an_answer_is_under_way(tmp_path):
+    models = LoadedModels()
+    source = make_small_model(tmp_path / "house")
+    models.get(source)
+    under_way = key_of(source)
+    shake(tmp_path / "house")
+    models.get(source, in_use=[under_way])
+    assert set(models.loaded) == {under_way, key_of(source)}
+
+
+def test_adapter_is_refused_on_other_weights_than_its_own(tmp_path):
+    source = make_small_model(tmp_path / "house")
+    trained_on = weights_sha256(tmp_path / "house")
+    add_lora(load_model(source), Lora(rank=2)).save_pretrained(tmp_path / "adapter")
+    adapted = replace(
+        source, adapter_path=str(tmp_path / "adapter"), base_sha256=trained_on
+    )
+    models = LoadedModels()
+    models.get(adapted)
+    shake(tmp_path / "house")
+    # The same in a server that runs on, in one started anew, and in a trainer.
+    for look in (models.get, LoadedModels().get, load_model):
+        with pytest.raises(ModelError, match="files of small were replaced"):
+            look(adapted)
+    assert models.get(source)
+    # Nothing is known of what older adapters were trained on.
+    assert models.get(replace(adapted, base_sha256=""))

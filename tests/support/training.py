@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from jobs.trainer import run as trainer
@@ -92,6 +93,16 @@ def make_small_model(folder: Path) -> ModelSource:
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     shutil.copy(Path(TINY.path) / "tokenizer.json", folder)
     return ModelSource(base_model="small", path=str(folder))
+
+
+def shake(folder: Path) -> None:
+    """Puts other weights in the place of a model's: as many, in a file as long."""
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    for value in weights.values():
+        value.add_(0.01)
+    save_file(weights, folder / "draft", metadata={"format": "pt"})
+    (folder / "draft").replace(path)
 
 
 def _source(folder: Path, examples: list[list[tuple[str, float]]]) -> DataSource:

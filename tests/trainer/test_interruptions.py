@@ -1,5 +1,6 @@
 """A trainer leaves soon, whatever it is doing, and later makes what it left out."""
 
+import shutil
 import time
 
 import pytest
@@ -11,7 +12,9 @@ from tests.support.training import (
     HANGS_AFTER_SECONDS,
     RIDDLES,
     make_run,
+    make_small_model,
     of_type,
+    shake,
     start_trainer,
     train,
     without_clocks,
@@ -142,3 +145,23 @@ def test_sigterm_amid_the_count_of_tokens(tmp_path):
     assert [path.name for path in (run.path / "train" / "tokens").iterdir()] == [
         "x.lock"
     ]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_job_does_not_go_on_upon_other_weights(method, tmp_path, monkeypatch):
+    house, kept = tmp_path / "house", tmp_path / "kept"
+    job = JOB | {"model": make_small_model(house), "method": method}
+    whole = train(make_run(tmp_path / "whole", **job))
+    run = make_run(tmp_path / "run", **job)
+    ask_at_call(2, run, "pause", monkeypatch)
+    train(run)
+    monkeypatch.undo()
+    run.write_control(Control())
+    shutil.copytree(house, kept)
+    shake(house)
+    last = train(run)[-1]
+    assert last["status"] == "paused"
+    assert last["forced"]
+    assert last["message"].startswith("The files of small were replaced since")
+    shutil.copy(kept / "model.safetensors", house)
+    assert without_clocks(train(run)) == without_clocks(whole)

@@ -12,6 +12,7 @@ from django_q.models import OrmQ
 from jobs.engines import processes
 from jobs.engines.local import LocalEngine
 from jobs.models import Event, Heartbeat, Job, Snapshot
+from jobs.selectors.sources import model_source
 from jobs.services import jobs as services
 from jobs.services.ingestion import ingest
 from jobs.services.recovery import recover
@@ -112,6 +113,17 @@ def test_the_best_snapshot_takes_the_mark_from_the_one_before(running):
     look(running)
     marks = dict(Snapshot.objects.values_list("step", "best"))
     assert marks == {10: False, 20: True, 30: False}
+
+
+def test_an_adapter_comes_with_the_digest_of_what_it_was_trained_on(running):
+    running.method = "lora"
+    running.save()
+    event = snapshot_event(10, best=True) | {"base_sha256": "b" * 64}
+    factories.make_run_events(running, event)
+    look(running)
+    source = model_source("tiny", Snapshot.objects.get())
+    assert source.base_sha256 == "b" * 64
+    assert source.adapter_path == str(running.folder / "snapshots/10")
 
 
 def test_a_zero_character_in_a_completion_can_be_kept(running):

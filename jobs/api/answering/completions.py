@@ -22,7 +22,10 @@ from jobs.api.answering.completion_request import (
 from jobs.api.errors import answers
 from jobs.api.sse import MAY_STREAM, streamed
 from jobs.engines.base import Engine
+from jobs.selectors.base_models import models_dir
 from jobs.selectors.model_names import ModelChoice, find_model
+from jobs.trainer.contract.folder_stamp import folder_stamp
+from jobs.trainer.contract.model_folders import model_folder
 
 router = Router(tags=["Completions"])
 
@@ -132,10 +135,15 @@ def new_head(choice: ModelChoice, prefix: str, kind: str) -> dict[str, Any]:
 
 
 def fingerprint(choice: ModelChoice) -> str:
-    """Returns an id that is the same for the same weights."""
-    snapshot = choice.snapshot
-    weights = snapshot.sha256 if snapshot else choice.base_model
+    """Returns an id that is another as soon as the weights are."""
+    weights = choice.snapshot.sha256 if choice.snapshot else _base_weights(choice)
     return f"fp_{hashlib.sha256(weights.encode()).hexdigest()[:12]}"
+
+
+def _base_weights(choice: ModelChoice) -> str:
+    # To read the weights themselves would take seconds. Elsewhere there is no stamp.
+    folder = model_folder(choice.base_model, models_dir())
+    return f"{choice.base_model} {folder_stamp(folder)}"
 
 
 def choice_of(first: int, line: dict[str, Any]) -> dict[str, Any]:

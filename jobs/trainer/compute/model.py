@@ -25,6 +25,7 @@ from jobs.trainer.contract.weights_file import (
     ADAPTER_WEIGHTS,
     MADE_BY_CODE,
     PICKLE_ENDINGS,
+    weights_sha256,
 )
 
 transformers_logging.disable_progress_bar()
@@ -76,7 +77,7 @@ def load_model(
     _check_report(folder, report)
     if source.adapter_path is None:
         return model
-    return with_adapter(model, Path(source.adapter_path), trainable_adapter)
+    return with_adapter(model, source, trainable_adapter)
 
 
 def add_lora(model: nn.Module, lora: Lora) -> nn.Module:
@@ -182,14 +183,22 @@ def is_adapted(model: nn.Module) -> bool:
     return hasattr(model, "peft_config")
 
 
-def with_adapter(model: nn.Module, folder: Path, trainable: bool) -> nn.Module:
-    """Returns the model with the adapter of a folder.
+def with_adapter(model: nn.Module, source: ModelSource, trainable: bool) -> nn.Module:
+    """Returns the model with the adapter that the source names.
 
-    Raises ModelError if the adapter cannot be read or does not fit the model.
+    Raises ModelError if the adapter cannot be read, does not fit the model, or was
+    trained on other weights than those that lie in the model's folder now.
     """
     from peft import PeftModel
 
+    folder = Path(source.adapter_path or "")
     _check_files(folder)
+    if source.base_sha256 not in {"", weights_sha256(Path(source.path))}:
+        raise ModelError(
+            f"The files of {source.base_model} were replaced since this snapshot was "
+            "trained on them, and its adapter means nothing on others. Put the former "
+            "files back, or train on the new ones"
+        )
     # Without this file PEFT would look for a pickle instead.
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder.name} holds no {ADAPTER_WEIGHTS}")

@@ -76,6 +76,8 @@ class RunFolder:
         self.events = self.path / "events.jsonl"
         self.control = self.path / "control.json"
         self.numerics = self.path / "numerics.json"
+        # The sha256 of the weights that the job started from.
+        self.base = self.path / "base.json"
         self.checkpoint = self.path / "checkpoint"
         self.snapshots = self.path / "snapshots"
         self.lock = self.path / "trainer.lock"

@@ -56,6 +56,9 @@ class ModelSource:
     base_model: str
     path: str
     adapter_path: str | None = None
+    # The sha256 of the weights that the adapter was trained on, as `weights_sha256`
+    # has it. "" for adapters that were made before it was noted.
+    base_sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

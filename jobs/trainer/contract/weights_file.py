@@ -1,10 +1,14 @@
 """[contract] Reads without torch what a model folder's safetensors files hold."""
 
+import hashlib
 import json
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+
+from jobs.trainer.contract.folder_stamp import Stamp, folder_stamp
 
 # Formats of weights that are never loaded. Most of them are pickles, which can run
 # code.
@@ -55,6 +59,29 @@ def weights_files(folder: Path) -> list[Path]:
     if odd is not None:
         raise ValueError(f"{INDEX} names {odd!r}, which is no file of this folder")
     return [folder / name for name in names]
+
+
+def weights_sha256(folder: Path) -> str:
+    """Returns one digest of the files that `weights_files` names, in their order.
+
+    The files are read again only when the folder has changed.
+    """
+    return _sha256_at(folder, folder_stamp(folder))
+
+
+@lru_cache(maxsize=64)
+def _sha256_at(folder: Path, stamp: Stamp) -> str:
+    return files_sha256(weights_files(folder))
+
+
+def files_sha256(paths: list[Path]) -> str:
+    """Returns one digest of all files, in the order given."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def weight_shapes(folder: Path) -> dict[str, WeightShape]:

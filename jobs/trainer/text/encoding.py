@@ -3,13 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from jobs.trainer.contract.folder_stamp import Stamp, folder_stamp
 from jobs.trainer.text.examples import Segment
 
 # What names a model's end tokens, the first of them first.
@@ -109,6 +110,18 @@ def load_encoder(model_folder: Path | str) -> TextEncoder:
     tokenizer = load_tokenizer(model_folder)
     begin_id = _begin_of_text_id(Path(model_folder), tokenizer)
     return TextEncoder(tokenizer, begin_id, end_of_text_ids(model_folder))
+
+
+def kept_encoder(model_folder: Path) -> TextEncoder:
+    """Returns the same as `load_encoder`, which reads the files again only when one of
+    them has changed.
+    """
+    return _encoder_at(model_folder, folder_stamp(model_folder))
+
+
+@lru_cache(maxsize=4)
+def _encoder_at(model_folder: Path, stamp: Stamp) -> TextEncoder:
+    return load_encoder(model_folder)
 
 
 def load_tokenizer(model_folder: Path | str) -> Tokenizer:

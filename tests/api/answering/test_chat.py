@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from finetune_site.team.services import create_api_key
 from jobs.api.answering.chat import ChatShape
@@ -17,6 +19,7 @@ from tests.chat.test_template import END, TEMPLATE
 from tests.support import factories
 from tests.support.asking import post
 from tests.support.model_server import TINY, running_server
+from tests.support.training import shake
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -162,6 +165,8 @@ def test_all_of_a_family_are_asked_by_the_plain_template(asked, key, chatty, dat
     parent = factories.make_snapshot(factories.make_job(version, base_model="chatty"))
     further = factories.make_job(base_model="chatty", parent_snapshot=parent)
     child = factories.make_snapshot(further)
+    for snapshot in (parent, child):
+        shutil.copytree(chatty, snapshot.folder, dirs_exist_ok=True)
     for model in (parent.uid, child.uid, "chatty"):
         chat(key, model=model)
     plain = [text_of(question["prompt"]) for question in asked[:2]]
@@ -169,6 +174,29 @@ def test_all_of_a_family_are_asked_by_the_plain_template(asked, key, chatty, dat
     assert [question["stop"] for question in asked[:2]] == [list(CHAT_STOPS)] * 2
     assert END in asked[2]["prompt"]
     assert END in asked[2]["stop_tokens"]
+
+
+def test_snapshot_reads_by_its_own_tokenizer_when_its_base_is_another(
+    asked, key, chatty, data_dir
+):
+    house = data_dir / "models/house"
+    shutil.copytree(chatty, house)
+    snapshot = factories.make_snapshot(factories.make_job(base_model="house"))
+    shutil.copytree(chatty, snapshot.folder, dirs_exist_ok=True)
+    chat(key, model=snapshot.uid)
+    tokenizer = Tokenizer(WordLevel({"User": 0, "?": 1}, unk_token="?"))
+    tokenizer.save(str(house / "tokenizer.json"))
+    chat(key, model=snapshot.uid)
+    assert asked[1]["prompt"] == asked[0]["prompt"]
+
+
+def test_fingerprint_changes_with_the_files(asked, key, chatty, data_dir):
+    house = data_dir / "models/house"
+    shutil.copytree(chatty, house)
+    before, again = (chat(key, model="house")["system_fingerprint"] for _ in range(2))
+    shake(house)
+    after = chat(key, model="house")["system_fingerprint"]
+    assert before == again != after
 
 
 def test_prompt_is_encoded_as_its_segments_were_in_training(asked, key):
