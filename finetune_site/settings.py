@@ -50,6 +50,10 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
+# In the session and not in a cookie: the answer that a browser throws away when a form
+# is sent twice has its message too.
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+
 ROOT_URLCONF = "finetune_site.urls"
 ASGI_APPLICATION = "finetune_site.asgi.application"
 

@@ -89,7 +89,9 @@ function onSubmit(event) {
     return;
   }
   delete form.dataset.agreed;
-  if (form.method === "post" && !("noBusy" in form.dataset)) submitter?.setAttribute("aria-busy", "true");
+  if (form.method !== "post" || "noBusy" in form.dataset) return;
+  if (submitter?.getAttribute("aria-busy") === "true") event.preventDefault();
+  else submitter?.setAttribute("aria-busy", "true");
 }
 
 document.addEventListener("click", (event) => {

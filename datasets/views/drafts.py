@@ -12,10 +12,12 @@ from datasets.views.pages import back_to, dataset_url, get_version
 from finetune_site.common.errors import UserError
 from finetune_site.common.parsing import small_int
 from finetune_site.team.access import current_member, member_required
+from finetune_site.team.one_deed import one_deed
 
 
 @require_POST
 @member_required
+@one_deed
 def dataset_rule(request: HttpRequest, pk: int, number: int) -> HttpResponse:
     version = get_version(pk, number)
     form = RuleForm(request.POST)
@@ -71,6 +73,7 @@ def dataset_discard(request: HttpRequest, pk: int, number: int) -> HttpResponse:
 
 @require_POST
 @member_required
+@one_deed
 def dataset_save(request: HttpRequest, pk: int, number: int) -> HttpResponse:
     version = get_version(pk, number)
     form = SaveForm(request.POST)
@@ -89,6 +92,7 @@ def dataset_save(request: HttpRequest, pk: int, number: int) -> HttpResponse:
 
 @require_POST
 @member_required
+@one_deed
 def dataset_rejoin(request: HttpRequest, pk: int, number: int) -> HttpResponse:
     version = get_version(pk, number)
     form = RejoinForm(request.POST)

@@ -22,6 +22,7 @@ from datasets.views.pages import (
 )
 from finetune_site.common.errors import UserError
 from finetune_site.team.access import current_member, member_required
+from finetune_site.team.one_deed import one_deed
 
 REFUSED = HTTPStatus.UNPROCESSABLE_ENTITY
 
@@ -32,11 +33,13 @@ def datasets(request: HttpRequest) -> HttpResponse:
 
 
 @member_required
+@one_deed
 def dataset_new(request: HttpRequest) -> HttpResponse:
     return _upload(request, None)
 
 
 @member_required
+@one_deed
 def dataset_upload(request: HttpRequest, pk: int) -> HttpResponse:
     return _upload(request, get_dataset(pk))
 

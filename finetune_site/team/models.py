@@ -75,3 +75,23 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.subject}"
+
+
+class SentForm(models.Model):
+    """A form that a member sent, for which see `one_deed`."""
+
+    member = models.ForeignKey(Member, on_delete=models.CASCADE)
+    # The hash of the path and of all that the form held.
+    token = models.CharField(max_length=64)
+    created_at = models.DateTimeField(auto_now_add=True)
+    # Sealed. "" while the form is being taken.
+    answer = models.TextField(blank=True, default="")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["member", "token"], name="sent_form_unique")
+        ]
+        indexes = [models.Index(fields=["created_at"])]
+
+    def __str__(self) -> str:
+        return f"a form of {self.member}"

@@ -14,22 +14,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
 from finetune_site.common.parsing import small_int
+from finetune_site.common.request_hash import hash_of_body
 from finetune_site.team.access import current_member
 from finetune_site.team.models import Member
 from jobs.models import FirstAnswer
 
 KEPT = timedelta(days=1)
 RETRIED_WITHIN = timedelta(minutes=10)
-HASHED_AT_ONCE_BYTES = 1024 * 1024
 
 Prepared = TypeVar("Prepared")
 
@@ -99,27 +98,6 @@ def recognise(request: HttpRequest) -> Identity:
         retries = small_int(request.headers.get("x-stainless-retry-count", ""))
         answered_after = now - RETRIED_WITHIN if retries else None
     return Identity(current_member(request), request.path[:300], token, answered_after)
-
-
-def hash_of_body(request: HttpRequest) -> str:
-    """Returns a SHA-256 that is the same for the same fields and files of a form,
-    whatever boundary the client put between them.
-    """
-    if request.content_type != "multipart/form-data":
-        return hashlib.sha256(request.body).hexdigest()
-    hashed = hashlib.sha256(repr(sorted(request.POST.lists())).encode())
-    for field, upload in _uploads(request):
-        hashed.update(repr((field, upload.name, upload.size)).encode())
-        for chunk in upload.chunks(HASHED_AT_ONCE_BYTES):
-            hashed.update(chunk)
-        upload.seek(0)
-    return hashed.hexdigest()
-
-
-def _uploads(request: HttpRequest) -> list[tuple[str, UploadedFile]]:
-    """Returns every uploaded file with the name of its field."""
-    lists = cast(list[tuple[str, list[UploadedFile]]], list(request.FILES.lists()))
-    return [(field, upload) for field, found in lists for upload in found]
 
 
 def lock_row(identity: Identity) -> FirstAnswer:

@@ -9,6 +9,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from finetune_site.common.errors import UserError
 from finetune_site.team.access import admin_required, current_member
+from finetune_site.team.one_deed import one_deed
 from jobs.pages.engine_form import EngineForm, KeyForm
 from jobs.pages.engines import read_engines
 from jobs.services import engines as services
@@ -32,6 +33,7 @@ def _page(request: HttpRequest, form: EngineForm, status: int = 200) -> HttpResp
 
 @require_POST
 @admin_required
+@one_deed
 def engine_add(request: HttpRequest) -> HttpResponse:
     form = EngineForm(request.POST)
     if form.is_valid():

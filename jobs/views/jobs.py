@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from finetune_site.common.errors import UserError
 from finetune_site.common.parsing import small_int
 from finetune_site.team.access import current_member, member_required
+from finetune_site.team.one_deed import one_deed
 from jobs.engines.registry import engine_title
 from jobs.live.page import first_load, render_parts
 from jobs.models import Job
@@ -40,6 +41,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @member_required
+@one_deed
 def job_new(request: HttpRequest) -> HttpResponse:
     if request.method == "GET":
         return _form_page(request, JobForm(initial=from_link(request.GET)))

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from finetune_site.common.errors import UserError
 from finetune_site.team.access import admin_required, current_member
+from finetune_site.team.one_deed import one_deed
 from jobs.pages.model_form import ModelForm
 from jobs.pages.models import read_models
 from jobs.services import base_models as services
@@ -28,6 +29,7 @@ def models(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 @admin_required
+@one_deed
 def model_add(request: HttpRequest) -> HttpResponse:
     form = ModelForm(request.POST)
     if form.is_valid():

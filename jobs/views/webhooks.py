@@ -10,6 +10,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from finetune_site.common.errors import UserError
 from finetune_site.team.access import admin_required, current_member
+from finetune_site.team.one_deed import one_deed
 from jobs.models import Webhook
 from jobs.pages.webhooks import WebhookForm, list_deliveries, list_webhooks
 from jobs.services import webhooks as services
@@ -39,6 +40,7 @@ def show_webhooks(
 @require_POST
 @admin_required
 @never_cache
+@one_deed
 def team_webhook_add(request: HttpRequest) -> HttpResponse:
     form = WebhookForm(request.POST)
     if not form.is_valid():

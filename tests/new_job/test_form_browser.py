@@ -78,6 +78,15 @@ def test_prompts_come_and_go_and_start_takes_them(form):
     assert Job.objects.get().prompts == ["The capital of Chad is "]
 
 
+def test_double_click_on_start_makes_one_job(form):
+    posts: list[str] = []
+    form.on("request", lambda request: posts.append(request.method))
+    form.get_by_role("button", name="Start the job").dblclick()
+    form.wait_for_url(re.compile(r"/jobs/\d+/$"))
+    assert Job.objects.count() == 1
+    assert posts.count("POST") == 1
+
+
 def test_start_answers_with_errors_beside_fields(form):
     form.locator("#id_epochs").fill("0")
     form.get_by_role("button", name="Start the job").click()

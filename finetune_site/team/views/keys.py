@@ -10,11 +10,13 @@ from finetune_site.team import services
 from finetune_site.team.access import current_member
 from finetune_site.team.forms import KeyForm
 from finetune_site.team.models import ApiKey
+from finetune_site.team.one_deed import one_deed
 from finetune_site.team.views.members import show_team
 
 
 @require_POST
 @never_cache
+@one_deed
 def team_key_add(request: HttpRequest) -> HttpResponse:
     form = KeyForm(request.POST)
     if not form.is_valid():

@@ -15,6 +15,7 @@ from finetune_site.team import selectors, services
 from finetune_site.team.access import admin_required, current_member
 from finetune_site.team.forms import KeyForm, MemberForm, PasswordForm
 from finetune_site.team.models import Member, Role
+from finetune_site.team.one_deed import one_deed
 
 
 @require_safe
@@ -38,6 +39,7 @@ def show_team(request: HttpRequest, status: int = 200, **extra: Any) -> HttpResp
 @require_POST
 @admin_required
 @never_cache
+@one_deed
 def team_member_add(request: HttpRequest) -> HttpResponse:
     form = MemberForm(request.POST)
     if not form.is_valid():
@@ -53,6 +55,7 @@ def team_member_add(request: HttpRequest) -> HttpResponse:
 @require_POST
 @admin_required
 @never_cache
+@one_deed
 def team_member_link(request: HttpRequest, pk: int) -> HttpResponse:
     member = get_object_or_404(Member, pk=pk, is_active=True)
     return _show_link(request, member)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from jobs.trainer.contract.weights_file import num_parameters
 # The memory of the process with its libraries, as measured.
 PROGRAM_BYTES = 420_000_000
 # A torch that was built for GPUs loads their libraries even where there is no GPU.
-GPU_LIBRARIES_BYTES = 200_000_000
+GPU_LIBRARIES_BYTES = 600_000_000
 FLOAT_BYTES = 4
 # Numbers that are kept for the backward pass, for each token and layer: at most this
 # many vectors of the model's width, and of its feed-forward width. They were counted.
@@ -87,12 +87,9 @@ def _program_bytes() -> int:
 
     It finds the build by its files, because importing torch takes seconds.
     """
-    torch = find_spec("torch")
-    folders = (torch and torch.submodule_search_locations) or []
+    libraries = Path(str(distribution("torch").locate_file("torch/lib")))
     for_gpus = any(
-        next(Path(folder, "lib").glob(f"libtorch_{kind}.*"), None)
-        for folder in folders
-        for kind in ("cuda", "hip")
+        next(libraries.glob(f"libtorch_{kind}.*"), None) for kind in ("cuda", "hip")
     )
     return PROGRAM_BYTES + for_gpus * GPU_LIBRARIES_BYTES
 
