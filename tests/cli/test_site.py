@@ -101,6 +101,10 @@ class Terminal:
     def press(self, keys):
         os.write(self.screen, keys.encode())
 
+    def press_ctrl_c(self):
+        self.press("\x03")
+        self.wait_for(r"\[l\]eave the job running")
+
     def exit_code(self, seconds=60):
         wait_for(
             lambda: self.read() is None or self.process.poll() is not None,
@@ -162,39 +166,32 @@ def test_the_guides_arithmetic(site, guide_text, batch_size, steps):
     assert plan["steps_per_epoch"] == steps
 
 
-def test_ctrl_c_may_leave_the_job_and_later_cancel_it(site):
+def test_ctrl_c_leaves_the_job_and_later_cancels_it(site):
     with Terminal(site, "-t", JOKES, *LONG) as terminal:
         # Which step is drawn is up to the moment.
         terminal.wait_for(r"Step [1-9]\d* of 2,700")
-        terminal.press("\x03")
-        terminal.wait_for(r"\[l\]eave the job running")
+        terminal.press_ctrl_c()
         terminal.press("l\n")
         assert terminal.exit_code() == 130
     job = newest_job(site)
-    assert job["status"] == "running"
+    # A second Ctrl-C leaves too, also where the parent ignored Ctrl-C, as under `nohup`
+    # in a script.
+    for on_ctrl_c in (signal.SIG_DFL, signal.SIG_IGN):
+        with Terminal(site, "--follow", job["id"], on_ctrl_c=on_ctrl_c) as terminal:
+            terminal.wait_for("of 2,700")
+            terminal.press_ctrl_c()
+            terminal.press("\x03")
+            assert terminal.exit_code() == 130
+        assert newest_job(site)["status"] == "running"
     with Terminal(site, "--follow", job["id"]) as terminal:
         terminal.wait_for("of 2,700")
-        terminal.press("\x03")
-        terminal.wait_for(r"\[l\]eave the job running")
+        terminal.press_ctrl_c()
         terminal.press("g\n")
         terminal.wait_for("of 2,700")
-        terminal.press("\x03")
-        terminal.wait_for(r"\[l\]eave the job running")
+        terminal.press_ctrl_c()
         terminal.press("c\n")
         assert terminal.exit_code() == 3
     assert newest_job(site)["status"] == "cancelled"
-
-
-@pytest.mark.parametrize("on_ctrl_c", [signal.SIG_DFL, signal.SIG_IGN])
-def test_a_second_ctrl_c_leaves(site, on_ctrl_c):
-    """It leaves also where the parent ignored Ctrl-C, as under `nohup` in a script."""
-    with Terminal(site, "-t", JOKES, *LONG, on_ctrl_c=on_ctrl_c) as terminal:
-        terminal.wait_for("of 2,700")
-        terminal.press("\x03")
-        terminal.wait_for(r"\[l\]eave the job running")
-        terminal.press("\x03")
-        assert terminal.exit_code() == 130
-    cancel(site, newest_job(site))
 
 
 def test_a_server_that_dies_is_waited_for(site):
@@ -218,12 +215,3 @@ def test_a_wrong_key_is_said(site):
     )
     assert done.returncode == 4
     assert "does not know the key in OPENAI_API_KEY" in done.stderr
-
-
-def cancel(site, job):
-    with Terminal(site, "--follow", job["id"]) as terminal:
-        terminal.wait_for("of 2,700")
-        terminal.press("\x03")
-        terminal.wait_for(r"\[l\]eave")
-        terminal.press("c\n")
-        assert terminal.exit_code() == 3

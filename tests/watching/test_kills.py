@@ -158,11 +158,13 @@ def test_a_job_survives_the_death_of_every_process_but_its_own(team, job):
         kill_at(team, job, OTHERS, step)
 
 
-@pytest.mark.parametrize("victim", ["trainer", "up"])
-def test_a_job_survives_the_death_of(victim, team, job):
+def test_a_job_survives_the_death_of_its_trainer_and_of_all_the_site(team, job):
+    # While it still begins.
     time.sleep(0.5)
-    team.kill(victim, job)
-    kill_at(team, job, [victim], 12)
+    team.kill("trainer", job)
+    kill_at(team, job, ["trainer"], 12)
+    kill_at(team, job, ["up"], 30)
+    kill_at(team, job, ["up", "trainer"], 60)
 
 
 def test_nothing_is_left_after_the_end(team, undisturbed):
