@@ -1,6 +1,6 @@
 """Tells how much is learned from which part: the sentence on top of a dataset."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from datasets.draft import LAST, Change, Draft
@@ -9,7 +9,7 @@ from finetune_site.common.wording import count, weight, whole_percents
 from jobs.trainer.text.examples import Segment
 
 # With more edited examples than this, only the rules are taken into account.
-MAX_EDITED_EXAMPLES = 2000
+MAX_EDITED_EXAMPLES = 500
 
 NAMES = {
     (0, True): "single segments",
@@ -76,11 +76,13 @@ class Effect:
 
 
 def effect_of(
-    parts: list[Part], draft: Draft, example_of: Callable[[int], list[Segment]]
+    parts: list[Part],
+    draft: Draft,
+    read: Callable[[list[int]], Iterator[list[Segment]]],
 ) -> Effect | None:
     """Returns the effect of a version's parts with the draft laid over them.
 
-    `example_of` returns an example by its number. Returns None if there are no parts.
+    `read` yields examples by their numbers. Returns None if there are no parts.
     """
     if not parts:
         return None
@@ -88,7 +90,7 @@ def effect_of(
     for part in _with_rules(parts, draft.rules):
         _add(shares[_name(part.position, part.last)], part.weight, part.characters)
     if len(draft.edits) <= MAX_EDITED_EXAMPLES:
-        _add_edits(shares, draft, example_of)
+        _add_edits(shares, draft, read)
     return _effect(list(shares.values()))
 
 
@@ -135,11 +137,11 @@ def _add(share: Share, weight: float, characters: int) -> None:
 def _add_edits(
     shares: Shares,
     draft: Draft,
-    example_of: Callable[[int], list[Segment]],
+    read: Callable[[list[int]], Iterator[list[Segment]]],
 ) -> None:
     rules = Draft(draft.rules)
-    for number in draft.edits:
-        segments = example_of(number)
+    numbers = sorted(draft.edits)
+    for number, segments in zip(numbers, read(numbers), strict=False):
         ruled, edited = rules.apply(number, segments), draft.apply(number, segments)
         for at, ((text, before), (_, after)) in enumerate(
             zip(ruled, edited, strict=True)

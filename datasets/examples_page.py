@@ -1,10 +1,12 @@
 """Everything the page of examples shows of a version and its draft."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from datasets.draft import Change, Draft
 from datasets.effect import effect_of, num_segments, rule_name
+from datasets.files import read_these
 from datasets.forms import RULES
 from datasets.models import DatasetVersion, DraftChange
 from datasets.preview import Preview, preview_of
@@ -69,7 +71,7 @@ def examples_page(
         "page": shown,
         "going_to": wanted if go_to else "",
         "draft": _draft(version, draft),
-        "effect": effect_of(parts, draft, lambda at: example_of(version, at)),
+        "effect": effect_of(parts, draft, partial(read_these, version.examples_path)),
         "rule_choices": [
             (segment, words, num_segments(parts, segment))
             for segment, words in RULES

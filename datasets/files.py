@@ -7,7 +7,7 @@ example 1,000,000 is read as fast as example 1.
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -108,6 +108,20 @@ def read_examples(
     with examples_path.open("rb") as file:
         file.seek(int(starts[first]))
         for _ in range(first, last):
+            yield load_line(file.readline())
+
+
+def read_these(examples_path: Path, numbers: Iterable[int]) -> Iterator[list[Segment]]:
+    """Yields the examples of these numbers, which count from 0, as far as they exist.
+
+    The file is opened once, however many they are.
+    """
+    starts = open_index(examples_path)
+    with examples_path.open("rb") as file:
+        for number in numbers:
+            if not 0 <= number < len(starts):
+                return
+            file.seek(int(starts[number]))
             yield load_line(file.readline())
 
 

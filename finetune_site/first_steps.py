@@ -70,7 +70,7 @@ def _say_what_counts(version: DatasetVersion | None, job: Job | None) -> FirstSt
 
 def _shares_in_words(version: DatasetVersion) -> str:
     parts = [Part(**share) for share in version.shares]
-    effect = effect_of(parts, Draft([]), lambda number: [])
+    effect = effect_of(parts, Draft([]), lambda numbers: iter([]))
     if not effect or not effect.shares:
         return "Nothing is learned: every loss weight is 0"
     if effect.only:

@@ -10,6 +10,7 @@ from pathlib import Path
 # cores from the tests and trainers beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import hypothesis
 import pytest
 from django.conf import settings
 from django.db import connections
@@ -20,6 +21,11 @@ from finetune_site.team.models import Member, Role
 from jobs.engines import processes
 from tests.support import factories
 from tests.support.browsing import leave
+
+# `make test ARGS=--hypothesis-profile=long` looks for hours, each time elsewhere.
+hypothesis.settings.register_profile("usual", max_examples=40, deadline=None)
+hypothesis.settings.register_profile("long", max_examples=20_000, deadline=None)
+hypothesis.settings.load_profile("usual")
 
 
 @pytest.fixture(scope="session")

@@ -42,13 +42,22 @@ def change_weight(
             "Load the page again.",
             field="segment",
         )
-    return DraftChange.objects.create(
-        version=version,
-        example=example,
-        segment=segment,
-        weight=weight,
-        created_by=member,
-    )
+    with transaction.atomic():
+        record(
+            member=member,
+            action="dataset.weights",
+            subject=str(version),
+            example=None if example is None else example + 1,
+            segment=segment + 1 if segment != LAST else "last",
+            weight=weight,
+        )
+        return DraftChange.objects.create(
+            version=version,
+            example=example,
+            segment=segment,
+            weight=weight,
+            created_by=member,
+        )
 
 
 def change_example(
@@ -73,7 +82,7 @@ def change_example(
         )
         if weight != before
     ]
-    DraftChange.objects.bulk_create(
+    rows = [
         DraftChange(
             version=version,
             example=example,
@@ -82,16 +91,37 @@ def change_example(
             created_by=member,
         )
         for number in changed
-    )
-    return len(changed)
+    ]
+    if rows:
+        with transaction.atomic():
+            DraftChange.objects.bulk_create(rows)
+            record(
+                member=member,
+                action="dataset.weights",
+                subject=str(version),
+                example=example + 1,
+                segments=len(rows),
+            )
+    return len(rows)
 
 
-def undo_change(*, version: DatasetVersion, change_id: int | None = None) -> bool:
+def undo_change(
+    *, member: Member, version: DatasetVersion, change_id: int | None = None
+) -> bool:
     """Takes the last change away, or the given one. Returns False if there is none."""
     changes = _open_changes(version)
     change = changes.filter(pk=change_id) if change_id else changes
     last = change.order_by("-id").first()
-    return bool(last and changes.filter(pk=last.pk).delete()[0])
+    if last is None or not changes.filter(pk=last.pk).delete()[0]:
+        return False
+    record(
+        member=member,
+        action="dataset.undo_weights",
+        subject=str(version),
+        example=None if last.example is None else last.example + 1,
+        weight=last.weight,
+    )
+    return True
 
 
 def discard_draft(*, member: Member, version: DatasetVersion) -> int:

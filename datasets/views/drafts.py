@@ -59,7 +59,9 @@ def dataset_weights(
 def dataset_undo(request: HttpRequest, pk: int, number: int) -> HttpResponse:
     version = get_version(pk, number)
     change = small_int(request.POST.get("change", ""))
-    services.undo_change(version=version, change_id=change)
+    services.undo_change(
+        member=current_member(request), version=version, change_id=change
+    )
     return redirect(back_to(request, version))
 
 

@@ -7,7 +7,11 @@ import jsonlines
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_POST, require_safe
+from django.views.decorators.http import (
+    require_http_methods,
+    require_POST,
+    require_safe,
+)
 
 from datasets import services
 from datasets.forms import NameForm, UploadForm
@@ -24,6 +28,8 @@ from finetune_site.common.errors import UserError
 from finetune_site.team.access import current_member, member_required
 from finetune_site.team.one_deed import one_deed
 
+# Of a form and of what is typed into it.
+METHODS = ["GET", "HEAD", "POST"]
 REFUSED = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
@@ -32,12 +38,14 @@ def datasets(request: HttpRequest) -> HttpResponse:
     return render(request, "datasets/list.html", {"datasets": list_datasets()})
 
 
+@require_http_methods(METHODS)
 @member_required
 @one_deed
 def dataset_new(request: HttpRequest) -> HttpResponse:
     return _upload(request, None)
 
 
+@require_http_methods(METHODS)
 @member_required
 @one_deed
 def dataset_upload(request: HttpRequest, pk: int) -> HttpResponse:
@@ -84,7 +92,7 @@ def dataset_problems(request: HttpRequest, pk: int, number: int) -> HttpResponse
     )
 
 
-@require_GET
+@require_safe
 def dataset_progress(request: HttpRequest, pk: int) -> JsonResponse:
     return JsonResponse(progress_of(get_dataset(pk)))
 

@@ -33,16 +33,22 @@ PORTS = {"http": 80, "https": 443}
 MAX_URL_CHARACTERS = 500
 
 # At these addresses clouds give the keys of a machine to every program on it, so they
-# are never engines. Most others of this kind are link-local, and
-# refused as well.
+# are never engines. Most others of this kind are link-local, and refused as well.
 METADATA = {
+    # Amazon, Google and Oracle by IPv6.
     ip_address("fd00:ec2::254"),
+    ip_address("fd20:ce::254"),
+    ip_address("fd00:c1::a9fe:a9fe"),
+    # Alibaba, Oracle, and Azure, which also says there what it does to the machine.
     ip_address("100.100.100.200"),
     ip_address("192.0.0.192"),
+    ip_address("168.63.129.16"),
 }
 # Gateways reach IPv4 addresses by these IPv6 addresses, of which they are the last 4
-# bytes.
+# bytes (RFC 6052), or bytes in the middle that the length of the prefix decides.
 GATEWAY = IPv6Network("64:ff9b::/96")
+OWN_GATEWAYS = IPv6Network("64:ff9b:1::/48")
+TRANSLATED = IPv6Network("::ffff:0:0:0/96")
 
 Address = IPv4Address | IPv6Address
 
@@ -303,6 +309,11 @@ def embedded(address: Address) -> list[IPv4Address]:
     found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
     last = IPv4Address(address.packed[-4:])
     # This includes the old form ::1.2.3.4, to which some systems still connect.
-    if address in GATEWAY or not any(address.packed[:12]):
+    in_last_bytes = (GATEWAY, OWN_GATEWAYS, TRANSLATED)
+    if any(address in one for one in in_last_bytes) or not any(address.packed[:12]):
         found.append(last)
+    if address in OWN_GATEWAYS:
+        # By a prefix of 48, 56 or 64 bits. Byte 8 is always zero, and left out.
+        rest = address.packed[6:8] + address.packed[9:]
+        found += [IPv4Address(rest[at : at + 4]) for at in range(3) if rest[at]]
     return [one for one in found if one is not None]

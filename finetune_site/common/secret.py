@@ -1,8 +1,25 @@
-"""Keeps the site's secret key, which is made at the first start, in the data folder."""
+"""Keeps the site's secret key, which is made at the first start, in the data folder,
+and keeps secrets from processes that need none.
+"""
 
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+
+# Variables of the environment that trainers and model server have no use for.
+SECRETS = {
+    "DATABASE_URL",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "PGPASSWORD",
+    "SECRET_KEY",
+}
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns the environment without the site's secrets."""
+    return {name: value for name, value in environment.items() if name not in SECRETS}
 
 
 def read_or_create(path: Path) -> str:

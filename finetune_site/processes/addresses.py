@@ -14,6 +14,7 @@ from finetune_site.common.errors import UserError
 LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
 BACKLOG = 512
 LAST_PORT = 65535
+EVERYBODY = {"*", "0.0.0.0/0", "::/0"}
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -71,6 +72,20 @@ def _in_url(host: str) -> str:
     except ValueError:
         return host.lower()
     return f"[{host}]" if is_long else host
+
+
+def check_proxies() -> None:
+    """Raises UserError if everybody is trusted to say which address they come from.
+
+    A guesser of passwords would then choose another address for every guess.
+    """
+    trusted = os.environ.get("FORWARDED_ALLOW_IPS", "").split(",")
+    if any(part.strip() in EVERYBODY for part in trusted):
+        raise UserError(
+            "FORWARDED_ALLOW_IPS trusts every address to be a proxy. Set it to the "
+            "address of yours, for example 10.0.0.2, or leave it out: then a proxy on "
+            "this machine is trusted."
+        )
 
 
 def site_url(host: str, port: int) -> str:

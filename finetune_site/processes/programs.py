@@ -12,6 +12,8 @@ class Program:
     env: dict[str, str] = field(default_factory=dict)
     # It gets the listening socket, as descriptor FINETUNE_LISTEN_FD.
     listens: bool = False
+    # It is told nothing that only the site needs to know.
+    without_secrets: bool = False
     # It writes a Heartbeat row. When that grows old, the process hangs.
     has_heartbeat: bool = False
 
@@ -50,5 +52,6 @@ PROGRAMS = [
         "model server",
         [sys.executable, "-m", "jobs.serving"],
         env=PASSIVE_THREADS,
+        without_secrets=True,
     ),
 ]

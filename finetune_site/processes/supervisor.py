@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_site.common import lifeline
+from finetune_site.common.secret import without_secrets
 from finetune_site.processes import groups
 from finetune_site.processes.programs import Program
 from finetune_site.processes.web import LISTEN_VARIABLE
@@ -110,6 +111,8 @@ class Supervisor:
     def _start(self, child: Child) -> None:
         program = child.program
         env = self.env | program.env
+        if program.without_secrets:
+            env = without_secrets(env)
         descriptors = [self.lifeline_read]
         env[lifeline.VARIABLE] = str(self.lifeline_read)
         if program.listens:

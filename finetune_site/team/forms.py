@@ -1,5 +1,7 @@
 """The forms of the team's pages. The services check their values."""
 
+from typing import Any
+
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 from django.core.exceptions import ValidationError
@@ -23,17 +25,23 @@ class SignInForm(AuthenticationForm):
 
     def clean(self) -> dict[str, object]:
         username = self.cleaned_data.get("username", "")
-        if throttle.is_closed(username, _address(self.request)):
-            raise ValidationError(
-                "Too many wrong passwords. Wait "
-                f"{throttle.WINDOW_MINUTES} minutes, or ask an admin for a sign-in "
-                "link."
-            )
-        try:
-            return super().clean()
-        except ValidationError:
-            throttle.note_failure(username, _address(self.request))
-            raise
+        address = _address(self.request)
+        begun = throttle.begin_try(username, address)
+        if begun is None:
+            raise ValidationError(throttle.TOO_MANY)
+        with throttle.turn_to_hash() as may_hash:
+            if not may_hash:
+                begun.delete()
+                raise ValidationError(
+                    "Too many people sign in at this moment. Try again."
+                )
+            try:
+                found = super().clean()
+            except ValidationError:
+                throttle.note_failure(username, address)
+                raise
+        begun.delete()
+        return found
 
 
 class MemberForm(ServiceForm):
@@ -48,11 +56,26 @@ class KeyForm(forms.Form):
 
 
 class PasswordForm(ServiceForm):
+    """Asks for a new password, and for the old one unless `knows_member`."""
+
+    old = forms.CharField(
+        label="Old password",
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+        error_messages={
+            "required": "Type your old password, or ask an admin for a sign-in link."
+        },
+    )
     password = forms.CharField(
         label="New password",
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
     )
+
+    def __init__(self, *data: Any, knows_member: bool) -> None:
+        super().__init__(*data)
+        if knows_member:
+            del self.fields["old"]
 
 
 def _address(request: HttpRequest | None) -> str:

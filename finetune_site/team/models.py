@@ -1,5 +1,7 @@
 """Members, their sign-in links and API keys, and the audit trail of their changes."""
 
+from collections.abc import Iterator
+
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 
@@ -14,6 +16,17 @@ class Member(AbstractUser):
     """A person of the team. Viewers look, members also work, admins also manage."""
 
     role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
+    # A session belongs to the generation in which it began. A new one ends them all.
+    generation = models.PositiveIntegerField(default=0)
+
+    def get_session_auth_hash(self) -> str:
+        """Returns what a session must know to be the member's."""
+        return f"{super().get_session_auth_hash()}{self.generation or ''}"
+
+    def get_session_auth_fallback_hash(self) -> Iterator[str]:
+        """Yields the same for older values of SECRET_KEY."""
+        for known in super().get_session_auth_fallback_hash():
+            yield f"{known}{self.generation or ''}"
 
     @property
     def display_name(self) -> str:
@@ -75,6 +88,24 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.subject}"
+
+
+class PasswordTry(models.Model):
+    """A password that was typed lately and not found right; see `throttle`."""
+
+    at = models.DateTimeField(auto_now_add=True, db_index=True)
+    # The name as it is compared, and the network that it was typed in.
+    name = models.CharField(max_length=150)
+    network = models.CharField(max_length=60)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["name", "at"]),
+            models.Index(fields=["network", "at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"a try from {self.network}"
 
 
 class SentForm(models.Model):

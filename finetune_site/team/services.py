@@ -81,8 +81,15 @@ def consume_sign_in_link(*, token: str) -> Member | None:
     link = SignInLink.objects.select_related("member").get(
         token_hash=hash_secret(token)
     )
+    _end_links(link.member)
     record(member=link.member, action="sign_in_link.use", subject=str(link.member))
     return link.member
+
+
+def _end_links(member: Member) -> None:
+    """Ends the links of a member that were not used."""
+    unused = SignInLink.objects.filter(member=member, used_at=None)
+    unused.update(expires_at=timezone.now())
 
 
 def is_usable_sign_in_link(*, token: str) -> bool:
@@ -130,13 +137,15 @@ def set_role(*, member: Member, role: str, by: Member) -> None:
 
 @transaction.atomic
 def deactivate_member(*, member: Member, by: Member) -> None:
-    """Ends the member's sessions, links and keys. Django checks `is_active` at each
-    request, which ends the sessions.
+    """Ends the member's sessions, streams, links and keys, also for the time when the
+    member is activated again.
     """
     _lock_admins()
     member.is_active = False
-    member.save(update_fields=["is_active"])
+    member.generation += 1
+    member.save(update_fields=["is_active", "generation"])
     _check_an_admin_is_left()
+    _end_links(member)
     keys = ApiKey.objects.filter(member=member, revoked_at=None)
     keys.update(revoked_at=timezone.now())
     record(member=by, action="member.deactivate", subject=str(member))

@@ -13,6 +13,7 @@ from ninja import Router, Schema
 from datasets.models import DatasetVersion
 from jobs.api.errors import ApiError, answers
 from jobs.api.job_request import JobRequest, asked_for, client_names
+from jobs.api.keys import worker
 from jobs.models import Job
 from jobs.new_job.creation import checked_job
 from jobs.new_job.plan import plan_job
@@ -47,7 +48,7 @@ class PlanShape(Schema):
     seconds: float | None
 
 
-@router.post("/fine_tuning/plan", response=answers(PlanShape))
+@router.post("/fine_tuning/plan", response=answers(PlanShape), auth=worker)
 async def plan_fine_tuning_job(request: HttpRequest, body: JobRequest) -> Any:
     """Returns the steps, tokens, memory and time of a job, which is not started. Tokens
     that were never counted are counted now.

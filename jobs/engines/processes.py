@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 from django.conf import settings
 
+from finetune_site.common import lifeline
+from finetune_site.common.secret import without_secrets
 from jobs.trainer.contract.runfolder import LOCK_FD
 
-# Variables that a trainer does not get, because it needs no secrets of the site.
-HIDDEN = {"SECRET_KEY", "DATABASE_URL", "FINETUNE_LIFELINE_FD"}
 ENVIRONMENT = {
     # Waiting threads give the core back soon, because the model server needs it too.
     "GOMP_SPINCOUNT": "2000",
@@ -39,7 +39,8 @@ def spawn_trainer(folder: Path, lock: int, log: Path) -> int:
     The trainer gets the lock open, so that it is held without a gap. Its standard error
     is appended to `log`.
     """
-    environment = {k: v for k, v in os.environ.items() if k not in HIDDEN}
+    environment = without_secrets(os.environ)
+    environment.pop(lifeline.VARIABLE, None)
     # One folder for all trainers, so that what one has compiled serves the next.
     compiled = Path(settings.DATA_DIR) / "cache" / "compiled"
     environment["TORCHINDUCTOR_CACHE_DIR"] = str(compiled)

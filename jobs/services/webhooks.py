@@ -54,8 +54,9 @@ def remove_webhook(*, member: Member, webhook: Webhook) -> None:
         webhook.delete()
 
 
-def try_webhook(webhook: Webhook) -> None:
+def try_webhook(*, member: Member, webhook: Webhook) -> None:
     """Sends an address a test event. Raises NotTakenError if it does not take it."""
+    record(member=member, action="webhook.test", subject=webhook.url)
     uid = random_id(EVENT_PREFIX)
     body = event_body(uid=uid, type_=TEST_TYPE, at=timezone.now(), subject="test")
     post(webhook, uid, body)

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from finetune_site.common.errors import UserError
 from finetune_site.team.access import admin_required, current_member
@@ -15,7 +15,7 @@ from jobs.pages.engines import read_engines
 from jobs.services import engines as services
 
 
-@require_GET
+@require_safe
 def engines(request: HttpRequest) -> HttpResponse:
     """Shows the engines.
 

@@ -9,7 +9,11 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import (
+    require_http_methods,
+    require_POST,
+    require_safe,
+)
 
 from finetune_site.common.errors import UserError
 from finetune_site.common.parsing import small_int
@@ -29,7 +33,7 @@ from jobs.services.counting import start_counting
 MAX_COUNTED_PROMPTS = 1000
 
 
-@require_GET
+@require_safe
 def jobs(request: HttpRequest) -> HttpResponse:
     """Lists the jobs. With `?part=live` it is the table alone, for refresh.js."""
     context = read_page(request.GET.get("page", "1"))
@@ -39,11 +43,11 @@ def jobs(request: HttpRequest) -> HttpResponse:
     return render(request, template, context)
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @member_required
 @one_deed
 def job_new(request: HttpRequest) -> HttpResponse:
-    if request.method == "GET":
+    if request.method != "POST":
         return _form_page(request, JobForm(initial=from_link(request.GET)))
     form = JobForm(request.POST)
     if form.is_valid():
@@ -71,7 +75,7 @@ def _plan_of(values: dict[str, Any]) -> PlanView:
     return view
 
 
-@require_GET
+@require_safe
 @member_required
 def job_plan(request: HttpRequest) -> JsonResponse:
     """Returns the plan for the form as it stands.
@@ -93,7 +97,7 @@ def job_plan(request: HttpRequest) -> JsonResponse:
     return JsonResponse(answer)
 
 
-@require_GET
+@require_safe
 def job(request: HttpRequest, pk: int) -> HttpResponse:
     context = first_load(
         get_object_or_404(
@@ -105,7 +109,7 @@ def job(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "jobs/job.html", {**context, "tab": "live"})
 
 
-@require_GET
+@require_safe
 def job_settings(request: HttpRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(Job, pk=pk)
     can_work = current_member(request).can_work

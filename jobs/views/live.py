@@ -17,7 +17,7 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.shortcuts import get_object_or_404
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from finetune_site.common.event_stream import SIGN_OF_LIFE, STREAM_HEADERS, write_event
 from finetune_site.common.parsing import small_int
@@ -30,7 +30,7 @@ from jobs.live.streams import updates_of
 from jobs.models import Job
 
 
-@require_GET
+@require_safe
 def job_parts(request: HttpRequest, pk: int) -> JsonResponse:
     """Sends one update, for browsers to which no stream comes through."""
     job = get_object_or_404(Job, pk=pk)
@@ -51,7 +51,7 @@ async def job_live(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     return StreamingHttpResponse(_as_events(updates), headers=STREAM_HEADERS)
 
 
-@require_GET
+@require_safe
 def job_figure(request: HttpRequest, pk: int) -> HttpResponse:
     """Sends a figure of the job as JSON, with a sentence about it."""
     job = get_object_or_404(Job, pk=pk)

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from finetune_site.common.errors import UserError
 from finetune_site.team.access import admin_required, current_member
@@ -17,7 +17,7 @@ from jobs.pages.models import read_models
 from jobs.services import base_models as services
 
 
-@require_GET
+@require_safe
 def models(request: HttpRequest) -> HttpResponse:
     """Lists the models. With `?part=live` it is the table alone, for refresh.js."""
     context = {**read_models(), "form": ModelForm()}

@@ -5,7 +5,7 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from finetune_site.common.errors import UserError
 from finetune_site.common.parsing import small_int
@@ -16,7 +16,7 @@ from jobs.services.snapshots import delete_snapshot
 SNAPSHOTS_PER_PAGE = 50
 
 
-@require_GET
+@require_safe
 def snapshots(request: HttpRequest) -> HttpResponse:
     """Lists the snapshots, the newest first. `?job=` shows those of one job."""
     found = Snapshot.objects.select_related("job__dataset_version__dataset")

@@ -60,7 +60,7 @@ def team_webhook_add(request: HttpRequest) -> HttpResponse:
 def team_webhook_test(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook, pk=pk)
     try:
-        services.try_webhook(webhook)
+        services.try_webhook(member=current_member(request), webhook=webhook)
     except UserError as error:
         messages.error(request, f"{webhook.url} did not take it. {error.message}")
     else:

@@ -1,14 +1,18 @@
 """Changes of loss weights: precedence, undo, saving as the next version."""
 
+from functools import partial
+
 import pytest
 
 from datasets import services
 from datasets.effect import effect_of
+from datasets.files import read_these
 from datasets.models import DatasetVersion, DraftChange
-from datasets.selectors import draft_of, example_of
+from datasets.selectors import draft_of, example_of, list_versions
 from datasets.shown_examples import page_of_examples
 from datasets.tally import Part
 from finetune_site.common.errors import UserError
+from finetune_site.team.models import AuditEntry
 from jobs.trainer.text import examples
 from tests.support import factories
 
@@ -69,28 +73,28 @@ def test_the_later_change_wins_rule_or_edit(version, change):
     assert weights(version) == [[0.2, 0.9], [0.4, 0.9], [0.2]]
 
 
-def test_undo_takes_the_last_change_away(version, change):
+def test_undo_takes_the_last_change_away(member, version, change):
     change(0, 0.2)
     change(0, 0.3)
-    assert services.undo_change(version=version)
+    assert services.undo_change(member=member, version=version)
     assert weights(version)[0] == [0.2, 0.9]
 
 
-def test_one_rule_can_be_removed(version, change):
+def test_one_rule_can_be_removed(member, version, change):
     first = change(0, 0.2)
     change(1, 0.3)
-    services.undo_change(version=version, change_id=first.pk)
+    services.undo_change(member=member, version=version, change_id=first.pk)
     assert weights(version)[0] == [0.1, 0.3]
 
 
-def test_undo_without_a_draft_does_nothing(version):
-    assert not services.undo_change(version=version)
+def test_undo_without_a_draft_does_nothing(member, version):
+    assert not services.undo_change(member=member, version=version)
 
 
-def test_a_change_of_another_version_cannot_be_undone_here(version, change):
+def test_a_change_of_another_version_cannot_be_undone_here(member, version, change):
     other = factories.make_dataset()
     made = change(0, 0.2)
-    assert not services.undo_change(version=other, change_id=made.pk)
+    assert not services.undo_change(member=member, version=other, change_id=made.pk)
 
 
 def test_discarding_leaves_the_version_as_it_is(member, version, change):
@@ -155,7 +159,7 @@ def test_a_change_made_while_saving_is_kept_for_the_new_version(
 def test_what_is_being_saved_cannot_be_undone_or_discarded(member, version, change):
     change(0, 0)
     services.save_draft(member=member, version=version)
-    assert not services.undo_change(version=version)
+    assert not services.undo_change(member=member, version=version)
     assert services.discard_draft(member=member, version=version) == 0
 
 
@@ -199,7 +203,9 @@ def test_the_effect_is_exact_with_rules_and_edits(version, change):
     ]
     change(1, 1)
     change(0, 0, example=0)
-    effect = effect_of(parts, draft_of(version), lambda at: example_of(version, at))
+    effect = effect_of(
+        parts, draft_of(version), partial(read_these, version.examples_path)
+    )
     masses = {share.name: round(share.mass, 9) for share in effect.shares}
     assert masses == {
         "last segments": 4,
@@ -212,6 +218,36 @@ def test_the_effect_is_exact_with_rules_and_edits(version, change):
 
 def test_the_sentence_leaves_out_what_rounds_to_nothing(version):
     parts = [Part(1, True, 1.0, 2, 9000), Part(0, False, 0.1, 2, 10)]
-    effect = effect_of(parts, draft_of(version), lambda at: example_of(version, at))
+    effect = effect_of(
+        parts, draft_of(version), partial(read_these, version.examples_path)
+    )
     assert [share.name for share in effect.named] == ["last segments"]
     assert len(effect.shares) == 2
+
+
+def test_weights_and_their_undo_are_on_record(member, version, change):
+    change(LAST, 0.2)
+    services.change_example(
+        member=member, version=version, example=1, weights=[0.5, 0.5]
+    )
+    services.undo_change(member=member, version=version)
+    lines = AuditEntry.objects.order_by("id").filter(action__startswith="dataset.")
+    assert [(line.action, line.member, line.detail) for line in lines] == [
+        (
+            "dataset.weights",
+            member,
+            {"example": None, "segment": "last", "weight": 0.2},
+        ),
+        ("dataset.weights", member, {"example": 2, "segments": 2}),
+        ("dataset.undo_weights", member, {"example": 2, "weight": 0.5}),
+    ]
+
+
+def test_numbers_of_jobs_and_changes_do_not_multiply(member, version, change):
+    for _ in range(3):
+        change(0, 0.2)
+        factories.make_job(version)
+    for _ in range(2):
+        factories.make_job(validation_version=version)
+    [found] = list_versions(version.dataset)
+    assert (found.num_jobs, found.num_changes) == (5, 3)

@@ -84,11 +84,13 @@ def test_a_trainer_has_a_session_of_its_own_and_no_secrets(
     engine, job, stand_in, monkeypatch
 ):
     stand_in("import time; time.sleep(60)")
-    monkeypatch.setenv("SECRET_KEY", "very secret")
+    secrets = ("SECRET_KEY", "HF_TOKEN", "DATABASE_URL")
+    for name in secrets:
+        monkeypatch.setenv(name, "very secret")
     start(engine, job)
     (process,) = processes.find_trainers(job.folder)
     assert os.getsid(process.pid) == process.pid
-    assert "SECRET_KEY" not in process.environ()
+    assert not set(secrets) & set(process.environ())
     assert process.environ()["GOMP_SPINCOUNT"] == "2000"
 
 

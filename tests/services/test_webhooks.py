@@ -193,12 +193,14 @@ def test_a_dead_receiver_holds_up_no_other(added, admin, receiver):
     assert Delivery.objects.filter(num_tries=1).count() == 2
 
 
-def test_a_receiver_whose_headers_never_end_is_left(added, receiver, monkeypatch):
+def test_a_receiver_whose_headers_never_end_is_left(
+    admin, added, receiver, monkeypatch
+):
     monkeypatch.setattr("jobs.services.webhooks.PATIENCE", (1, 0.5))
     monkeypatch.setattr("finetune_site.common.outbound.GRACE_SECONDS", 0.1)
     receiver.num_slow_headers = 20
     with pytest.raises(UserError, match="No answer within"):
-        try_webhook(added[0])
+        try_webhook(member=admin, webhook=added[0])
 
 
 def test_the_watcher_tells_webhooks_beside_its_loop(added, receiver, monkeypatch):
@@ -221,10 +223,10 @@ def test_it_is_given_up_after_a_day(added, receiver):
     assert (delivery.due_at, delivery.delivered_at) == (None, None)
 
 
-def test_a_redirect_is_not_followed(added, receiver):
+def test_a_redirect_is_not_followed(admin, added, receiver):
     receiver.status = 302
     with pytest.raises(UserError, match="status 302"):
-        try_webhook(added[0])
+        try_webhook(member=admin, webhook=added[0])
 
 
 def test_nobody_who_answers_is_said_in_words(admin):
@@ -232,7 +234,7 @@ def test_nobody_who_answers_is_said_in_words(admin):
         member=admin, url="http://127.0.0.1:9/", allow_private=True
     )
     with pytest.raises(UserError, match="cannot be reached: connection refused"):
-        try_webhook(webhook)
+        try_webhook(member=admin, webhook=webhook)
 
 
 def test_addresses_of_the_own_network_need_leave(admin):

@@ -11,11 +11,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from finetune_site.common.errors import UserError
-from finetune_site.team import selectors, services
+from finetune_site.team import selectors, services, throttle
 from finetune_site.team.access import admin_required, current_member
 from finetune_site.team.forms import KeyForm, MemberForm, PasswordForm
 from finetune_site.team.models import Member, Role
 from finetune_site.team.one_deed import one_deed
+from finetune_site.team.views.sign_in import came_by_link_lately
 
 
 @require_safe
@@ -31,7 +32,7 @@ def show_team(request: HttpRequest, status: int = 200, **extra: Any) -> HttpResp
         "roles": Role.choices,
         "member_form": MemberForm(),
         "key_form": KeyForm(),
-        "password_form": PasswordForm(),
+        "password_form": PasswordForm(knows_member=is_known(request)),
     }
     return render(request, "team/team.html", context | extra, status=status)
 
@@ -94,11 +95,15 @@ def team_member_active(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def team_password(request: HttpRequest) -> HttpResponse:
-    form = PasswordForm(request.POST)
+    form = PasswordForm(request.POST, knows_member=is_known(request))
     if not form.is_valid():
         return show_team(request, status=422, password_form=form)
     member = current_member(request)
     try:
+        if "old" in form.cleaned_data:
+            throttle.check_old_password(
+                member, form.cleaned_data["old"], request.META["REMOTE_ADDR"]
+            )
         services.set_password(member=member, password=form.cleaned_data["password"])
     except UserError as error:
         form.add_user_error(error)
@@ -106,6 +111,15 @@ def team_password(request: HttpRequest) -> HttpResponse:
     update_session_auth_hash(request, member)
     messages.success(request, "Your new password is set. Other sessions have ended.")
     return redirect("team")
+
+
+def is_known(request: HttpRequest) -> bool:
+    """Returns whether this is surely the member, and not somebody at an open screen.
+
+    Who has just used a sign-in link has forgotten the password, or has none.
+    """
+    member = current_member(request)
+    return not member.has_usable_password() or came_by_link_lately(request)
 
 
 def _show_link(request: HttpRequest, member: Member) -> HttpResponse:

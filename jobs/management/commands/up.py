@@ -48,6 +48,7 @@ class Command(BaseCommand):
             raise CommandError(f"The database does not answer: {error}") from None
 
     def _bring_up(self, host: str, port: int) -> None:
+        addresses.check_proxies()
         data_dir = Path(settings.DATA_DIR)
         run_dir = prepare.make_folders(data_dir)
         # The lock is held until this process ends.

@@ -19,6 +19,8 @@ from jobs.trainer.text.examples import (
     segments_of,
 )
 
+# Pages and drafts deal with each segment by itself.
+MAX_SEGMENTS = 10_000
 # The loss weights of a prompt, which is only read, and of its completion.
 PROMPT_WEIGHTS = (0.0, 1.0)
 # Each form has one of these keys.
@@ -36,7 +38,16 @@ class LineForm(StrEnum):
 
 def read_line(line: str | bytes) -> tuple[LineForm, list[Segment]]:
     """Returns the form of a line, and its segments; raises ExampleError."""
-    value = read_json(line)
+    form, segments = _read(read_json(line))
+    if len(segments) > MAX_SEGMENTS:
+        raise ExampleError(
+            f"it has {len(segments):,} segments, and {MAX_SEGMENTS:,} are the most; "
+            "join some, or make several examples of it"
+        )
+    return form, segments
+
+
+def _read(value: Any) -> tuple[LineForm, list[Segment]]:
     if isinstance(value, str):
         _refuse_json_within(value)
     if not isinstance(value, dict):

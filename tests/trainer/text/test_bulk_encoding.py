@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -101,7 +101,6 @@ EXAMPLES = st.lists(st.lists(SEGMENTS, min_size=1, max_size=3), min_size=1, max_
 @pytest.mark.parametrize("tokenizer", CUTTING + NOT_CUTTING)
 @given(EXAMPLES, st.sampled_from([None, 1]))
 @example([[("", 1.0)], [(" so  to\n so", 0.1), ("", 1.0)]], None)
-@settings(max_examples=150, deadline=None)
 def test_tokens_are_those_of_each_example_alone(tokenizer, examples, begin_id):
     encoder = TextEncoder(tokenizer, begin_id, (END,))
     batch = BulkEncoder(encoder).encode(examples)

@@ -29,6 +29,19 @@ def test_a_prompt_may_be_empty():
     assert segments == [("", 0.0), (" 4", 1.0)]
 
 
+@pytest.mark.parametrize("number", [10_000, 10_001])
+def test_segments_beyond_the_most_are_refused(number):
+    texts = ["a"] * number
+    turns = [USER, FOUR] * (number // 2 + 1)
+    lines = {"data": {"text_list": texts}}, {"text_list": texts}, {"messages": turns}
+    for line in map(orjson.dumps, lines[: 2 if number == 10_000 else 3]):
+        if number == 10_000:
+            assert len(read_line(line)[1]) == number
+            continue
+        with pytest.raises(ExampleError, match="10,000 are the most; join some"):
+            read_line(line)
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

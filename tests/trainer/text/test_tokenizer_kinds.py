@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordPieceTrainer
@@ -157,7 +157,6 @@ def decoded(encoder, ids):
 
 
 @given(EXAMPLES)
-@settings(max_examples=200, deadline=None)
 def test_training_and_asking_agree_at_every_border(encoder, example):
     encoded = encode_example(encoder, example)
     texts = [text for text, _ in example]
@@ -182,7 +181,6 @@ def behind_context(encoder, texts):
 
 
 @given(EXAMPLES)
-@settings(max_examples=200, deadline=None)
 def test_tokens_decode_to_the_joined_text(encoder, example):
     encoded = encode_example(encoder, example)
     text = "".join(text for text, _ in example)
@@ -192,7 +190,6 @@ def test_tokens_decode_to_the_joined_text(encoder, example):
 
 
 @given(st.lists(EXAMPLES, min_size=1, max_size=5))
-@settings(max_examples=100, deadline=None)
 def test_many_at_once_are_encoded_as_one_alone(encoder, examples):
     batch = BulkEncoder(encoder).encode(examples)
     alone = [encode_example(encoder, example) for example in examples]
