@@ -26,10 +26,11 @@ FOREIGN := ALLOWED_HOSTS CSRF_TRUSTED_ORIGINS DEBUG FINETUNE_HUB_ENDPOINT HF_TOK
 	http_proxy https_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY
 TEST := env $(addprefix -u ,$(FOREIGN)) $(RUN) -m pytest
 
-# Files of tests two at a time, in the order found: the browser's come last. ARGS may
-# choose tests of one part alone, and of the other pytest says with 5 that there are none.
+# Files of tests three at a time, since many of them wait, in the order found: the
+# browser's come last. ARGS may choose tests of one part alone, and of the other pytest
+# says with 5 that there are none.
 test: $(VENV)/.test-ok
-	$(TEST) -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || test $$? = 5
+	$(TEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || test $$? = 5
 	$(TEST) -m alone $(ARGS) || test $$? = 5
 
 test-clients: $(VENV)/.test-ok $(CLIENT_VERSIONS:%=$(CLIENTS)/%/.ok)
