@@ -17,6 +17,8 @@ class Dataset(models.Model):
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    # Whether it came with the site, to be looked at.
+    is_sample = models.BooleanField(default=False)
 
     class Meta:
         constraints = [
@@ -104,6 +106,11 @@ class DatasetVersion(models.Model):
     def folder(self) -> Path:
         """The folder of the version's files, below the data folder."""
         return Path(settings.DATA_DIR) / "datasets" / self.uid
+
+    @property
+    def teaches_nothing(self) -> bool:
+        """Whether every text in it is known to have the loss weight 0."""
+        return bool(self.shares) and not any(share["weight"] for share in self.shares)
 
     @property
     def examples_path(self) -> Path:

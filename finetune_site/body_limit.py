@@ -4,7 +4,9 @@ Django writes a whole body to a file before any view asks who sent it. Uploads m
 large, so for them the sender is checked here.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import shutil
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -26,6 +28,10 @@ App = Callable[[Any, Receive, Send], Awaitable[None]]
 UPLOAD_ROUTES = {"dataset-new", "dataset-upload", "api:upload_file"}
 # What a form holds beside its file: other fields and their headers.
 REST_OF_FORM_BYTES = 1024 * 1024
+# The disk also holds the rows, the checkpoints and what is made of an upload.
+RESERVE_BYTES = 256 * 1024 * 1024
+# Bodies that are no larger need no look at the disk.
+SMALL_BYTES = 2 * 1024 * 1024
 
 TOO_LARGE = ApiError(
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -38,8 +44,46 @@ NOT_FROM_YOU = ApiError(
 )
 
 
+NO_ROOM = ApiError(
+    HTTPStatus.INSUFFICIENT_STORAGE,
+    "The disk of this site has too little room for this file. Tell an admin, who can "
+    "make some.",
+)
+
+
 class _TooLargeError(Exception):
     pass
+
+
+class _Room:
+    """Knows how much of the disk is free for uploads, those under way deducted.
+
+    Without it two uploads would both see the room that only one of them finds.
+    """
+
+    def __init__(self) -> None:
+        self.promised = 0
+
+    def is_left(self, size: int = 0) -> bool:
+        free = shutil.disk_usage(settings.FILE_UPLOAD_TEMP_DIR).free
+        return free - self.promised - size >= RESERVE_BYTES
+
+    @contextmanager
+    def kept(self, size: int) -> Iterator[bool]:
+        """Keeps room for so many bytes; yields False if there is too little."""
+        if size <= SMALL_BYTES:
+            yield True
+        elif not self.is_left(size):
+            yield False
+        else:
+            self.promised += size
+            try:
+                yield True
+            finally:
+                self.promised -= size
+
+
+_room = _Room()
 
 
 def limit_bodies(app: App) -> App:
@@ -49,21 +93,29 @@ def limit_bodies(app: App) -> App:
         if scope["type"] != "http":
             return await app(scope, receive, send)
         left, refusal = await _limit_of(scope)
-        if _announced_bytes(scope) > left:
+        announced = _announced_bytes(scope)
+        of_unknown_length = not announced and left > SMALL_BYTES
+        if announced > left:
             return await _refuse(scope["path"], refusal, send)
+        with _room.kept(announced) as has_room:
+            if not has_room:
+                return await _refuse(scope["path"], NO_ROOM, send)
 
-        async def counted() -> Message:
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise _TooLargeError
-            return message
+            async def counted() -> Message:
+                nonlocal left, refusal
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if left < 0:
+                    raise _TooLargeError
+                if of_unknown_length and not _room.is_left():
+                    refusal = NO_ROOM
+                    raise _TooLargeError
+                return message
 
-        try:
-            return await app(scope, counted, send)
-        except _TooLargeError:
-            return await _refuse(scope["path"], refusal, send)
+            try:
+                return await app(scope, counted, send)
+            except _TooLargeError:
+                return await _refuse(scope["path"], refusal, send)
 
     return limited
 

@@ -1,4 +1,4 @@
-"""Says how far the team is on the way to its first snapshot."""
+"""Says how far a member is on the way to a first snapshot, by own work alone."""
 
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -11,9 +11,10 @@ from datasets.models import DatasetVersion
 from datasets.tally import Part
 from datasets.validation_names import first_for_training
 from finetune_site.common import wording
+from finetune_site.team.models import Member
 from jobs.models import Job, Snapshot
 
-# A team that has come this far needs no first steps any more.
+# Who has come this far needs no first steps any more.
 ENOUGH_SUCCEEDED = 3
 
 
@@ -26,25 +27,32 @@ class FirstStep:
     label: str
 
 
-def read_first_steps() -> list[FirstStep]:
-    """Returns the four steps, or none once the team has done them often enough."""
-    num_succeeded = Job.objects.filter(status=Job.Status.SUCCEEDED).count()
-    if num_succeeded >= ENOUGH_SUCCEEDED:
+def read_first_steps(member: Member, *, has_tried: bool) -> list[FirstStep]:
+    """Returns the four steps, or none once the member has done them often enough.
+
+    `has_tried` says whether the member has asked a snapshot. What came with the site,
+    and what failed, is nobody's work.
+    """
+    jobs = Job.objects.filter(created_by=member, is_sample=False)
+    if jobs.filter(status=Job.Status.SUCCEEDED).count() >= ENOUGH_SUCCEEDED:
         return []
-    version = _newest_version()
-    job = Job.objects.order_by("-pk").first()
-    snapshot = Snapshot.objects.order_by("-created_at", "-pk").first()
+    version = _newest_version(member)
+    job = jobs.exclude(status=Job.Status.FAILED).order_by("-pk").first()
+    snapshots = Snapshot.objects.filter(job__in=jobs)
+    snapshot = snapshots.order_by("-created_at", "-pk").first()
     return [
         _add_examples(version),
         _say_what_counts(version, job),
         _start_a_job(version, job),
-        _try_it(snapshot),
+        _try_it(snapshot, has_tried),
     ]
 
 
-def _newest_version() -> DatasetVersion | None:
+def _newest_version(member: Member) -> DatasetVersion | None:
     """Returns a version to train on rather than one to validate with."""
-    ready = DatasetVersion.objects.filter(status=DatasetVersion.Status.READY)
+    ready = DatasetVersion.objects.filter(
+        status=DatasetVersion.Status.READY, created_by=member, dataset__is_sample=False
+    )
     return first_for_training(ready.select_related("dataset").order_by("-pk"))
 
 
@@ -91,10 +99,12 @@ def _start_a_job(version: DatasetVersion | None, job: Job | None) -> FirstStep:
     return FirstStep("Start a job", text, bool(job), url, "New job")
 
 
-def _try_it(snapshot: Snapshot | None) -> FirstStep:
+def _try_it(snapshot: Snapshot | None, has_tried: bool) -> FirstStep:
     if not snapshot:
         text = "Every snapshot answers in the playground"
         return FirstStep("Try it", text, False, "", "")
+    if has_tried:
+        return FirstStep("Try it", "You have asked a snapshot", True, "", "")
     url = f"{reverse('playground')}?{urlencode({'snapshot': snapshot.uid})}"
     text = f"The snapshot of step {wording.count(snapshot.step)} is ready"
     return FirstStep("Try it", text, False, url, "Open the playground")

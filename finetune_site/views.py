@@ -1,5 +1,7 @@
 """Shows the pages that belong to no app: home and Help."""
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
@@ -7,7 +9,9 @@ from django.views.decorators.http import require_POST, require_safe
 from finetune_site.first_steps import FirstStep, read_first_steps
 from finetune_site.guides import read_guide
 from finetune_site.home import read_home
+from finetune_site.team.access import current_member
 from jobs.pages.machine import read_machine
+from jobs.views.playground import TRIED
 
 STEPS_HIDDEN = "first_steps_hidden"
 
@@ -18,6 +22,7 @@ def home(request: HttpRequest) -> HttpResponse:
     which refresh.js puts into the page.
     """
     context = {"home": read_home(), "machine": read_machine(), **_first_steps(request)}
+    context["is_new_here"] = context["next_step"] == 1
     if request.GET.get("part") == "live":
         return render(request, "home/live.html", context)
     return render(request, "home/page.html", context)
@@ -40,7 +45,10 @@ def help_moving(request: HttpRequest) -> HttpResponse:
     return render(request, "help/moving.html", {"sections": sections})
 
 
-def _first_steps(request: HttpRequest) -> dict[str, list[FirstStep] | int]:
-    steps = [] if request.session.get(STEPS_HIDDEN) else read_first_steps()
+def _first_steps(request: HttpRequest) -> dict[str, Any]:
+    steps: list[FirstStep] = []
+    if not request.session.get(STEPS_HIDDEN):
+        has_tried = bool(request.session.get(TRIED))
+        steps = read_first_steps(current_member(request), has_tried=has_tried)
     undone = (number for number, step in enumerate(steps, 1) if not step.done)
     return {"steps": steps, "next_step": next(undone, 0)}

@@ -2,6 +2,8 @@
 
 // How long buttons wait at most for the page to show what they did.
 const HOLD_MS = 1500;
+// How long the page says what a button did.
+const SHOWN_MS = 6000;
 
 // An action is under way; the page then waits until its buttons change.
 let acting = false;
@@ -16,10 +18,11 @@ export function clearMessage() {
 function show(message, isError) {
   clearMessage();
   document.querySelector("[data-say]")?.replaceChildren(message);
-  if (!isError) return;
   messageBox = document.createElement("p");
-  messageBox.className = "flash danger";
-  messageBox.role = "alert";
+  messageBox.className = isError ? "flash danger" : "flash";
+  // What was done has been said already.
+  if (isError) messageBox.role = "alert";
+  else setTimeout((box) => box.remove(), SHOWN_MS, messageBox);
   messageBox.textContent = message;
   document.querySelector("[data-live]").after(messageBox);
 }

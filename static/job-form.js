@@ -37,8 +37,10 @@ function takeSuggested(suggested) {
 }
 
 function showSum() {
-  const sum = plan.querySelector("[data-sum]")?.dataset.sum ?? "";
-  document.querySelector("[data-plan-sum]").replaceChildren(sum);
+  const sum = plan.querySelector("[data-sum]");
+  document.querySelector("[data-plan-sum]").replaceChildren(sum?.dataset.sum ?? "");
+  // What would be refused is not sent; the reason stands beside the button.
+  document.querySelector("[data-start]").disabled = Boolean(sum && "refused" in sum.dataset);
 }
 
 async function load() {

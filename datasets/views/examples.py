@@ -28,12 +28,15 @@ def dataset(request: HttpRequest, pk: int) -> HttpResponse:
     context["tab"] = "examples"
     if version is None:
         return render(request, "datasets/waiting.html", context)
+    wanted = request.GET.get("example", "").strip()
     page = examples_page(
         version,
         page=_whole(request.GET.get("page", "")),
-        go_to=_whole(request.GET.get("example", "")),
+        go_to=_whole(wanted),
         edit=_whole(request.GET.get("edit", "")) if may_change(request) else 0,
     )
+    if wanted and not 1 <= _whole(wanted) <= version.num_examples:
+        context["no_example"] = wanted[:80]
     context.update(page, version=version, notes=form_notes(version))
     return render(request, "datasets/examples.html", context)
 

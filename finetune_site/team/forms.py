@@ -45,7 +45,11 @@ class SignInForm(AuthenticationForm):
 
 
 class MemberForm(ServiceForm):
-    username = forms.CharField(max_length=150)
+    username = forms.CharField(
+        max_length=150,
+        label="Name to sign in with",
+        help_text="Letters, digits and . _ - + @, without spaces: ada.king",
+    )
     role = forms.ChoiceField(
         choices=Role.choices, initial=Role.MEMBER, widget=forms.RadioSelect
     )

@@ -37,7 +37,7 @@ BADGES = {
     "succeeded": ("check", "Succeeded"),
     "ready": ("check", "Ready"),
     "failed": ("failed", "Failed"),
-    "cancelled": ("cancelled", "Cancelled"),
+    "cancelled": ("cancelled", "Stopped"),
 }
 
 

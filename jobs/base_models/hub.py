@@ -18,6 +18,7 @@ import urllib3
 from requests.auth import AuthBase
 
 from finetune_site.common.errors import UserError
+from finetune_site.common.wording import num_bytes
 from jobs.base_models.model_folder import (
     INDEX,
     NOT_STATED,
@@ -37,6 +38,9 @@ TIMEOUT = (4.0, 10.0)
 LOOK_UP_SECONDS = 20.0
 MAX_REDIRECTS = 5
 MAX_ANSWER_BYTES = 16_000_000
+# Of a tokenizer, a configuration or an index, which are read into memory at once.
+MAX_TEXT_FILE_BYTES = 128_000_000
+WEIGHTS_ENDING = ".safetensors"
 # No model is larger, and the database takes no larger number.
 MAX_MODEL_BYTES = 10**18
 PIECE_BYTES = 64 * 1024
@@ -349,8 +353,20 @@ def choose_files(siblings: list[dict[str, Any]]) -> list[HubFile]:
         if needed not in names:
             raise UserError(f"It has no {needed}. Choose a model that has one.")
     files = [_hub_file(name, by_name[name]) for name in names]
+    _check_sizes(files)
     # The small files come first, because they show most faults of a model.
     return sorted(files, key=lambda file: (file.size, file.name))
+
+
+def _check_sizes(files: list[HubFile]) -> None:
+    """Raises UserError for a large file that is read as a whole, as weights are not."""
+    for file in files:
+        if not file.name.endswith(WEIGHTS_ENDING) and file.size > MAX_TEXT_FILE_BYTES:
+            raise UserError(
+                f"Its {file.name} has {num_bytes(file.size)}, and "
+                f"{num_bytes(MAX_TEXT_FILE_BYTES)} are the most that is read of such a "
+                "file. Choose another model."
+            )
 
 
 def _hub_file(name: str, about: dict[str, Any]) -> HubFile:

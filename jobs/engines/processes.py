@@ -87,17 +87,15 @@ def running_folders(runs: Path) -> set[Path]:
 def end_trainers(folder: Path, *, force: bool) -> None:
     """Ends a run folder's trainers: with SIGTERM, or with SIGKILL if forced.
 
-    The ranks of a job share a process group, which is signalled as one.
+    The ranks of a job share the process group that the first of them leads, and which
+    is signalled as one. A trainer that somebody's script started is in the group of
+    that script, and is signalled alone.
     """
     number = signal.SIGKILL if force else signal.SIGTERM
-    for group in _process_groups(folder):
+    pids = {process.pid for process in find_trainers(folder)}
+    for pid in pids:
         with suppress(ProcessLookupError):
-            os.killpg(group, number)
-
-
-def _process_groups(folder: Path) -> set[int]:
-    groups = set()
-    for process in find_trainers(folder):
-        with suppress(ProcessLookupError):
-            groups.add(os.getpgid(process.pid))
-    return groups
+            if os.getpgid(pid) == pid:
+                os.killpg(pid, number)
+            elif os.getpgid(pid) not in pids:
+                os.kill(pid, number)

@@ -40,7 +40,7 @@ def read_points(
     The steps are evenly apart; the first and the last one are always among them.
     """
     stride = stride_of(job, max_points)
-    events = job.events.filter(type="step")
+    events = job.told_events.filter(type="step")
     if stride > 1:
         events = events.alias(rest=F("step") % stride).filter(
             Q(rest=0) | Q(step__in=[1, job.step])
@@ -65,7 +65,7 @@ def read_curves(job: Job) -> Curves:
 
 def read_validation(job: Job) -> list[Point]:
     """Returns the validation losses, thinned to about MAX_CURVE_POINTS."""
-    events = job.events.filter(type="validation")
+    events = job.told_events.filter(type="validation")
     points = _points(list(events.values_list("step", "data")), "loss")
     stride = math.ceil(len(points) / MAX_CURVE_POINTS)
     if stride <= 1:

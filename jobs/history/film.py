@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.models import Event, Job, Snapshot
+from jobs.models import Job, Snapshot
 
 # The first load shows so many columns besides step 0; a link shows the rest.
 MAX_NEWEST_COLUMNS = 60
@@ -132,7 +132,7 @@ def next_step(job: Job) -> int | None:
 
 
 def _completions(job: Job) -> Any:
-    return Event.objects.filter(job=job, type="completion").order_by("seq")
+    return job.told_events.filter(type="completion").order_by("seq")
 
 
 def _new_steps(job: Job, after: int) -> Any:

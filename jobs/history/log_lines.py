@@ -27,7 +27,7 @@ class LogLine:
 
 def read_log(job: Job, after: int = 0) -> list[LogLine]:
     """Returns the newest lines, or those that are newer than event `after`."""
-    events = job.events.filter(seq__gt=after).exclude(type="completion")
+    events = job.told_events.filter(seq__gt=after).exclude(type="completion")
     if after:
         return to_lines(events.order_by("-seq")[: 2 * MAX_NEWEST_LINES])
     minor = events.filter(type__in=MINOR).order_by("-seq")[:MAX_NEWEST_LINES]

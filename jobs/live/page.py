@@ -120,7 +120,7 @@ def _new_snapshots(job: Job, after: int) -> tuple[list[int], set[int]]:
 
     A best snapshot takes the mark of another one, whose column changes too.
     """
-    snapshots = job.events.filter(type="snapshot").order_by("seq")
+    snapshots = job.told_events.filter(type="snapshot").order_by("seq")
     steps = list(snapshots.filter(seq__gt=after).values_list("step", flat=True))
     if not steps:
         return [], set()

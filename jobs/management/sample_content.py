@@ -35,6 +35,7 @@ def create_sample_content(member: Member) -> None:
             version = import_dataset_file(
                 member=member, name=name, upload=FOLDER / file, note="Sample data"
             )
+            Dataset.objects.filter(versions=version).update(is_sample=True)
             import_version(version_id=version.pk)
     if not Job.objects.filter(name=JOB_NAME).exists():
         create_sample_job(member)
@@ -57,4 +58,5 @@ def create_sample_job(member: Member) -> None:
         base_model="tiny",
         settings=JobSettings(epochs=EPOCHS),
     )
-    create_job(new, member=member)
+    job = create_job(new, member=member)
+    Job.objects.filter(pk=job.pk).update(is_sample=True)

@@ -23,7 +23,7 @@ class Job(models.Model):
         PAUSED = "paused", "Paused"
         SUCCEEDED = "succeeded", "Succeeded"
         FAILED = "failed", "Failed"
-        CANCELLED = "cancelled", "Cancelled"
+        CANCELLED = "cancelled", "Stopped"
 
     class Want(models.TextChoices):
         RUN = "run", "Run"
@@ -44,6 +44,8 @@ class Job(models.Model):
         site.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    # Whether it came with the site, to be looked at.
+    is_sample = models.BooleanField(default=False)
     # Given by clients of the API: part of the fine-tuned model's name, and a few notes
     # of theirs.
     suffix = models.CharField(max_length=64, blank=True)
@@ -82,6 +84,14 @@ class Job(models.Model):
     # Watched prompts; empty: the site takes some from the data.
     prompts = models.JSONField(default=list, blank=True)
 
+    # Who stopped it for good, if somebody of the team did.
+    stopped_by = models.ForeignKey(
+        site.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="stopped_jobs",
+    )
     # What people want of it now; the watcher carries it into control.json.
     want = models.CharField(max_length=5, choices=Want, default=Want.RUN)
     snapshot_requests = models.PositiveIntegerField(default=0)
@@ -128,6 +138,15 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def told_events(self) -> "models.QuerySet[Event]":
+        """The events that this row knows of.
+
+        Newer ones may have come since the row was read. All that is shown together
+        leaves them out, or a curve would be ahead of the number beside it.
+        """
+        return Event.objects.filter(job=self, seq__lte=self.last_seq)
 
     @property
     def settings(self) -> JobSettings:

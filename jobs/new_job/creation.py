@@ -200,6 +200,13 @@ def check_dataset(version: DatasetVersion, name: str, *, may_import: bool) -> No
             f"{version} holds no examples that could be read. Upload it again.",
             field=name,
         )
+    if version.teaches_nothing:
+        raise UserError(
+            f"Every text of {version} has loss weight 0, so there is nothing to learn "
+            "from it. Give the texts to be learned a weight above 0, or choose another "
+            "dataset.",
+            field=name,
+        )
 
 
 def check_fields(job: Job) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 
 import psutil
 
+from datasets.models import DatasetVersion
 from finetune_site.common import wording
+from finetune_site.common.errors import UserError
 from jobs.engines.registry import LOCAL, engine_title, remote_names
 from jobs.models import Job
+from jobs.new_job.creation import check_dataset, check_model
 from jobs.new_job.preparation import NUM_DEFAULT_PROMPTS
 from jobs.new_job.suggest import choose_settings
 from jobs.selectors.base_models import (
@@ -34,11 +37,12 @@ FEW_STEPS = 5
 class PlanView:
     """What the form shows of a plan.
 
-    `state` is ready, counting (there is no plan yet) or incomplete (a value is
-    missing).
+    `state` is ready, counting (there is no plan yet), incomplete (a value is missing)
+    or refused (the job would not be started, and `obstacle` says why).
     """
 
     state: str
+    obstacle: str = ""
     plan: dict[str, Any] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     # Where it would run: its title, and the jobs ahead of it there.
@@ -68,6 +72,14 @@ def read_plan(values: dict[str, Any]) -> PlanView:
         prompts=values.get("prompts") or [""] * NUM_DEFAULT_PROMPTS,
         **{name: values[name] for name in NEEDED},
     )
+    try:
+        check_model(job)
+        check_dataset(version, "dataset_version", may_import=False)
+        validation = values.get("validation_version")
+        if isinstance(validation, DatasetVersion):
+            check_dataset(validation, "validation_version", may_import=False)
+    except UserError as error:
+        return PlanView("refused", error.message, values=values)
     plan = plan_job(job)
     if plan is None:
         return PlanView("counting", values=values)
@@ -76,8 +88,8 @@ def read_plan(values: dict[str, Any]) -> PlanView:
     memory = 0 if engine in remote_names() else psutil.virtual_memory().total
     return PlanView(
         "ready",
-        plan,
-        values,
+        plan=plan,
+        values=values,
         engine=engine_title(engine),
         num_ahead=waiting.filter(engine=engine).count(),
         memory_total=memory,
@@ -120,9 +132,7 @@ def _warnings(plan: dict[str, Any], memory_total: int) -> Iterator[str]:
             "This machine has too little memory for it. Take fewer max tokens, LoRA or "
             "a smaller base model."
         )
-    if not plan["learned_tokens"]:
-        yield "Every text has loss weight 0, so nothing would be learned."
-    elif plan["unlearned_examples"]:
+    if plan["unlearned_examples"]:
         yield (
             f"{plan['unlearned_examples']:,} of {plan['examples']:,} examples have "
             "nothing to learn: all their loss weights are 0."

@@ -33,7 +33,8 @@ def stop_job(*, member: Member | None, job: Job) -> Job:
             # Only a trainer can turn its checkpoint into a snapshot.
             job.status = Status.QUEUED
         job.want = Job.Want.STOP
-        job.save(update_fields=["status", "finished_at", "want"])
+        job.stopped_by = member
+        job.save(update_fields=["status", "finished_at", "want", "stopped_by"])
         record(member=member, action="job.stop", subject=str(job), job=job.uid)
         if job.status == Status.QUEUED:
             launch_soon(job)

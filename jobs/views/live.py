@@ -1,6 +1,7 @@
 """What the live page asks for after its first load."""
 
 import json
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import lru_cache
@@ -29,6 +30,12 @@ from jobs.live.page import Update, update
 from jobs.live.streams import updates_of
 from jobs.models import Job
 
+# Each tab in sight has a stream. A member with more leaves the rest to others.
+MAX_STREAMS_PER_MEMBER = 24
+
+# The keys are primary keys of members. There is only one web process, so it knows all.
+open_streams: Counter[int] = Counter()
+
 
 @require_safe
 def job_parts(request: HttpRequest, pk: int) -> JsonResponse:
@@ -45,10 +52,14 @@ async def job_live(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     member = cast(Member, await request.auser())
     if not await Job.objects.filter(pk=pk).aexists():
         raise Http404
+    if open_streams[member.pk] >= MAX_STREAMS_PER_MEMBER:
+        # The page asks again and again instead.
+        return HttpResponse(status=HTTPStatus.TOO_MANY_REQUESTS)  # type: ignore[return-value]
     # The stream has a connection of its own; this one would only stay open beside it.
     await sync_to_async(connections.close_all)()
     updates = updates_of(pk, after=_after(request), can_work=member.can_work)
-    return StreamingHttpResponse(_as_events(updates), headers=STREAM_HEADERS)
+    events = _as_events(updates, member.pk)
+    return StreamingHttpResponse(events, headers=STREAM_HEADERS)
 
 
 @require_safe
@@ -81,19 +92,25 @@ def _figure_json(pk: int, series: str, stamp: str) -> str:
 
 
 async def _as_events(
-    updates: AsyncGenerator[Update | None],
+    updates: AsyncGenerator[Update | None], member_id: int
 ) -> AsyncIterator[bytes]:
     """Yields each update as an event, without parts that the browser has."""
     sent: dict[str, str] = {}
-    async with aclosing(updates):
-        async for found in updates:
-            if found is None:
-                yield SIGN_OF_LIFE
-                continue
-            parts = found["parts"]
-            fresh = {key: html for key, html in parts.items() if sent.get(key) != html}
-            sent.update(fresh)
-            yield write_event({**found, "parts": fresh}, number=found["seq"])
+    open_streams[member_id] += 1
+    try:
+        async with aclosing(updates):
+            async for found in updates:
+                if found is None:
+                    yield SIGN_OF_LIFE
+                    continue
+                parts = found["parts"]
+                fresh = {
+                    key: part for key, part in parts.items() if sent.get(key) != part
+                }
+                sent.update(fresh)
+                yield write_event({**found, "parts": fresh}, number=found["seq"])
+    finally:
+        open_streams[member_id] -= 1
 
 
 def _after(request: HttpRequest) -> int:

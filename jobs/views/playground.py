@@ -1,8 +1,9 @@
 """The playground: one prompt, up to four snapshots, answers as they come."""
 
+import logging
 from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from asgiref.sync import sync_to_async
@@ -17,11 +18,22 @@ from django.shortcuts import render
 from django.views.decorators.http import require_POST, require_safe
 
 from finetune_site.common.errors import UserError
+from finetune_site.team.models import Member
+from jobs.engines.places import place
 from jobs.engines.registry import LOCAL, engine_that_has
 from jobs.models import Snapshot
 from jobs.playground import choices as play
 from jobs.playground.form import DEFAULTS, PlaygroundForm
 
+logger = logging.getLogger(__name__)
+
+# In the session, once its member has asked a snapshot.
+TRIED = "tried_snapshot"
+
+BROKE_OFF = (
+    "The site met an error that it did not expect, and the answer broke off. Its log "
+    "has the details; try again."
+)
 REFUSED = HTTPStatus.UNPROCESSABLE_ENTITY
 STREAM_TYPE = "application/jsonl"
 
@@ -54,8 +66,10 @@ async def playground_answer(request: HttpRequest) -> HttpResponseBase:
         if wants_stream:
             return JsonResponse({"errors": form.errors}, status=REFUSED)
         return await sync_to_async(_answered)(request, form, snapshot, value, [])
+    if snapshot:
+        await request.session.aset(TRIED, True)
     asked = {**form.cleaned_data, "base_model": value}
-    lines = _lines(snapshot, asked)
+    lines = _lines(cast(Member, await request.auser()), snapshot, asked)
     if not wants_stream:
         whole = [line async for line in lines]
         return await sync_to_async(_answered)(request, form, snapshot, value, whole)
@@ -67,16 +81,20 @@ async def playground_answer(request: HttpRequest) -> HttpResponseBase:
 
 
 async def _lines(
-    snapshot: Snapshot | None, asked: dict[str, Any]
+    member: Member, snapshot: Snapshot | None, asked: dict[str, Any]
 ) -> AsyncIterator[dict[str, Any]]:
     """Yields the answer's lines. An error is the last one: the answer has begun."""
     try:
         # This reads a row if the engine is elsewhere.
         engine = await sync_to_async(engine_that_has)(snapshot) if snapshot else LOCAL
-        async for line in engine.complete(snapshot, asked):
-            yield line
+        async with place(member):
+            async for line in engine.complete(snapshot, asked):
+                yield line
     except UserError as error:
         yield {"error": {"message": error.message}}
+    except Exception:
+        logger.exception("An answer in the playground broke off")
+        yield {"error": {"message": BROKE_OFF}}
 
 
 def _answered(

@@ -276,6 +276,13 @@ def test_answer_of_a_size_that_no_database_takes(hub_server, tmp_path):
     assert "whether a proxy answers instead" in refusal(hub_server, tmp_path / "m")
 
 
+def test_tokenizer_that_would_fill_the_memory_is_not_fetched(hub_server, tmp_path):
+    hub_server.sizes["tokenizer.json"] = 10**10
+    words = refusal(hub_server, tmp_path / "m")
+    assert "Its tokenizer.json has 10 GB, and 128 MB are the most" in words
+    assert not any(path.endswith("tokenizer.json") for path in hub_server.paths)
+
+
 @pytest.mark.parametrize("config", [b"[" * 100_000, b'{"architectures": {"a": 1}}'])
 def test_config_of_another_shape(hub_server, tmp_path, config):
     hub_server.repos[HUB_ID]["config.json"] = config

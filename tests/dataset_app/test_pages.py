@@ -322,3 +322,20 @@ def test_deleting_is_asked_for_first(client, member, version):
     client.force_login(member)
     page = client.get(address(version, "versions")).content.decode()
     assert "data-confirm" in page
+
+
+@pytest.mark.parametrize("wanted", ["refund", "0", "-3", "5", "1.5", "9" * 30])
+def test_going_to_no_example_says_so(client, member, wanted):
+    version = factories.make_dataset("Capitals")
+    client.force_login(member)
+    page = client.get(f"/datasets/{version.dataset_id}/", {"example": wanted})
+    text = page.content.decode()
+    assert f"There is no example <bdi>{wanted}</bdi>" in text
+    assert "Type a number from 1 to 4." in text
+
+
+def test_going_to_an_example_says_nothing(client, member):
+    version = factories.make_dataset("Capitals")
+    client.force_login(member)
+    page = client.get(f"/datasets/{version.dataset_id}/", {"example": " 3 "})
+    assert "There is no example" not in page.content.decode()

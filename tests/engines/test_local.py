@@ -1,9 +1,12 @@
 import json
 import os
+import shlex
+import signal
+import subprocess
 import threading
 import time
+from types import SimpleNamespace
 
-import psutil
 import pytest
 from django.utils import timezone
 
@@ -15,6 +18,7 @@ from jobs.services.specs import build_spec
 from jobs.trainer.contract.runfolder import RunFolder
 from jobs.trainer.contract.spec import Spec
 from tests.support import factories
+from tests.support.running_site import wait_for
 
 # Takes no notice of control.json nor of SIGTERM.
 STUBBORN = """
@@ -58,11 +62,13 @@ def test_start_writes_the_spec_and_a_trainer_lives(engine, job):
 
 def test_ranks_that_share_a_process_group_are_signalled_once(monkeypatch, tmp_path):
     signalled = []
-    ranks = [psutil.Process(), psutil.Process()]
+    ranks = [SimpleNamespace(pid=pid) for pid in (12, 11, 13)]
     monkeypatch.setattr(processes, "find_trainers", lambda folder: ranks)
+    monkeypatch.setattr(os, "getpgid", lambda pid: 11)
     monkeypatch.setattr(os, "killpg", lambda group, _: signalled.append(group))
+    monkeypatch.setattr(os, "kill", lambda pid, _: signalled.append(-pid))
     processes.end_trainers(tmp_path, force=False)
-    assert signalled == [os.getpgrp()]
+    assert signalled == [11]
 
 
 def test_starting_twice_gives_one_trainer(engine, job):
@@ -92,6 +98,23 @@ def test_a_trainer_has_a_session_of_its_own_and_no_secrets(
     assert os.getsid(process.pid) == process.pid
     assert not set(secrets) & set(process.environ())
     assert process.environ()["GOMP_SPINCOUNT"] == "2000"
+
+
+def test_ending_a_trainer_leaves_the_script_that_started_it(engine, job, stand_in):
+    stand_in("import time; time.sleep(60)")
+    job.folder.mkdir(parents=True)
+    argv = shlex.join(processes.trainer_argv(job.folder))
+    script = subprocess.Popen(  # noqa: S602 (a script of a person)
+        f"{argv} & sleep 60", shell=True, start_new_session=True
+    )
+    try:
+        wait_for(lambda: list(processes.find_trainers(job.folder)), 10, "a trainer")
+        processes.end_trainers(job.folder, force=True)
+        wait_for(lambda: not list(processes.find_trainers(job.folder)), 10, "its end")
+        assert script.poll() is None
+    finally:
+        os.killpg(script.pid, signal.SIGKILL)
+        script.wait()
 
 
 def test_the_spec_is_written_once(engine, job, stand_in):

@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from jobs.live import streams
 from jobs.models import Job
+from jobs.views import live
 from tests.support import factories
 from tests.support.web_server import serve
 
@@ -172,3 +173,17 @@ def test_the_hub_keeps_its_connection_until_an_error():
         ask(fail)
     assert ask(look) is not kept
     streams._thread.submit(connections.close_all).result()
+
+
+def test_streams_of_one_member_leave_some_to_others(server, job, cookies, member):
+    live.open_streams[member.pk] = live.MAX_STREAMS_PER_MEMBER
+    url = server + reverse("job-live", args=[job.pk])
+    try:
+        answer = requests.get(url, cookies=cookies, stream=True, timeout=10)
+        assert answer.status_code == 429
+        live.open_streams[member.pk] -= 1
+        with requests.get(url, cookies=cookies, stream=True, timeout=10) as answer:
+            assert next(answer.iter_lines(chunk_size=1))
+            assert live.open_streams[member.pk] == live.MAX_STREAMS_PER_MEMBER
+    finally:
+        del live.open_streams[member.pk]

@@ -92,3 +92,12 @@ def test_start_answers_with_errors_beside_fields(form):
     form.get_by_role("button", name="Start the job").click()
     expect(form.locator("#id_epochs_error")).to_contain_text("from 1 to 1,000")
     expect(form.locator("#id_epochs")).to_be_focused()
+
+
+def test_start_waits_while_it_would_be_refused(form):
+    start = form.get_by_role("button", name="Start the job")
+    form.get_by_label("Max tokens").fill("5000")
+    expect(form.locator("[data-plan-sum]")).to_contain_text("at most 2,048 tokens")
+    expect(start).to_be_disabled()
+    form.get_by_label("Max tokens").fill("64")
+    expect(start).to_be_enabled()

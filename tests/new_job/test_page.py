@@ -238,3 +238,25 @@ def test_a_dataset_is_paired_with_its_validation_dataset(signed_in):
     form = signed_in.get(NEW).context["form"]
     assert form.initial["dataset_version"] == jokes
     assert form.initial["validation_version"] == paired.pk
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_tokens": 5000}, "tiny reads at most 2,048 tokens at a time"),
+        ({"dataset_version": "silent"}, "there is nothing to learn from it"),
+        ({"validation_version": "silent"}, "there is nothing to learn from it"),
+    ],
+)
+def test_plan_says_what_start_would_say(signed_in, version, changes, words):
+    part = {"position": 0, "last": True, "segments": 4, "characters": 50}
+    silent = factories.make_dataset("Silent", shares=[{**part, "weight": 0}])
+    chosen = {key: silent.pk if v == "silent" else v for key, v in changes.items()}
+    data = form_data(version, **chosen)
+    html = signed_in.get(reverse("job-plan"), data).json()["html"]
+    assert words in html
+    assert "data-refused" in html
+    page = signed_in.post(NEW, data)
+    assert page.status_code == 422
+    assert words in page.content.decode()
+    assert not Job.objects.exists()

@@ -7,6 +7,7 @@ from django.test import AsyncClient, Client
 from django.urls import reverse
 
 from finetune_site.common.errors import UserError
+from jobs.engines import places
 from jobs.engines.local import LocalEngine
 from jobs.playground import choices as play
 from tests.support import factories
@@ -206,3 +207,27 @@ def test_answer_needs_a_token(member):
     client = Client(enforce_csrf_checks=True)
     client.force_login(member)
     assert client.post(ANSWER, VALUES).status_code == 403
+
+
+@pytest.mark.django_db(transaction=True)
+def test_fault_within_an_answer_is_said(member, monkeypatch):
+    async def complete(self, snapshot, request):
+        yield {"index": 0, "text": "Once", "finish_reason": None, "tokens": 1}
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(LocalEngine, "complete", complete)
+    last = post_for_lines(member)[-1]
+    assert last["error"]["message"].startswith("The site met an error")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_answers_count_like_those_of_the_api(asked, member, monkeypatch):
+    monkeypatch.setattr(places, "PLACE_SECONDS", 0.2)
+    most = places.MAX_OPEN_PER_MEMBER
+    monkeypatch.setitem(places.open_questions, member.pk, most)
+    [line] = post_for_lines(member)
+    assert "of your questions are being answered already" in line["error"]["message"]
+    assert not asked
+    monkeypatch.setitem(places.open_questions, member.pk, most - 1)
+    assert "done" in post_for_lines(member)[-1]
+    assert places.open_questions[member.pk] == most - 1

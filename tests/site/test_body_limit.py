@@ -1,12 +1,15 @@
 """Large bodies are refused before Django writes them anywhere."""
 
+import shutil
 import socket
 import tempfile
+from collections import namedtuple
 
 import pytest
 import requests
 from django.urls import reverse
 
+from finetune_site import body_limit
 from finetune_site.body_limit import (
     NOT_FROM_YOU,
     TOO_LARGE,
@@ -114,3 +117,38 @@ def test_the_web_process_keeps_bodies_on_the_disk_of_uploads(monkeypatch, settin
     monkeypatch.setenv(web.LISTEN_VARIABLE, str(socket.socket().detach()))
     web.main()
     assert tempfile.gettempdir() == str(settings.FILE_UPLOAD_TEMP_DIR)
+
+
+@pytest.fixture
+def upload_url(server, member):
+    return server + "/v1/files", {
+        "Authorization": f"Bearer {create_api_key(member=member)}"
+    }
+
+
+def test_an_upload_without_room_on_the_disk_is_refused(upload_url, monkeypatch):
+    url, headers = upload_url
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(body_limit, "RESERVE_BYTES", 10 * MEGABYTE)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(15 * MEGABYTE))
+    large = b"x" * 6 * MEGABYTE
+    assert (
+        requests.post(url, data=large, headers=headers, timeout=10).status_code == 507
+    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(9 * MEGABYTE))
+    answer = requests.post(url, data=pieces(20), headers=headers, timeout=10)
+    assert answer.status_code == 507
+    assert "too little room" in answer.json()["error"]["message"]
+    # Pages go on.
+    assert requests.get(url, headers=headers, timeout=10).status_code == 200
+
+
+def test_two_uploads_do_not_count_on_the_same_room(monkeypatch):
+    room = body_limit._Room()
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(body_limit, "RESERVE_BYTES", 10 * MEGABYTE)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(30 * MEGABYTE))
+    with room.kept(15 * MEGABYTE) as first, room.kept(15 * MEGABYTE) as second:
+        assert (first, second) == (True, False)
+    with room.kept(15 * MEGABYTE) as again:
+        assert again

@@ -15,7 +15,7 @@ def test_an_admin_signs_in_and_lets_somebody_in(site, page, browser, faults):
     page.goto(site.sign_in_link())
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("link", name="Team").click()
-    page.get_by_label("Username").fill("vera")
+    page.get_by_label("Name to sign in with").fill("vera")
     page.get_by_role("complementary").get_by_text("Viewer").click()
     page.get_by_role("button", name="Add and make a sign-in link").click()
     link = page.locator("#new-link-text").inner_text()

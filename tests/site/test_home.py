@@ -3,6 +3,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from datasets.models import Dataset
 from finetune_site.home import read_home
 from jobs.charts.mini import draw_mini_chart
 from jobs.models import Event
@@ -27,6 +28,8 @@ def make_events(job, *events):
         Event.objects.create(
             job=job, seq=seq, time=now, type=kind, step=step, data=data
         )
+    job.last_seq = len(events)
+    job.save()
 
 
 def make_running_job(**fields):
@@ -116,27 +119,50 @@ def test_viewer_is_offered_nothing_to_change(client, viewer):
     assert "Upload a dataset" not in page
 
 
-def test_first_steps_follow_the_team(home):
-    version = make_dataset("Jokes")
+def test_first_steps_follow_the_member(home, member):
+    version = make_dataset("Jokes", created_by=member)
     page = home().content.decode()
     assert f"Jokes: {version.num_examples} examples" in page
     assert "Look at the weights" in page
 
 
-def test_first_steps_say_what_is_learned(home):
+def test_first_steps_say_what_is_learned(home, member):
     part = {"segments": 4, "characters": 50}
     shares = [
         {"position": 0, "last": False, "weight": 0.1, **part},
         {"position": 1, "last": True, "weight": 0.9, **part},
     ]
-    make_dataset("Capitals", shares=shares)
+    make_dataset("Capitals", shares=shares, created_by=member)
     page = home().content.decode()
     assert "Learns 90\u00a0% from last segments, 10\u00a0% from first segments" in page
 
 
-def test_first_steps_end_at_the_playground(home):
-    make_snapshot(make_job(status="running"), step=20)
+def test_first_steps_end_at_the_playground(home, client, member):
+    make_snapshot(make_job(status="running", created_by=member), step=20)
     assert "The snapshot of step 20 is ready" in home().content.decode()
+    session = client.session
+    session["tried_snapshot"] = True
+    session.save()
+    assert "You have asked a snapshot" in home().content.decode()
+
+
+def test_first_steps_are_not_done_by_others_by_samples_or_by_failures(home, member):
+    make_job(created_by=member, is_sample=True)
+    make_job(created_by=member, status="failed")
+    make_snapshot(make_job(status="running"))
+    sample = make_dataset("Sample", created_by=member)
+    Dataset.objects.filter(versions=sample).update(is_sample=True)
+    page = home().content.decode()
+    assert 'class="done"' not in page
+    assert "<h1>Welcome, " in page
+
+
+def test_welcome_back_is_for_those_who_were_here(home, member):
+    assert "kept as snapshots" in home().content.decode()
+    make_dataset("Mine", created_by=member)
+    page = home().content.decode()
+    assert "Welcome back" in page
+    assert "kept as snapshots" not in page
 
 
 def test_first_steps_can_be_hidden(client, home):
@@ -145,9 +171,10 @@ def test_first_steps_can_be_hidden(client, home):
     assert "in four steps" not in home().content.decode()
 
 
-def test_first_steps_leave_a_team_that_knows_them(home):
+def test_first_steps_leave_a_member_who_knows_them(home, member):
     for _ in range(3):
-        make_job(status="succeeded", finished_at=timezone.now())
+        now = timezone.now()
+        make_job(status="succeeded", finished_at=now, created_by=member)
     assert "in four steps" not in home().content.decode()
 
 
@@ -187,16 +214,16 @@ def test_home_takes_few_queries(home, django_assert_max_num_queries):
     make_running_job()
     for _ in range(5):
         make_job(status="succeeded", finished_at=timezone.now())
-    with django_assert_max_num_queries(20):
+    with django_assert_max_num_queries(22):
         home()
 
 
-def test_first_steps_name_a_training_dataset(home):
+def test_first_steps_name_a_training_dataset(home, member):
     for name in ("Capitals", "Capitals, validation"):
-        make_dataset(name)
+        make_dataset(name, created_by=member)
     assert "Capitals: " in home().content.decode()
 
 
-def test_first_steps_take_a_validation_dataset_for_want_of_another(home):
-    make_dataset("Capitals, validation")
+def test_first_steps_take_a_validation_dataset_for_want_of_another(home, member):
+    make_dataset("Capitals, validation", created_by=member)
     assert "Capitals, validation: " in home().content.decode()

@@ -5,7 +5,10 @@ from dataclasses import replace
 import pytest
 from django.urls import reverse
 
+from jobs.history.curves import read_validation
+from jobs.live.page import update
 from jobs.models import Job
+from jobs.services import jobs as services
 from jobs.services.specs import build_spec
 from jobs.trainer.contract.runfolder import RunFolder
 from tests.support import factories
@@ -278,3 +281,25 @@ def test_advice_has_a_heading_a_text_and_a_link_to_help(signed_in, job):
     assert '<h2 id="advice">Validation loss has risen for 3 steps' in notice
     assert "<p>What follows is learned by heart" in notice
     assert '#overfitting">What is overfitting?</a>' in notice
+
+
+def test_stopped_job_says_by_whom(signed_in, member, job):
+    services.stop_job(member=member, job=job)
+    Job.objects.filter(pk=job.pk).update(status="cancelled", step=3)
+    text = signed_in.get(reverse("job", args=[job.pk])).content.decode()
+    assert f"Stopped by <bdi>{member.display_name}</bdi> at step 3." in text
+    assert "Cancelled" not in text
+
+
+def test_parts_of_a_page_tell_of_the_same_moment(signed_in, job):
+    """Events that came after the row was read are told with the next update."""
+    add_event(job, "step", step=1, loss=3.0, learned_loss=3.0, lr=0.1)
+    add_event(job, "validation", step=1, loss=2.5)
+    told = update(job, after=0, can_work=True)
+    late = Job.objects.get(pk=job.pk)
+    add_event(late, "snapshot", step=2, id="tiny:late", best=False)
+    add_event(late, "validation", step=2, loss=2.0)
+    assert update(job, after=0, can_work=True) == told
+    assert "tiny:late" not in told["log"]
+    assert [point.value for point in read_validation(job)] == [2.5]
+    assert "tiny:late" in update(late, after=told["seq"], can_work=True)["log"]

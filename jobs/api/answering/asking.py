@@ -1,42 +1,33 @@
-"""Passes clients' questions to an engine: who has a turn, and how long others wait."""
+"""Passes clients' questions to an engine, and its answers back."""
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from finetune_site.common.errors import BusyError, UserError
+from finetune_site.common.errors import UserError
 from finetune_site.team.models import Member
 from jobs.api.answering.merging import merge
 from jobs.engines.base import Engine
 from jobs.engines.far_api import FarRefusalError
+from jobs.engines.places import place
 from jobs.engines.registry import LOCAL, engine_that_has
 from jobs.selectors.base_models import get_base_model, models_dir
 from jobs.selectors.model_names import ModelChoice, UnknownModelError
 from jobs.serving.client import AwayError
-from jobs.serving.inbox import MAX_OPEN
 
 Line = dict[str, Any]
 
 # Seconds that a question waits for a model server which restarts, and between tries.
 AWAY_SECONDS = 120.0
 RETRY_SECONDS = 0.5
-# The clients of one member leave half of the model server's places to others. Further
-# questions wait PLACE_SECONDS for a place, and are then told to come again.
-MAX_OPEN_PER_MEMBER = MAX_OPEN // 2
-PLACE_SECONDS = 20.0
-LOOK_SECONDS = 0.1
 # The number of questions of one request that are answered at the same time.
 MAX_AT_ONCE = 8
 # The number of lines that wait for a client. While it reads none, the engine waits too.
 MAX_UNREAD = 256
-
-# The keys are primary keys of members. There is only one web process, so it knows all.
-open_questions: Counter[int] = Counter()
 
 
 async def find_engine(choice: ModelChoice) -> Engine:
@@ -102,23 +93,3 @@ async def _answer(
                 field="model",
             ) from None
         await asyncio.sleep(RETRY_SECONDS)
-
-
-@asynccontextmanager
-async def place(member: Member, number: int) -> AsyncIterator[None]:
-    """Holds places for so many questions of a member. Raises BusyError if none get
-    free.
-    """
-    until = time.monotonic() + PLACE_SECONDS
-    while open_questions[member.pk] + number > MAX_OPEN_PER_MEMBER:
-        if time.monotonic() > until:
-            raise BusyError(
-                f"{MAX_OPEN_PER_MEMBER} of your questions are being answered already. "
-                "Wait for some of these answers."
-            )
-        await asyncio.sleep(LOOK_SECONDS)
-    open_questions[member.pk] += number
-    try:
-        yield
-    finally:
-        open_questions[member.pk] -= number

@@ -15,6 +15,7 @@ from finetune_site.common.sealing import seal
 from finetune_site.team.services import create_api_key
 from jobs.api.answering import asking
 from jobs.api.answering.completions import CompletionShape
+from jobs.engines import places
 from jobs.engines.local import LocalEngine
 from jobs.models import EngineSetting
 from jobs.selectors.model_names import find_model
@@ -387,7 +388,7 @@ def test_client_that_leaves_ends_its_answers(served, key, server, viewer, stream
             gone.sendall(head.encode() + body)
             wait_for(lambda: num_open(server) == 1, 10, "the question to arrive")
         wait_for(lambda: num_open(server) == 0, 5, "the answers to end")
-        wait_for(lambda: not asking.open_questions[viewer.pk], 5, "its place")
+        wait_for(lambda: not places.open_questions[viewer.pk], 5, "its place")
 
 
 def num_open(server):
@@ -450,7 +451,7 @@ def test_error_in_the_middle_of_a_stream_is_its_last_chunk(monkeypatch, key):
 
 def test_one_member_has_half_of_the_places(monkeypatch, asked, key, viewer, member):
     monkeypatch.setattr(asking, "PLACE_SECONDS", 0.05)
-    monkeypatch.setitem(asking.open_questions, viewer.pk, asking.MAX_OPEN_PER_MEMBER)
+    monkeypatch.setitem(places.open_questions, viewer.pk, places.MAX_OPEN_PER_MEMBER)
     assert refusal(key)[0] == 429
     assert texts(complete(create_api_key(member=member))) == ["a"]
 
@@ -484,7 +485,7 @@ def test_nothing_is_taken_from_the_engine_that_nobody_reads(monkeypatch, viewer)
 def test_places_are_given_back(asked, key, viewer):
     complete(key, prompt=["a", "b"])
     complete(key, stream=True)
-    assert asking.open_questions[viewer.pk] == 0
+    assert places.open_questions[viewer.pk] == 0
 
 
 def test_document_tells_of_the_stream(client, db):
