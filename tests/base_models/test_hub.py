@@ -279,7 +279,7 @@ def test_answer_of_a_size_that_no_database_takes(hub_server, tmp_path):
 def test_tokenizer_that_would_fill_the_memory_is_not_fetched(hub_server, tmp_path):
     hub_server.sizes["tokenizer.json"] = 10**10
     words = refusal(hub_server, tmp_path / "m")
-    assert "Its tokenizer.json has 10 GB, and 128 MB are the most" in words
+    assert "Its tokenizer.json has 10\u00a0GB, and 128\u00a0MB are the most" in words
     assert not any(path.endswith("tokenizer.json") for path in hub_server.paths)
 
 

@@ -7,10 +7,10 @@ from contextlib import suppress
 import pytest
 
 from finetune_site.common.errors import BusyError, UserError
-from jobs.api.answering.asking import MAX_OPEN_PER_MEMBER
 from jobs.engines import far_completion
 from jobs.engines.base import EngineTroubleError
 from jobs.engines.far_api import FarApi
+from jobs.engines.places import MAX_OPEN_PER_MEMBER
 from tests.support.far_server import KEY, refusal, running_far
 from tests.support.running_async import run
 from tests.support.running_site import wait_for

@@ -450,7 +450,7 @@ def test_error_in_the_middle_of_a_stream_is_its_last_chunk(monkeypatch, key):
 
 
 def test_one_member_has_half_of_the_places(monkeypatch, asked, key, viewer, member):
-    monkeypatch.setattr(asking, "PLACE_SECONDS", 0.05)
+    monkeypatch.setattr(places, "PLACE_SECONDS", 0.05)
     monkeypatch.setitem(places.open_questions, viewer.pk, places.MAX_OPEN_PER_MEMBER)
     assert refusal(key)[0] == 429
     assert texts(complete(create_api_key(member=member))) == ["a"]
