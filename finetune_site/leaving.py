@@ -25,6 +25,7 @@ LOOK_SECONDS = 2.0
 # The place in the scope of a request for who reads its stream.
 READER = "finetune.reader"
 GONE = {"type": "http.disconnect"}
+START = "http.response.start"
 
 
 @sync_and_async_middleware
@@ -72,7 +73,8 @@ def end_streams_of_leavers(app: App) -> App:
 
         async def sent(message: Message) -> None:
             nonlocal is_open
-            is_open = bool(message.get("more_body", True))
+            # A part of the body is the last one unless it says otherwise.
+            is_open = bool(message.get("more_body", message["type"] == START))
             await send(message)
 
         await app(scope, received, sent)

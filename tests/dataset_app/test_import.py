@@ -1,6 +1,7 @@
 """From an uploaded file to a version that is ready."""
 
 import os
+import time
 from datetime import timedelta
 
 import numpy as np
@@ -12,6 +13,7 @@ from django_q.models import OrmQ
 from datasets import services
 from datasets.files import index_path, read_examples
 from datasets.models import Dataset, DatasetVersion
+from datasets.services import claims, imports
 from finetune_site.common.errors import UserError
 from jobs.trainer.text import examples
 
@@ -313,3 +315,23 @@ def test_a_refused_file_leaves_nothing_behind(member, data_dir):
     with pytest.raises(UserError):
         take(member, b"PK\x03\x04....")
     assert not list((data_dir / "datasets").iterdir())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_import_is_alive_however_long_one_line_takes(member, monkeypatch):
+    version = services.import_dataset_file(
+        member=member, name="Slow", upload=SimpleUploadedFile("slow.jsonl", GOOD)
+    )
+    monkeypatch.setattr(claims, "CLAIM_SECONDS", 0.6)
+    monkeypatch.setattr(imports, "CLAIM_SECONDS", 0.6)
+    real, unclaimed = imports._write_files, []
+
+    def slow(*args):
+        time.sleep(1.5)
+        unclaimed.extend(claims.unclaimed(timezone.now()))
+        return real(*args)
+
+    monkeypatch.setattr(imports, "_write_files", slow)
+    services.import_version(version_id=version.pk)
+    version.refresh_from_db()
+    assert (unclaimed, version.status) == ([], DatasetVersion.Status.READY)

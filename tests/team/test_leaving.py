@@ -9,10 +9,12 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.test import Client
 from django.urls import reverse
 
+from finetune_site.leaving import end_streams_of_leavers
 from finetune_site.team import services
 from finetune_site.team.models import AuditEntry
 from finetune_site.team.services import create_api_key
 from tests.support import factories
+from tests.support.running_async import run
 from tests.support.web_server import serve
 
 OLD, NEW = "long enough 42", "another one 43"
@@ -132,3 +134,50 @@ def test_sign_in_with_a_password_is_on_record(client, member, few_rounds):
     client.post("/sign-in/", {"username": member.username, "password": OLD})
     line = AuditEntry.objects.get(action="sign_in.password")
     assert (line.member, line.subject) == (member, member.username)
+
+
+@pytest.mark.parametrize("last", [{}, {"more_body": False}])
+def test_answer_that_is_complete_is_ended_once(last):
+    """A second end would close the connection that the client's next request needs."""
+    start = {"type": "http.response.start", "status": 200, "headers": []}
+    body = {"type": "http.response.body", "body": b"a"}
+    assert answered([start, body | {"more_body": True}, body | last])[3:] == []
+    assert answered([start, body | last])[2:] == []
+
+
+def test_answer_that_broke_off_is_ended():
+    start = {"type": "http.response.start", "status": 200, "headers": []}
+    body = {"type": "http.response.body", "body": b"a", "more_body": True}
+    end = {"type": "http.response.body", "body": b""}
+    assert answered([start, body]) == [start, body, end]
+
+
+def answered(messages: list[dict]) -> list[dict]:
+    """Returns what reaches the client of an application that sends these messages."""
+    told: list[dict] = []
+
+    async def app(scope, receive, send) -> None:
+        for message in messages:
+            await send(message)
+
+    async def send(message) -> None:
+        told.append(message)
+
+    run(end_streams_of_leavers(app)({"type": "http"}, None, send))
+    return told
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connection_serves_further_requests_after_a_stream(server, client, member):
+    job = factories.make_job(status="succeeded")
+    client.force_login(member)
+    url = server + reverse("job-live", args=[job.pk])
+    with requests.Session() as session:
+        session.cookies.set("sessionid", client.cookies["sessionid"].value)
+        ports = set()
+        for _ in range(5):
+            with session.get(url, stream=True, timeout=20) as answer:
+                ports.add(answer.raw.connection.sock.getsockname()[1])
+                assert b'"final":true' in answer.content
+            time.sleep(0.1)
+    assert len(ports) == 1
