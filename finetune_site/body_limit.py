@@ -69,18 +69,32 @@ class _Room:
         return free - self.promised - size >= RESERVE_BYTES
 
     @contextmanager
-    def kept(self, size: int) -> Iterator[bool]:
-        """Keeps room for so many bytes; yields False if there is too little."""
+    def kept(self, size: int) -> "Iterator[_Promise | None]":
+        """Keeps room for so many bytes; yields None if there is too little."""
         if size <= SMALL_BYTES:
-            yield True
+            yield _Promise(self, 0)
         elif not self.is_left(size):
-            yield False
+            yield None
         else:
-            self.promised += size
+            promise = _Promise(self, size)
             try:
-                yield True
+                yield promise
             finally:
-                self.promised -= size
+                promise.arrived(promise.left)
+
+
+class _Promise:
+    """Room for a body. What has arrived of it takes room on the disk by itself."""
+
+    def __init__(self, room: _Room, size: int) -> None:
+        self.room = room
+        self.left = size
+        room.promised += size
+
+    def arrived(self, size: int) -> None:
+        size = min(size, self.left)
+        self.left -= size
+        self.room.promised -= size
 
 
 _room = _Room()
@@ -97,14 +111,16 @@ def limit_bodies(app: App) -> App:
         of_unknown_length = not announced and left > SMALL_BYTES
         if announced > left:
             return await _refuse(scope["path"], refusal, send)
-        with _room.kept(announced) as has_room:
-            if not has_room:
+        with _room.kept(announced) as promise:
+            if promise is None:
                 return await _refuse(scope["path"], NO_ROOM, send)
 
             async def counted() -> Message:
                 nonlocal left, refusal
                 message = await receive()
-                left -= len(message.get("body", b""))
+                size = len(message.get("body", b""))
+                promise.arrived(size)
+                left -= size
                 if left < 0:
                     raise _TooLargeError
                 if of_unknown_length and not _room.is_left():

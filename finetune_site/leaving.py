@@ -36,8 +36,7 @@ def note_reader(get_response: Callable[..., Any]) -> Callable[..., Any]:
 
     async def noting(request: HttpRequest) -> HttpResponseBase:
         response: HttpResponseBase = await get_response(request)
-        if response.streaming:
-            member = await _sender(request)
+        if response.streaming and isinstance(member := await _sender(request), Member):
             scope = cast(dict[str, Any], cast(ASGIRequest, request).scope)
             scope[READER] = (member.pk, member.generation)
         return response

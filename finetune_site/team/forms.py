@@ -32,9 +32,7 @@ class SignInForm(AuthenticationForm):
         with throttle.turn_to_hash() as may_hash:
             if not may_hash:
                 begun.delete()
-                raise ValidationError(
-                    "Too many people sign in at this moment. Try again."
-                )
+                raise ValidationError(throttle.BUSY)
             try:
                 found = super().clean()
             except ValidationError:

@@ -31,6 +31,7 @@ TOO_MANY = (
     f"Too many wrong passwords. Wait {WINDOW_MINUTES} minutes, or ask an admin for a "
     "sign-in link."
 )
+BUSY = "Too many passwords are being checked at this moment. Try again."
 
 _hashing = threading.BoundedSemaphore(MAX_HASHES_AT_ONCE)
 
@@ -79,7 +80,10 @@ def check_old_password(member: Member, password: str, address: str) -> None:
     if begun is None:
         raise UserError(TOO_MANY, field="old")
     with turn_to_hash() as may_hash:
-        is_right = may_hash and member.check_password(password)
+        if not may_hash:
+            begun.delete()
+            raise UserError(BUSY, field="old")
+        is_right = member.check_password(password)
     if not is_right:
         note_failure(member.username, address)
         raise UserError("This is not your old password.", field="old")

@@ -31,6 +31,13 @@ def server() -> Iterator[str]:
         yield address
 
 
+def open_stream(server: str, client: Client, member, job) -> requests.Response:
+    client.force_login(member)
+    cookies = {"sessionid": client.cookies["sessionid"].value}
+    url = server + reverse("job-live", args=[job.pk])
+    return requests.get(url, cookies=cookies, stream=True, timeout=20)
+
+
 def use_link(client: Client, token: str) -> int:
     return client.post(reverse("sign-in-link", args=[token])).status_code
 
@@ -61,10 +68,7 @@ def test_what_was_a_leavers_stays_ended(client, member, admin):
 @pytest.mark.django_db(transaction=True)
 def test_open_stream_of_a_leaver_ends(server, client, member, admin):
     job = factories.make_job(status="running")
-    client.force_login(member)
-    cookies = {"sessionid": client.cookies["sessionid"].value}
-    url = server + reverse("job-live", args=[job.pk])
-    with requests.get(url, cookies=cookies, stream=True, timeout=20) as answer:
+    with open_stream(server, client, member, job) as answer:
         lines = answer.iter_lines(chunk_size=1)
         assert next(lines).startswith(b"id: ")
         services.deactivate_member(member=member, by=admin)
@@ -77,10 +81,7 @@ def test_open_stream_of_a_leaver_ends(server, client, member, admin):
 @pytest.mark.django_db(transaction=True)
 def test_open_stream_of_somebody_else_goes_on(server, client, member, viewer, admin):
     job = factories.make_job(status="running")
-    client.force_login(member)
-    cookies = {"sessionid": client.cookies["sessionid"].value}
-    url = server + reverse("job-live", args=[job.pk])
-    with requests.get(url, cookies=cookies, stream=True, timeout=20) as answer:
+    with open_stream(server, client, member, job) as answer:
         lines = answer.iter_lines(chunk_size=1)
         next(lines)
         services.deactivate_member(member=viewer, by=admin)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import connections
 
+from finetune_site.common.errors import UserError
 from finetune_site.team import throttle
 from finetune_site.team.models import AuditEntry, PasswordTry
 from tests.support.factories import make_member
@@ -110,3 +111,16 @@ def test_password_typed_as_a_name_is_not_kept(client):
     subjects = set(lines.values_list("subject", flat=True))
     assert subjects == {"mia", "a name that nobody has"}
     assert not AuditEntry.objects.filter(subject__contains="horse").exists()
+
+
+@pytest.mark.django_db
+def test_nobody_is_told_of_a_wrong_password_that_nobody_looked_at(member, monkeypatch):
+    monkeypatch.setattr(throttle, "HASH_WAIT_SECONDS", 0.05)
+    with (
+        throttle.turn_to_hash(),
+        throttle.turn_to_hash(),
+        pytest.raises(UserError, match="Try again"),
+    ):
+        throttle.check_old_password(member, "any", HERE)
+    assert not PasswordTry.objects.exists()
+    assert not AuditEntry.objects.filter(action=throttle.ACTION).exists()
