@@ -154,7 +154,7 @@ def test_first_steps_are_not_done_by_others_by_samples_or_by_failures(home, memb
     Dataset.objects.filter(versions=sample).update(is_sample=True)
     page = home().content.decode()
     assert 'class="done"' not in page
-    assert "<h1>Welcome, " in page
+    assert "<h1><span>Welcome, " in page
 
 
 def test_welcome_back_is_for_those_who_were_here(home, member):
