@@ -27,11 +27,13 @@ FOREIGN := ALLOWED_HOSTS CSRF_TRUSTED_ORIGINS DEBUG FINETUNE_HUB_ENDPOINT HF_TOK
 TEST := env $(addprefix -u ,$(FOREIGN)) $(RUN) -m pytest
 
 # Files of tests three at a time, since many of them wait, in the order found: the
-# browser's come last. ARGS may choose tests of one part alone, and of the other pytest
-# says with 5 that there are none.
+# browser's come last. Then those that run alone, of which only the files are opened.
+# ARGS may choose tests of one part alone, and of the other pytest says with 5 that there
+# are none.
+ALONE = $$(grep -rl --include='*.py' 'mark\.alone' tests)
 test: $(VENV)/.test-ok
 	$(TEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || test $$? = 5
-	$(TEST) -m alone $(ARGS) || test $$? = 5
+	$(TEST) -m alone $(or $(ARGS),$(ALONE)) || test $$? = 5
 
 test-clients: $(VENV)/.test-ok $(CLIENT_VERSIONS:%=$(CLIENTS)/%/.ok)
 	$(RUN) -m tests.clients $(CLIENTS) $(CLIENT_VERSIONS)

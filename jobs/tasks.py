@@ -7,6 +7,7 @@ from jobs.services.downloads import download_next, enqueue_download
 from jobs.services.heartbeats import beat
 from jobs.services.launching import launch
 from jobs.services.launching import launch_queued as launch_all
+from jobs.services.model_trials import try_models as try_new_models
 
 
 def prepare_job(job_id: int) -> None:
@@ -32,6 +33,11 @@ def download_model() -> None:
     """Works some seconds on the download that waits longest; the next task goes on."""
     if download_next():
         enqueue_download()
+
+
+def try_models() -> None:
+    """Tries the base models that were added, so that they become ready."""
+    try_new_models()
 
 
 def beat_worker() -> None:

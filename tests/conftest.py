@@ -1,5 +1,6 @@
 """Fixtures that every test file may use."""
 
+import gc
 import os
 import shutil
 import sys
@@ -175,6 +176,11 @@ def pytest_collection_modifyitems(items):
     runs asynchronous views in a loop of its own, can do nothing.
     """
     items.sort(key=lambda item: (has(item, "browser"), not has(item, "long")))
+
+
+def pytest_collection_finish():
+    # What is imported and collected stays: nobody need look through it for garbage.
+    gc.freeze()
 
 
 def has(item: pytest.Item, marker: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jobs.base_models.model_folder import fault_of
+from jobs.base_models.trials import is_tried
 from jobs.trainer.contract.model_folders import model_folder
 
 
@@ -33,8 +34,22 @@ class BaseModel:
         return model_folder(self.name, models_dir)
 
     def is_ready(self, models_dir: Path) -> bool:
-        """Returns whether its files are here and can be trained from."""
-        return not fault_of(self.folder(models_dir))
+        """Returns whether its files are here, and were found to train and answer."""
+        folder = self.folder(models_dir)
+        return is_tried(folder) and not fault_of(folder)
+
+    def is_on_trial(self, models_dir: Path) -> bool:
+        """Returns whether its files are here and are still to be tried."""
+        folder = self.folder(models_dir)
+        return not is_tried(folder) and not fault_of(folder)
+
+    def why_not_ready(self, models_dir: Path) -> str:
+        """Returns what follows the name of a model that is not ready."""
+        if self.is_on_trial(models_dir):
+            return "is being tried, which takes some seconds"
+        if self.folder(models_dir).is_dir():
+            return "cannot be used as it lies here (the page Models says why)"
+        return "is not on this machine"
 
 
 def _qwen3(

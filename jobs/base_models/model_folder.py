@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from finetune_site.common.errors import UserError
+from jobs.base_models.trials import trial_result
 from jobs.trainer.contract.architecture import (
     HIDDEN_SIZES,
     LAYER_COUNTS,
@@ -27,6 +28,7 @@ from jobs.trainer.contract.weights_file import (
     PICKLE_ENDINGS,
     WEIGHTS,
     num_parameters,
+    weight_shapes,
     weights_files,
 )
 from jobs.trainer.text.encoding import (
@@ -70,6 +72,7 @@ def read_facts(folder: Path) -> FolderFacts:
     check_config(config)
     _check_endings(folder)
     _check_weights(folder)
+    _check_layers(folder, config)
     _check_tokenizer(folder)
     return FolderFacts(
         parameters=num_parameters(folder),
@@ -82,9 +85,14 @@ def read_facts(folder: Path) -> FolderFacts:
 def known_facts(folder: Path) -> FolderFacts | UserError:
     """Returns the facts, or the error that says what is wrong.
 
-    The files are read again only when one of them has changed.
+    The files are read again only when one of them has changed. What a trial of the
+    model found is told too.
     """
-    return _facts_at(folder, folder_stamp(folder))
+    stamp = folder_stamp(folder)
+    facts = _facts_at(folder, stamp)
+    if isinstance(facts, FolderFacts) and (fault := trial_result(folder, stamp)):
+        return UserError(fault)
+    return facts
 
 
 def fault_of(folder: Path) -> str:
@@ -197,6 +205,17 @@ def _check_weights(folder: Path) -> None:
     # Every file is read, because any of them may be cut off.
     if not sum(len(_names_in(path)) for path in files):
         raise UserError("Its weights files are empty. Copy them again.")
+
+
+def _check_layers(folder: Path, config: Config) -> None:
+    """Refuses more layers than there are weights: to build them would never end."""
+    counts = [text_config(config).get(name) for name in LAYER_COUNTS]
+    layers = next(count for count in counts if isinstance(count, int))
+    if layers > (stored := len(weight_shapes(folder))):
+        raise UserError(
+            f"Its config.json tells of {layers:,} layers, and its weights files hold "
+            f"{stored:,} weights. Copy the files of one model."
+        )
 
 
 def _weights_files(folder: Path) -> list[Path]:

@@ -19,7 +19,8 @@ Status = ModelDownload.Status
 class ListedModel:
     """A line of the list: a model that is known, asked for, or in a broken folder.
 
-    `state` is ready, missing, downloading, waiting, cancelled, failed or broken.
+    `state` is ready, trying, missing, downloading, waiting, cancelled, failed or
+    broken.
     """
 
     name: str
@@ -67,7 +68,7 @@ _NOTHING = ModelDownload()
 def read_models() -> dict[str, Any]:
     """Returns the list of base models.
 
-    `busy` tells whether a download is on its way, so that the page asks often.
+    `busy` tells whether something is on its way, so that the page asks often.
     """
     rows = {download.name: download for download in ModelDownload.objects.all()}
     broken = {folder.name: folder.fault for folder in broken_folders(models_dir())}
@@ -80,7 +81,7 @@ def read_models() -> dict[str, Any]:
     ]
     return {
         "models": listed,
-        "busy": active is not None,
+        "busy": active is not None or any(one.state == "trying" for one in listed),
         "hub_on": bool(settings.HUB_ENDPOINT),
         "models_dir": models_dir(),
     }
@@ -95,9 +96,10 @@ def _listed(
 ) -> ListedModel:
     in_data_folder = (models_dir() / name).is_dir()
     ready = bool(model and model.is_ready(models_dir()))
+    on_trial = bool(model and model.is_on_trial(models_dir()))
     return ListedModel(
         name=name,
-        state=_state(ready, download, fault, active),
+        state="trying" if on_trial else _state(ready, download, fault, active),
         model=model,
         download=download,
         fault=fault,

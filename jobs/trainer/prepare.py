@@ -154,19 +154,28 @@ def model_to_train(spec: Spec) -> nn.Module:
         model = add_lora(model, spec.lora)
     if is_adapted(model) and not wants_lora:
         model = merge_adapter(model)
+    check_trainable(model, spec.model.base_model, Path(spec.model.path))
+    return model
+
+
+def check_trainable(model: nn.Module, name: str, folder: Path) -> None:
+    """Lets the model take the short way if it can.
+
+    Raises ModelError for weights that are no numbers, and for a model that lets the
+    examples of a row see each other though its architecture is known not to.
+    """
     if any_broken(model.parameters()):
         raise ModelError(
             "Weights of the model that the job starts from are infinite or no numbers. "
             "Start from another snapshot, or add the base model again."
         )
-    may_mix = not allow_shortcuts(model) and not needs_own_rows(Path(spec.model.path))
+    may_mix = not allow_shortcuts(model) and not needs_own_rows(folder)
     if may_mix and not keeps_apart(model):
         raise ModelError(
-            f"{spec.model.base_model} lets the examples in a row see each other, which "
-            "models of its architecture do not do as it is known here. What it learned "
-            "would be mixed up, so it is not trained; choose another base model."
+            f"{name} lets the examples in a row see each other, which models of its "
+            "architecture do not do as it is known here. What it learned would be "
+            "mixed up, so it is not trained; choose another base model."
         )
-    return model
 
 
 def _laid_out(spec: Spec, numerics: Numerics) -> nn.Module:

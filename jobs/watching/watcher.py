@@ -29,6 +29,7 @@ from jobs.services.ending import end_job
 from jobs.services.heartbeats import beat
 from jobs.services.ingestion import ingest
 from jobs.services.launching import claim_next
+from jobs.services.model_trials import ask_for_trials
 from jobs.services.recovery import recover
 from jobs.watching.job_rows import mark_resumed
 from jobs.watching.job_words import unreadable_report
@@ -231,6 +232,7 @@ def sweep() -> None:
     LOCAL.end_strays()
     requeue_stale_imports()
     requeue_stale_downloads()
+    ask_for_trials()
     young = timezone.now() - timedelta(seconds=PREPARATION_SECONDS)
     lost = Job.objects.filter(
         unclaimed(), status=Status.VALIDATING, created_at__lt=young

@@ -18,6 +18,7 @@ from jobs.trainer.compute.model import ModelError, load_model
 from jobs.trainer.contract.model_folders import SHIPPED
 from jobs.trainer.contract.spec import ModelSource
 from jobs.trainer.contract.weights_file import num_parameters, weight_shapes
+from tests.support import factories
 
 WEIGHTS = "model.safetensors"
 
@@ -106,7 +107,7 @@ def test_copied_folder_without_a_card_states_no_licence(models_dir, copied):
 
 def test_copied_folder_of_a_catalogued_name_makes_it_ready(models_dir, copied):
     assert not CATALOGUE["ada"].is_ready(models_dir)
-    copied.rename(models_dir / "ada")
+    factories.mark_tried(copied.rename(models_dir / "ada"))
     assert CATALOGUE["ada"].is_ready(models_dir)
     assert len(base_models(models_dir)) == len(CATALOGUE)
 

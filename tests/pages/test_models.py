@@ -110,6 +110,8 @@ def test_download_makes_a_model_ready(added, models_dir):
     assert downloads.download_next() is False
     added.refresh_from_db()
     assert (added.status, added.bytes_done) == (Status.READY, SIZE)
+    assert state_of("small") == "trying"
+    factories.mark_tried(models_dir / "small")
     assert state_of("small") == "ready"
     assert list((models_dir / downloads.DRAFTS).iterdir()) == []
 
@@ -124,21 +126,21 @@ def test_worker_takes_it_up_and_hands_on_until_it_is_whole(hub, added, monkeypat
         names += tasks
     assert set(names) == {"jobs.tasks.download_model"}
     assert len(names) > 1
-    assert state_of("small") == "ready"
+    assert state_of("small") == "trying"
 
 
 def test_model_of_the_catalogue_comes_from_its_hub_id(hub, admin):
     hub.repos["Qwen/Qwen3-0.6B-Base"] = tiny_files()
     services.start_download(member=admin, name="ada")
     downloads.download_next()
-    assert state_of("ada") == "ready"
+    assert state_of("ada") == "trying"
 
 
 def test_resume_fetches_the_commit_of_the_start(hub, added):
     hub.refusals[f"/revision/{REVISION}"] = hub.refusals["main"] = (404, "")
     start(added)
     downloads.download_next()
-    assert state_of("small") == "ready"
+    assert state_of("small") == "trying"
 
 
 def test_cancel_is_seen_at_once_and_keeps_what_has_come(added, models_dir, hub):
@@ -160,7 +162,7 @@ def test_cancel_is_seen_at_once_and_keeps_what_has_come(added, models_dir, hub):
     start(added)
     downloads.download_next()
     assert hub.starts == [0, kept]
-    assert state_of("small") == "ready"
+    assert state_of("small") == "trying"
 
 
 def test_one_model_is_downloaded_at_a_time(added, admin, hub):
@@ -185,7 +187,7 @@ def test_claim_of_a_dead_worker_is_taken_over_by_the_watchers_wish(added):
     assert OrmQ.objects.count() == 1
     assert not downloads.requeue_stale_downloads()
     run_tasks()
-    assert state_of("small") == "ready"
+    assert state_of("small") == "trying"
 
 
 def test_loser_of_a_claim_changes_nothing_more(added):
@@ -284,7 +286,7 @@ def test_removed_link_leaves_the_folder_it_leads_to(models_dir, tmp_path, db):
     models_dir.mkdir()
     shared = shutil.copytree(SHIPPED / "tiny", tmp_path / "shared")
     (models_dir / "linked").symlink_to(shared)
-    assert state_of("linked") == "ready"
+    assert state_of("linked") == "trying"
     services.remove_model(member=None, name="linked")
     assert list(models_dir.iterdir()) == []
     assert (shared / WEIGHTS).is_file()
@@ -445,7 +447,7 @@ def test_odd_folder_breaks_no_page(client, admin, models_dir, page):
 
 
 def test_copied_folder_can_be_chosen_for_a_job(client, member, models_dir):
-    shutil.copytree(SHIPPED / "tiny", models_dir / "ours")
+    factories.mark_tried(shutil.copytree(SHIPPED / "tiny", models_dir / "ours"))
     version = factories.make_dataset()
     client.force_login(member)
     form = client.get(reverse("job-new")).context["form"]

@@ -12,8 +12,10 @@ from django.utils import timezone
 
 from datasets.models import Dataset, DatasetVersion
 from finetune_site.team.models import Member, Role
+from jobs.base_models.trials import keep_result
 from jobs.models import Job, Snapshot
 from jobs.new_job.creation import NewJob, draft_job, save_job
+from jobs.trainer.contract.folder_stamp import folder_stamp
 from jobs.trainer.contract.settings import SETTINGS, JobSettings
 
 counter = itertools.count(1)
@@ -28,6 +30,14 @@ CAPITALS = [
 
 def make_member(username: str, role: str = Role.MEMBER) -> Member:
     return Member.objects.create_user(username=username, role=role)
+
+
+def mark_tried(model_folder: Path) -> None:
+    """Notes what the site would, had it tried the model of a folder and found no fault.
+
+    That takes a process with torch some seconds.
+    """
+    keep_result(model_folder, folder_stamp(model_folder), "")
 
 
 def write_examples(path: Path, examples: list[list[tuple[str, float]]]) -> None:

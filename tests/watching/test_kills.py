@@ -42,7 +42,7 @@ class Team:
     def start_job(self):
         return self.visitor.start_job(
             dataset_version=self.version_id,
-            epochs=3,
+            epochs=2,
             max_tokens=64,
             completions_every=40,
             snapshots_every=40,

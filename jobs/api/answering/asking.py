@@ -38,10 +38,11 @@ async def find_engine(choice: ModelChoice) -> Engine:
 def _find_engine(choice: ModelChoice) -> Engine:
     if choice.snapshot:
         return engine_that_has(choice.snapshot)
-    if not get_base_model(choice.base_model).is_ready(models_dir()):
+    model = get_base_model(choice.base_model)
+    if not model.is_ready(models_dir()):
         raise UserError(
-            f"The base model {choice.base_model} is not on this machine yet. An admin "
-            "can download it on the page Models.",
+            f"The base model {model.name} {model.why_not_ready(models_dir())}. An "
+            "admin can look after it on the page Models.",
             field="model",
         )
     return LOCAL

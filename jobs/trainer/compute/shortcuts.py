@@ -39,7 +39,7 @@ def allow_shortcuts(model: nn.Module) -> bool:
     if not _has_plain_parts(inner):
         return False
     used = inner.config._attn_implementation
-    batch = _trial(inner)
+    batch = trial_batch(inner)
     expected = _long_way(inner, batch)
     try:
         inner.set_attn_implementation(attention.NAME)
@@ -61,7 +61,7 @@ def keeps_apart(model: nn.Module) -> bool:
     float32.
     """
     inner = _inner(model)
-    batch = _trial(inner)
+    batch = trial_batch(inner)
     packed = _long_way(inner, batch)[0]
     inner.eval()
     alone = [
@@ -114,7 +114,9 @@ def _has_plain_parts(inner: Any) -> bool:
     return is_plain and is_full and is_usual and not drops
 
 
-def _trial(inner: Any) -> MicroBatch:
+def trial_batch(model: Any) -> MicroBatch:
+    """Returns a row of three pieces, whose tokens come from the whole vocabulary."""
+    inner = _inner(model)
     starts, lengths = np.array(TRIAL_PIECES).T
     vocabulary = len(inner.get_output_embeddings().weight)
     ids = torch.arange(TRIAL_TOKENS) * 7919 % vocabulary

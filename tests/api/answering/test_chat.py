@@ -145,7 +145,7 @@ def test_tokens_join_to_the_content(served, key, stop):
 
 
 def test_models_own_template_and_its_end(served, key, chatty, data_dir):
-    shutil.copytree(chatty, data_dir / "models/chatty")
+    factories.mark_tried(shutil.copytree(chatty, data_dir / "models/chatty"))
     plain = chat(key, model="chatty", logprobs=True)
     assert len(plain["choices"][0]["logprobs"]["content"]) == 8
     ended = chat(key, model="chatty", logit_bias={str(END): 100})
@@ -160,7 +160,7 @@ def test_models_own_template_and_its_end(served, key, chatty, data_dir):
 
 def test_all_of_a_family_are_asked_by_the_plain_template(asked, key, chatty, data_dir):
     """Whatever they were trained on; the base model itself has its own template."""
-    shutil.copytree(chatty, data_dir / "models/chatty")
+    factories.mark_tried(shutil.copytree(chatty, data_dir / "models/chatty"))
     version = factories.make_dataset(from_chats=True)
     parent = factories.make_snapshot(factories.make_job(version, base_model="chatty"))
     further = factories.make_job(base_model="chatty", parent_snapshot=parent)
@@ -192,9 +192,10 @@ def test_snapshot_reads_by_its_own_tokenizer_when_its_base_is_another(
 
 def test_fingerprint_changes_with_the_files(asked, key, chatty, data_dir):
     house = data_dir / "models/house"
-    shutil.copytree(chatty, house)
+    factories.mark_tried(shutil.copytree(chatty, house))
     before, again = (chat(key, model="house")["system_fingerprint"] for _ in range(2))
     shake(house)
+    factories.mark_tried(house)
     after = chat(key, model="house")["system_fingerprint"]
     assert before == again != after
 

@@ -187,8 +187,9 @@ def test_under_torchrun_two_processes_learn_as_one(make_job, alone, tmp_path):
     events = read_events(run.events)[0]
     assert figures(events) == pytest.approx(figures(alone[1]), rel=ROUNDING)
     assert run.read_numerics().processes == 2
-    run_python(run, argv)
-    assert read_events(run.events)[0] == events
+    set_up_anew(run, processes=2)
+    # At its end it is left alone.
+    assert finish(run) == events
 
 
 def test_sharded_processes_learn_as_one(alone, sharded):
