@@ -11,6 +11,7 @@ from jobs.models import Event, Job
 # The first load shows so many lines of each kind.
 MAX_NEWEST_LINES = 100
 MAX_TAIL_LINES = 12
+MAX_TAIL_BYTES = 32_000
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,14 @@ SENTENCES: dict[str, Callable[[int, dict[str, Any]], str]] = {
 
 def log_tail(job: Job) -> str:
     """Returns the last lines that a trainer wrote to its log, or an empty text."""
+    return "\n".join(read_log_end(job).split("\n")[-MAX_TAIL_LINES:])
+
+
+def read_log_end(job: Job) -> str:
+    """Returns what a trainer wrote to its log last, or an empty text."""
     try:
         with (job.folder / "trainer.log").open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 8_000))
-            lines = file.read().decode(errors="replace").rstrip("\n").split("\n")
+            file.seek(max(0, file.seek(0, 2) - MAX_TAIL_BYTES))
+            return file.read().decode(errors="replace").rstrip("\n")
     except FileNotFoundError:
         return ""
-    return "\n".join(lines[-MAX_TAIL_LINES:])

@@ -6,6 +6,7 @@ import psutil
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
+from datasets.models import DatasetVersion
 from finetune_site.common.wording import count
 from jobs.charts.sparks import draw_spark, read_spark_points
 from jobs.engines.registry import engine_title
@@ -146,6 +147,7 @@ def _context(job: Job, *, can_work: bool) -> dict[str, Any]:
         "away": away,
         **read_progress(job, away=away),
         "tail": _tail(job),
+        "weightless": _weightless(job),
         "marks": snapshot_marks(job, best),
         "snapshots": _newest_and_best(snapshots),
         "num_snapshots": len(snapshots),
@@ -161,6 +163,14 @@ def _tail(job: Job) -> str:
         return ""
     tail = log_tail(job)
     return "" if tail in job.status_message else tail
+
+
+def _weightless(job: Job) -> DatasetVersion | None:
+    """Returns what a failed job had to learn or measure, if all of it has weight 0."""
+    if job.status != Job.Status.FAILED:
+        return None
+    versions = filter(None, (job.dataset_version, job.validation_version))
+    return next((version for version in versions if version.teaches_nothing), None)
 
 
 def _newest_and_best(snapshots: list[Snapshot]) -> list[Snapshot]:

@@ -1,6 +1,7 @@
 """Decides what becomes of a live job whose trainer is gone without a word."""
 
 from jobs.engines.registry import get_engine
+from jobs.history.crashes import crash_of
 from jobs.history.log_lines import log_tail
 from jobs.models import Job
 from jobs.services.ending import end_job
@@ -64,23 +65,29 @@ def resume(job: Job) -> bool:
         end = Status.CANCELLED if job.want == Job.Want.STOP else Status.FAILED
         end_job(job, end, last_words(job, deaths), was={job.status})
         return False
-    # The first death may have any reason; a second one is most often for memory.
-    eased = get_engine(job.engine).ease(job) if deaths > 1 else ""
+    crash = crash_of(job)
+    # The first death may have any reason; a second one without a word is most often for
+    # memory.
+    eased = get_engine(job.engine).ease(job) if deaths > 1 and not crash else ""
     at = f"at step {job.step:,}" if job.step else "before the first step"
-    return reclaim(
-        job,
-        deaths=deaths,
-        deaths_at_step=job.step,
-        status_message=f"The trainer ended {at}; it is started again. {eased}".strip(),
-    )
+    why = f" with an error ({crash})" if crash else ""
+    again = f"The trainer ended {at}{why}; it is started again. {eased}".strip()
+    return reclaim(job, deaths=deaths, deaths_at_step=job.step, status_message=again)
 
 
 def last_words(job: Job, deaths: int) -> str:
     """Returns the status message of a job that died too often."""
     at = f"after step {job.step:,}" if job.step else "before the first step"
-    words = (
-        f"The trainer ended {deaths} times {at} without saying why. Often that is too "
-        "little memory: try a smaller batch size, fewer max tokens or LoRA."
-    )
+    if crash := crash_of(job):
+        words = (
+            f"The trainer ended {deaths} times {at} with an error: {crash}. Other "
+            "settings do not help against it. Somebody who looks after this site can "
+            "tell from its log what is wrong."
+        )
+    else:
+        words = (
+            f"The trainer ended {deaths} times {at} without saying why. Often that is "
+            "too little memory: try a smaller batch size, fewer max tokens or LoRA."
+        )
     tail = log_tail(job)
     return f"{words} The end of its log:\n{tail}" if tail else words

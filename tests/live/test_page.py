@@ -73,3 +73,12 @@ def test_a_job_whose_engine_is_away_promises_no_time(job):
     assert "Waiting for lab" in parts["status"]
     assert "lab is away" in parts["notice"]
     assert " left" not in parts["progress"]
+
+
+def test_a_failure_for_want_of_weights_leads_to_the_dataset(job):
+    version = job.dataset_version
+    job.status = Job.Status.FAILED
+    where = f'href="/datasets/{version.dataset_id}/?version={version.number}"'
+    assert where not in page.render_parts(job, can_work=True)["notice"]
+    version.shares = [{"weight": 0, "characters": 9}]
+    assert where in page.render_parts(job, can_work=True)["notice"]

@@ -11,6 +11,7 @@ from django_q.models import OrmQ
 
 from jobs.engines import processes
 from jobs.engines.local import LocalEngine
+from jobs.history.crashes import crash_of
 from jobs.models import Event, Heartbeat, Job, Snapshot
 from jobs.selectors.sources import model_source
 from jobs.services import jobs as services
@@ -24,6 +25,13 @@ from tests.support import factories
 from tests.support.watching import run_tasks, watch
 
 Status = Job.Status
+
+
+# The beginning of what Python writes before it ends by an error.
+TRACEBACK = """Traceback (most recent call last):
+  File "trainer.py", line 1, in <module>
+    run: int = 1
+"""
 
 
 @pytest.fixture
@@ -187,6 +195,46 @@ def test_deaths_without_a_new_step_end_the_job_with_the_log(db, stand_in):
     assert (job.status, job.deaths) == (Status.FAILED, 2)
     assert "ended 3 times before the first step" in job.status_message
     assert "out of luck" in job.status_message
+
+
+def test_deaths_by_an_error_are_explained_by_it(db, stand_in):
+    stand_in("{}['adapter']")
+    job = watch(factories.make_job(), lambda job: job.is_final)
+    assert (
+        "ended 3 times before the first step with an error: KeyError: 'adapter'."
+        in (job.status_message)
+    )
+    assert "LoRA" not in job.status_message
+
+
+@pytest.mark.parametrize(
+    ("log", "crash"),
+    [
+        ("", ""),
+        ("2026-11-30 10:00:00 INFO step 3\nKilled\n", ""),
+        (TRACEBACK + "ValueError: no digit\n", "ValueError: no digit"),
+        (TRACEBACK + "torch.fx.TraceError: a: b\n", "torch.fx.TraceError: a: b"),
+        (TRACEBACK + "KeyError\n", "KeyError"),
+        (f"{TRACEBACK}KeyError: 1\n\nThen:\n\n{TRACEBACK}OSError: 2\n", "OSError: 2"),
+        # It was handled: the trainer went on, and what ended it is not told.
+        (TRACEBACK + "OSError: 2\n2026-11-30 10:00:01 INFO step 4\n", ""),
+        (TRACEBACK + "RuntimeError: not enough memory: you tried\n", ""),
+        (TRACEBACK + "MemoryError\n", ""),
+    ],
+)
+def test_the_error_that_ended_a_trainer(lost, log, crash):
+    (lost.folder / "trainer.log").write_text(log)
+    assert crash_of(lost) == crash
+
+
+def test_a_second_death_by_an_error_changes_nothing(lost):
+    (lost.folder / "trainer.log").write_text(TRACEBACK + "KeyError: 1\n")
+    numerics = Numerics(threads=2, dtype="float32", compile=False, micro_batch=8)
+    RunFolder(lost.folder).write_numerics(numerics)
+    Job.objects.update(deaths=1, deaths_at_step=1)
+    look(lost)
+    assert RunFolder(lost.folder).read_numerics().micro_batch == 8
+    assert "with an error (KeyError: 1); it is started again" in lost.status_message
 
 
 def test_a_new_step_forgives_earlier_deaths(lost):
