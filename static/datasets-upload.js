@@ -29,7 +29,7 @@ function clearErrors() {
   for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
 }
 
-function complain(field, message) {
+function complain(field, message, link) {
   const inputs = form.querySelectorAll(`[name="${CSS.escape(field)}"]`);
   const place = inputs[0]?.closest(".field") ?? form;
   const error = document.createElement("p");
@@ -37,6 +37,12 @@ function complain(field, message) {
   error.id = `error-${field}`;
   error.role = "alert";
   error.textContent = message;
+  if (link) {
+    const there = document.createElement("a");
+    there.href = link;
+    there.textContent = "Open it";
+    error.append(" ", there);
+  }
   place === form ? form.prepend(error) : place.append(error);
   for (const input of inputs) {
     input.setAttribute("aria-invalid", "true");
@@ -45,16 +51,16 @@ function complain(field, message) {
   inputs[0]?.focus();
 }
 
-function stop(errors) {
+function stop(errors, links = {}) {
   box.hidden = true;
   form.querySelector("button[type=submit]").removeAttribute("aria-busy");
-  for (const [field, messages] of Object.entries(errors)) complain(field, messages.join(" "));
+  for (const [field, messages] of Object.entries(errors)) complain(field, messages.join(" "), links[field]);
 }
 
 function answered(request) {
   if (request.response?.url) return location.assign(request.response.url);
   const broken = { __all__: [`The site answered with error ${request.status}. Try again.`] };
-  return stop(request.response?.errors ?? broken);
+  return stop(request.response?.errors ?? broken, request.response?.links);
 }
 
 function progressed(event, began) {

@@ -8,6 +8,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
 from django.db import IntegrityError, transaction
+from django.urls import reverse
 
 from datasets.import_request import ImportRequest
 from datasets.kinds import NOTE, holds_json_lines
@@ -114,10 +115,12 @@ def check_name(name: str, besides: Dataset | None = None) -> str:
 
 def name_taken(name: str) -> UserError:
     """Returns the error for a name that another dataset has."""
+    found = _of_name(name)
     return UserError(
         f"There is a dataset named {name} already. Choose another name, or open that "
         "one and upload the file as its next version.",
         field="name",
+        link=reverse("dataset", args=[found.pk]) if found else "",
     )
 
 

@@ -25,6 +25,7 @@ from datasets.views.pages import (
     get_version,
 )
 from finetune_site.common.errors import UserError
+from finetune_site.common.forms import with_link
 from finetune_site.team.access import current_member, member_required
 from finetune_site.team.one_deed import one_deed
 
@@ -109,7 +110,7 @@ def dataset_rename(request: HttpRequest, pk: int) -> HttpResponse:
                 member=current_member(request), dataset=dataset, name=name
             )
     except UserError as error:
-        messages.error(request, error.message)
+        messages.error(request, with_link(error))
     return redirect(dataset_url(pk))
 
 
@@ -136,7 +137,8 @@ def _upload(request: HttpRequest, dataset: Dataset | None) -> HttpResponse:
             url = dataset_url(version.dataset_id)
             return JsonResponse({"url": url}) if wants_json else redirect(url)
     if wants_json:
-        return JsonResponse({"errors": form.errors}, status=REFUSED)
+        refusal = {"errors": form.errors, "links": form.links}
+        return JsonResponse(refusal, status=REFUSED)
     versions = list_versions(dataset) if dataset else []
     context = {"form": form, "dataset": dataset, "newest": versions[:1]}
     status = REFUSED if request.method == "POST" else HTTPStatus.OK

@@ -6,12 +6,16 @@ class UserError(Exception):
 
     Low code raises it, and each surface catches it in one place: a form shows it beside
     `field`, a page as a message, the API as its error body, a job as its status line.
+    Pages lead to `link`, the path of the thing that is in the way.
     """
 
-    def __init__(self, message: str, *, field: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, field: str | None = None, link: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
+        self.link = link
 
 
 class TooLongError(UserError):

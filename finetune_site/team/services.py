@@ -9,6 +9,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
+from django.urls import reverse
 from django.utils import timezone
 
 from finetune_site.common.errors import UserError
@@ -34,6 +35,15 @@ def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def name_taken(username: str, found: Member | None = None) -> UserError:
+    """Returns the error for a name that another member has: `found`, if it is known."""
+    return UserError(
+        f"The name {username} is taken. Choose another one.",
+        field="username",
+        link=f"{reverse('team')}#member-{found.pk}" if found else "",
+    )
+
+
 @transaction.atomic
 def create_member(
     *, username: str, role: str = Role.MEMBER, by: Member | None = None
@@ -42,10 +52,8 @@ def create_member(
     username = username.strip()
     member = Member(username=username, role=role)
     member.set_unusable_password()
-    if Member.objects.filter(username__iexact=username).exists():
-        raise UserError(
-            f"The name {username} is taken. Choose another one.", field="username"
-        )
+    if found := Member.objects.filter(username__iexact=username).first():
+        raise name_taken(username, found)
     try:
         member.full_clean()
         member.save()
@@ -53,9 +61,7 @@ def create_member(
         field, messages = next(iter(error.message_dict.items()))
         raise UserError(messages[0], field=field) from None
     except IntegrityError:
-        raise UserError(
-            f"The name {username} is taken. Choose another one.", field="username"
-        ) from None
+        raise name_taken(username) from None
     record(member=by, action="member.create", subject=username, role=role)
     return member
 

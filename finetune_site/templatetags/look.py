@@ -134,6 +134,7 @@ def field(
         "why": why,
         "unit": unit,
         "help_url": help_url,
+        "link": getattr(bound.form, "links", {}).get(bound.name, ""),
     }
 
 

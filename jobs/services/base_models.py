@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.db import IntegrityError, transaction
+from django.urls import reverse
 from django.utils import timezone
 
 from finetune_site.common.errors import UserError
@@ -176,10 +177,14 @@ def check_name(name: str) -> None:
 
 
 def name_taken(name: str) -> UserError:
-    """Returns the error for a name that another model has."""
+    """Returns the error for a name that another model has, perhaps in other letters."""
+    rows = ModelDownload.objects.values_list("name", flat=True)
+    names = [*CATALOGUE, *rows, *folder_names(models_dir())]
+    found = next((one for one in names if one.lower() == name.lower()), name)
     return UserError(
         f"There is a base model named {name} already. Give this one another name.",
         field="name",
+        link=f"{reverse('models')}#model-{found}",
     )
 
 

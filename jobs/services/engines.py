@@ -3,6 +3,7 @@
 import re
 
 from django.db import IntegrityError, transaction
+from django.urls import reverse
 from django.utils import timezone
 
 from finetune_site.common.errors import UserError
@@ -86,7 +87,9 @@ def check_name(name: str) -> None:
 def name_taken(name: str) -> UserError:
     """Returns the error for a name that another engine has."""
     return UserError(
-        f"There is an engine {name} already. Choose another name.", field="name"
+        f"There is an engine {name} already. Choose another name.",
+        field="name",
+        link=f"{reverse('engines')}#engine-{name}",
     )
 
 

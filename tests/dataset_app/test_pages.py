@@ -134,6 +134,7 @@ def test_a_mistake_is_said_beside_its_field(client, member, version):
     assert answer.status_code == 422
     page = answer.content.decode()
     assert "There is a dataset named Sums already." in page
+    assert f'<a href="/datasets/{version.dataset_id}/">Open it</a>' in page
     assert 'aria-invalid="true"' in page
 
 
@@ -143,8 +144,10 @@ def test_the_script_is_answered_with_json(client, member):
     refused = upload(client, file_name="sums.pdf", headers=accept)
     assert refused.status_code == 422
     assert "neither .jsonl nor .txt" in refused.json()["errors"]["file"][0]
-    taken = upload(client, headers=accept)
-    assert taken.json() == {"url": reverse("dataset", args=[Dataset.objects.get().pk])}
+    taken_in = upload(client, headers=accept)
+    url = reverse("dataset", args=[Dataset.objects.get().pk])
+    assert taken_in.json() == {"url": url}
+    assert upload(client, headers=accept).json()["links"] == {"name": url}
 
 
 def test_a_space_survives_the_form(client, member):
@@ -301,6 +304,15 @@ def test_a_dataset_is_renamed(client, member, version):
     client.force_login(member)
     client.post(address(version, "rename"), {"name": "Additions"})
     assert Dataset.objects.get().name == "Additions"
+
+
+def test_a_name_that_another_dataset_has_leads_to_it(client, member, version):
+    client.force_login(member)
+    other = factories.make_dataset("Primes").dataset_id
+    where = address(version, "rename")
+    page = client.post(where, {"name": "primes"}, follow=True).content.decode()
+    assert "There is a dataset named primes already." in page
+    assert f'<a href="/datasets/{other}/">Open it</a>' in page
 
 
 def test_a_dataset_nobody_uses_is_deleted_with_its_files(client, member, version):

@@ -98,8 +98,9 @@ def test_model_that_cannot_be_added(hub, admin, hub_id, name, field):
 
 
 def test_name_is_taken_once(added, admin):
-    with pytest.raises(UserError, match="a base model named Small already"):
+    with pytest.raises(UserError, match="a base model named Small already") as caught:
         services.add_model(member=admin, hub_id=HUB_ID, name="Small")
+    assert caught.value.link == "/models/#model-small"
 
 
 # ----- downloading

@@ -46,7 +46,10 @@ def test_a_taken_name_is_said_beside_its_field(as_admin, member):
     data = {"username": member.username, "role": "viewer"}
     answer = as_admin.post("/team/members/", data)
     assert answer.status_code == 422
-    assert "is taken" in answer.content.decode()
+    page = answer.content.decode()
+    assert "is taken" in page
+    assert f'<a href="/team/#member-{member.pk}">Open it</a>' in page
+    assert f'id="member-{member.pk}"' in page
 
 
 def test_the_role_changes(as_admin, member):
