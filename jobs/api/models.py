@@ -118,8 +118,7 @@ def ready_base_model(choice: ModelChoice) -> BaseModel:
     model = get_base_model(choice.base_model)
     if not model.is_ready(models_dir()):
         raise UnknownModelError(
-            f"The base model {model.name} {model.why_not_ready(models_dir())}. An "
-            "admin can look after it on the page Models.",
+            f"The base model {model.name} {model.why_not_ready(models_dir())}",
             field="model",
         )
     return model

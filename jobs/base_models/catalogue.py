@@ -44,12 +44,14 @@ class BaseModel:
         return not is_tried(folder) and not fault_of(folder)
 
     def why_not_ready(self, models_dir: Path) -> str:
-        """Returns what follows the name of a model that is not ready."""
+        """Returns what follows the name of a model that is not ready, and what helps."""
         if self.is_on_trial(models_dir):
-            return "is being tried, which takes some seconds"
+            return "is being tried, which takes some seconds. Ask again then."
         if self.folder(models_dir).is_dir():
-            return "cannot be used as it lies here (the page Models says why)"
-        return "is not on this machine"
+            return "cannot be used as it lies here. The page Models says why."
+        return (
+            "is not on this machine yet. An admin can download it on the page Models."
+        )
 
 
 def _qwen3(

@@ -147,8 +147,8 @@ def check_model(job: Job) -> None:
         )
     if not model.is_ready(models_dir()):
         raise UserError(
-            f"The base model {model.name} {model.why_not_ready(models_dir())}; choose "
-            "another one.",
+            f"The base model {model.name} {model.why_not_ready(models_dir())} Or "
+            "choose another one.",
             field="base_model",
         )
     if job.settings.max_tokens > model.context:

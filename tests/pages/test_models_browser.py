@@ -6,6 +6,7 @@ from django.conf import settings as site_settings
 from jobs.models import ModelDownload
 from jobs.services import base_models as services
 from jobs.services import downloads
+from tests.support import factories
 from tests.support.hub_server import HUB_ID, running_hub
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -32,6 +33,8 @@ def test_download_is_pressed_watched_and_its_model_removed(models, settings, adm
         row.get_by_role("button", name="Download").click()
         row.get_by_role("progressbar").wait_for()
         downloads.download_next()
+        row.get_by_text("Being tried").wait_for()
+        factories.mark_tried(settings.DATA_DIR / "models" / "ours")
         row.get_by_text("Ready").wait_for()
     row.get_by_role("button", name="Remove").click()
     models.get_by_role("dialog").get_by_role("button", name="Remove").click()

@@ -41,8 +41,7 @@ def _find_engine(choice: ModelChoice) -> Engine:
     model = get_base_model(choice.base_model)
     if not model.is_ready(models_dir()):
         raise UserError(
-            f"The base model {model.name} {model.why_not_ready(models_dir())}. An "
-            "admin can look after it on the page Models.",
+            f"The base model {model.name} {model.why_not_ready(models_dir())}",
             field="model",
         )
     return LOCAL
