@@ -44,7 +44,7 @@ class BaseModel:
         return not is_tried(folder) and not fault_of(folder)
 
     def why_not_ready(self, models_dir: Path) -> str:
-        """Returns what follows the name of a model that is not ready, and what helps."""
+        """Returns what a sentence says of a model that is not ready, and what helps."""
         if self.is_on_trial(models_dir):
             return "is being tried, which takes some seconds. Ask again then."
         if self.folder(models_dir).is_dir():

@@ -36,7 +36,6 @@ from jobs.trainer.text.encoding import (
     check_reads_back,
     end_of_text_ids,
     load_encoder,
-    load_tokenizer,
 )
 
 # The ends of the names of architectures that continue a text. Only those are trained.
@@ -244,19 +243,7 @@ def _check_tokenizer(folder: Path) -> None:
             "be saved again with a fast tokenizer."
         )
     try:
-        load_tokenizer(folder)
-    except TokenizerError as error:
-        raise UserError(
-            f"Its tokenizer.json cannot be read ({error}). Copy the file again."
-        ) from None
-    try:
         end_of_text_ids(folder)
-    except ValueError:
-        raise UserError(
-            "It does not say which token ends a text. Add eos_token_id to its "
-            "config.json."
-        ) from None
-    try:
         check_reads_back(load_encoder(folder))
     except TokenizerError as error:
         raise UserError(f"It cannot be trained or asked here. {error}") from None

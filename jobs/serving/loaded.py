@@ -122,7 +122,7 @@ def load(source: ModelSource) -> Loaded:
     try:
         return Loaded(model, load_encoder(folder), _num_bytes(model))
     except TokenizerError as error:
-        raise ModelError(f"The tokenizer cannot be read: {error}") from None
+        raise ModelError(str(error)) from None
 
 
 def _adapted(base: Loaded, source: ModelSource) -> Loaded:

@@ -203,7 +203,7 @@ def test_folder_with_an_odd_generation_config(copied, content):
 def test_folder_whose_list_of_end_tokens_is_empty(copied):
     (copied / "generation_config.json").write_text('{"eos_token_id": []}')
     change_config(copied, eos_token_id=[])
-    assert "It does not say which token ends a text" in fault_of(copied)
+    assert "does not say which token ends a text" in fault_of(copied)
 
 
 def test_card_that_never_ends_is_read_quickly(models_dir, copied):

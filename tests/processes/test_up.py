@@ -105,23 +105,6 @@ def test_visitors_wait_while_the_web_process_starts_again(site):
     assert requests.get(f"{site.url}/sign-in/", timeout=10).status_code == 200
 
 
-def test_a_killed_up_leaves_no_orphan_and_the_next_one_works(tmp_path):
-    first = RunningSite(tmp_path / "data")
-    try:
-        first.wait_until_healthy()
-        first.process.kill()
-        first.process.wait()
-        wait_for(lambda: not first.processes(), 6, "the end of all processes")
-    finally:
-        first.stop()
-    second = RunningSite(tmp_path / "data")
-    try:
-        second.wait_until_healthy()
-    finally:
-        second.stop()
-    assert not second.processes()
-
-
 def test_orphans_of_an_earlier_start_are_ended_first(tmp_path):
     run_dir = tmp_path / "data" / "run"
     run_dir.mkdir(parents=True)
@@ -135,10 +118,13 @@ def test_orphans_of_an_earlier_start_are_ended_first(tmp_path):
         site.stop()
 
 
-def test_sigterm_ends_everything(tmp_path):
-    site = RunningSite(tmp_path / "data")
-    wait_for(lambda: all(map(site.pid, PROCESSES)), 20, "all processes")
-    site.process.send_signal(signal.SIGTERM)
-    assert site.process.wait(10) == 0
-    assert not site.processes()
-    assert "The site has stopped." in site.output()
+def test_a_killed_up_leaves_no_orphan_and_the_next_one_works_and_ends(site):
+    site.process.kill()
+    site.process.wait()
+    wait_for(lambda: not site.processes(), 6, "the end of all processes")
+    with RunningSite(site.data_dir) as second:
+        assert all(map(second.pid, PROCESSES))
+        second.process.send_signal(signal.SIGTERM)
+        assert second.process.wait(10) == 0
+        assert not second.processes()
+        assert "The site has stopped." in second.output()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -9,7 +10,10 @@ import time
 import psutil
 import pytest
 
+from jobs.trainer.contract.events import read_events
+from jobs.trainer.contract.runfolder import RunFolder
 from tests.support.running_site import RunningSite, wait_for
+from tests.support.training import of_type, start_trainer
 from tests.support.visitor import Visitor, write_short_jokes
 
 pytestmark = pytest.mark.long
@@ -94,16 +98,16 @@ def team(tmp_path_factory):
         team.site.stop()
 
 
-@pytest.fixture(scope="module")
-def undisturbed(team):
-    """Returns the step losses of the job when nothing happens to it."""
-    job_id = team.start_job()
-    assert team.wait_for_end(job_id)["status"] == "succeeded"
-    return losses(team, job_id)
+def undisturbed(spec, folder):
+    """Returns the step losses of a job when nothing happens to it."""
+    run = RunFolder(folder)
+    folder.mkdir()
+    shutil.copy(spec, run.spec)
+    assert start_trainer(run).wait() == 0, run.log.read_text()
+    return losses_of(of_type(read_events(run.events)[0], "step"))
 
 
-def losses(team, job_id):
-    events = team.visitor.events(job_id, "step")
+def losses_of(events):
     return [(event["step"], event["learned_loss"]) for event in events]
 
 
@@ -130,7 +134,7 @@ class TrainerCount(threading.Thread):
 
 
 @pytest.fixture
-def job(team, undisturbed):
+def job(team, tmp_path):
     """Yields a job that has just begun. In the end it is as if nothing had been."""
     job_id = team.start_job()
     count = TrainerCount(team.run_folder(job_id))
@@ -141,7 +145,9 @@ def job(team, undisturbed):
     count.stopped.set()
     count.join()
     assert job["status"] == "succeeded", job["status_message"]
-    assert losses(team, job_id) == undisturbed
+    spec = team.run_folder(job_id) / "spec.json"
+    losses = losses_of(team.visitor.events(job_id, "step"))
+    assert losses == undisturbed(spec, tmp_path / "undisturbed")
     assert count.most == 1
 
 
@@ -168,7 +174,7 @@ def test_a_job_survives_the_death_of_its_trainer_and_of_all_the_site(team, job):
     kill_at(team, job, ["up"], 40)
 
 
-def test_nothing_is_left_after_the_end(team, undisturbed):
+def test_nothing_is_left_after_the_end(team):
     team.site.stop()
     assert team.site.processes() == []
     assert TrainerCount(team.data_dir / "runs").now() == 0

@@ -134,7 +134,9 @@ def load_tokenizer(model_folder: Path | str) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library has nothing narrower
-        raise TokenizerError(f"The tokenizer {path} cannot be read: {error}") from None
+        raise TokenizerError(
+            f"The model's {path.name} cannot be read ({error}). Copy the file again."
+        ) from None
     return _reading_plain_text(tokenizer)
 
 
@@ -171,11 +173,14 @@ def end_of_text_ids(model_folder: Path | str) -> tuple[int, ...]:
             if end is None:
                 continue
             if not isinstance(end, int) or isinstance(end, bool):
-                raise TokenizerError(f"The eos_token_id of {name} is no token: {end!r}")
+                raise TokenizerError(
+                    f"eos_token_id in the model's {name} is no token: {end!r}."
+                )
             found[end] = None
     if not found:
         raise TokenizerError(
-            f"{model_folder} names no end-of-text token (eos_token_id)"
+            "The model does not say which token ends a text. Add eos_token_id to its "
+            "config.json."
         )
     return tuple(found)
 
@@ -214,9 +219,11 @@ def _read_object(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise TokenizerError(f"{path} is not JSON: {error}") from None
+        raise TokenizerError(
+            f"The model's {path.name} is not JSON ({error})."
+        ) from None
     if not isinstance(value, dict):
-        raise TokenizerError(f"{path} holds no JSON object")
+        raise TokenizerError(f"The model's {path.name} holds no JSON object.")
     return value
 
 
