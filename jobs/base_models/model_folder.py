@@ -15,12 +15,15 @@ from safetensors import SafetensorError, safe_open
 from finetune_site.common.errors import UserError
 from jobs.base_models.trials import trial_result
 from jobs.trainer.contract.architecture import (
+    CONTEXTS,
     HIDDEN_SIZES,
     LAYER_COUNTS,
+    is_size,
     named_context,
     text_config,
 )
 from jobs.trainer.contract.folder_stamp import Stamp, folder_stamp
+from jobs.trainer.contract.settings import SETTINGS
 from jobs.trainer.contract.weights_file import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -123,11 +126,24 @@ def check_config(config: Config) -> None:
             f"Its architecture ({names[0]}) does not continue text, so it cannot be "
             "trained here. Choose a causal language model."
         )
+    sizes = text_config(config)
     for known_as in SIZES:
-        if not any(isinstance(text_config(config).get(name), int) for name in known_as):
+        if not any(is_size(sizes.get(name)) for name in known_as):
             raise UserError(
                 f"Its config.json does not say {known_as[0]}. Choose another model."
             )
+    for name in CONTEXTS:
+        if (context := sizes.get(name)) is not None and not is_size(context):
+            raise UserError(
+                f"{name} in its config.json is {context!r}, which is no number of "
+                "tokens. Copy the file again."
+            )
+    least = SETTINGS["max_tokens"].low
+    if (named_context(config) or least) < least:
+        raise UserError(
+            f"It reads {named_context(config)} tokens at a time, and jobs need rows of "
+            f"{least} at least. Choose another model."
+        )
 
 
 @lru_cache(maxsize=256)
@@ -209,7 +225,7 @@ def _check_weights(folder: Path) -> None:
 def _check_layers(folder: Path, config: Config) -> None:
     """Refuses more layers than there are weights: to build them would never end."""
     counts = [text_config(config).get(name) for name in LAYER_COUNTS]
-    layers = next(count for count in counts if isinstance(count, int))
+    layers = next(filter(is_size, counts))
     if layers > (stored := len(weight_shapes(folder))):
         raise UserError(
             f"Its config.json tells of {layers:,} layers, and its weights files hold "

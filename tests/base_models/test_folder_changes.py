@@ -181,7 +181,7 @@ def test_changed_folder_works_or_is_refused_in_words(good, seed):
             Path(place) / "run",
             RIDDLES[:4],
             model=ModelSource(base_model="small", path=str(folder)),
-            max_tokens=16,
+            max_tokens=min(16, facts.context),
             completion_tokens=2,
         )
         last = of_type(train(run), "status")[-1]

@@ -101,6 +101,22 @@ def test_an_index_names_the_files_of_this_folder_only(copied):
     assert "is no file of this folder" in fault_of(copied)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"max_position_embeddings": -1}, "-1, which is no number of tokens"),
+        ({"max_position_embeddings": "many"}, "'many', which is no number of tokens"),
+        ({"max_position_embeddings": True}, "True, which is no number of tokens"),
+        ({"max_position_embeddings": 7}, "It reads 7 tokens at a time"),
+        ({"num_hidden_layers": 10**9}, "tells of 1,000,000,000 layers"),
+        ({"hidden_size": 0}, "does not say hidden_size"),
+    ],
+)
+def test_sizes_that_cannot_be(copied, change, words):
+    change_config(copied, **change)
+    assert words in fault_of(copied)
+
+
 def test_copied_folder_without_a_card_states_no_licence(models_dir, copied):
     assert base_model("our-model", models_dir).licence == "not stated"
 

@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
+
+from jobs.trainer.contract.runfolder import is_whole
 
 # Architectures that were seen to keep the examples of a packed row apart, by positions
 # that begin at 0 in each of them (tests/trainer/compute/test_borders.py). Others may
@@ -79,6 +81,11 @@ LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 SHORT_WAY_MODELS = {"llama", "olmo2", "qwen2", "qwen3"}
 
 
+def is_size(value: object) -> TypeGuard[int]:
+    """Returns whether a value of a configuration is a number of layers or the like."""
+    return is_whole(value) and value > 0
+
+
 def needs_own_rows(model_folder: Path) -> bool:
     """Returns whether every piece must have a row of its own.
 
@@ -93,7 +100,7 @@ def needs_own_rows(model_folder: Path) -> bool:
 def num_known_tokens(model_folder: Path) -> int | None:
     """Returns how many tokens the model has vectors for, or None if it does not say."""
     number = text_config(read_config(model_folder)).get("vocab_size")
-    return number if isinstance(number, int) else None
+    return number if is_size(number) else None
 
 
 def context_length(model_folder: Path) -> int | None:
@@ -104,7 +111,7 @@ def context_length(model_folder: Path) -> int | None:
 def named_context(config: dict[str, Any]) -> int | None:
     """Returns the same as `context_length`, for a configuration that was read."""
     lengths = (text_config(config).get(name) for name in CONTEXTS)
-    return next((length for length in lengths if isinstance(length, int)), None)
+    return next(filter(is_size, lengths), None)
 
 
 def takes_short_way(model_folder: Path) -> bool:
