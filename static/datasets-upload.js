@@ -36,12 +36,14 @@ function complain(field, message, link) {
   error.className = "error";
   error.id = `error-${field}`;
   error.role = "alert";
-  error.textContent = message;
+  const words = document.createElement("span");
+  words.textContent = message;
+  error.append(words);
   if (link) {
     const there = document.createElement("a");
     there.href = link;
     there.textContent = "Open it";
-    error.append(" ", there);
+    words.append(" ", there);
   }
   place === form ? form.prepend(error) : place.append(error);
   for (const input of inputs) {
