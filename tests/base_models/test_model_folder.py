@@ -204,6 +204,7 @@ def test_header_longer_than_the_format_allows_is_not_read(tmp_path):
 @pytest.mark.parametrize(
     "content",
     [
+        b'{"eos_token_id": -1}',
         b'{"eos_token_id": Infinity}',
         b'{"eos_token_id": [[]]}',
         b"[" * 100_000,

@@ -229,6 +229,12 @@ def test_a_redirect_is_not_followed(admin, added, receiver):
         try_webhook(member=admin, webhook=added[0])
 
 
+def test_trials_are_on_record(admin, added, receiver):
+    try_webhook(member=admin, webhook=added[0])
+    entry = AuditEntry.objects.get(action="webhook.test")
+    assert (entry.member, entry.subject) == (admin, added[0].url)
+
+
 def test_nobody_who_answers_is_said_in_words(admin):
     webhook, _ = add_webhook(
         member=admin, url="http://127.0.0.1:9/", allow_private=True

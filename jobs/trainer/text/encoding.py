@@ -11,6 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from jobs.trainer.contract.folder_stamp import Stamp, folder_stamp
+from jobs.trainer.contract.runfolder import is_whole
 from jobs.trainer.text.examples import Segment
 
 # What names a model's end tokens, the first of them first.
@@ -172,7 +173,7 @@ def end_of_text_ids(model_folder: Path | str) -> tuple[int, ...]:
         for end in ends if isinstance(ends, list) else [ends]:
             if end is None:
                 continue
-            if not isinstance(end, int) or isinstance(end, bool):
+            if not is_whole(end) or end < 0:
                 raise TokenizerError(
                     f"eos_token_id in the model's {name} is no token: {end!r}."
                 )
