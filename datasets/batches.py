@@ -22,7 +22,13 @@ from jobs.trainer.text.examples import (
     dump_line,
     is_loss_weight,
 )
-from jobs.trainer.text.line_forms import PROMPT_WEIGHTS, LineForm, read_line
+from jobs.trainer.text.line_forms import (
+    KEYS_OF_ONE,
+    MAX_SEGMENTS,
+    PROMPT_WEIGHTS,
+    LineForm,
+    read_line,
+)
 
 # The loss weights of an example, and the texts of all examples that have these.
 Groups = dict[tuple[float, ...], list[Sequence[str]]]
@@ -87,7 +93,7 @@ def read_jsonl(path: Path, joiner: str = "") -> Iterator[Batch]:
 
 
 def _read_block(block: Block, joiner: str) -> Batch:
-    if joiner or block.too_long:
+    if joiner or block.too_long or _names_twice(block):
         return _read_line_by_line(block, joiner)
     return (
         _read_long_form(block)
@@ -95,6 +101,14 @@ def _read_block(block: Block, joiner: str) -> Batch:
         or _read_prompts(block)
         or _read_line_by_line(block, joiner)
     )
+
+
+def _names_twice(block: Block) -> bool:
+    """Returns whether a line may have a key twice, of which JSON would keep the last.
+
+    A text that is the name of a key counts too; the line is then read with more care.
+    """
+    return any(line.count(key) > 1 for key in KEYS_OF_ONE for line in block.lines)
 
 
 def join_by(segments: Sequence[Segment], joiner: str) -> list[Segment]:
@@ -194,7 +208,9 @@ def _read_prompts(block: Block) -> Batch | None:
 def _all_right(groups: Groups) -> bool:
     """Returns whether all groups can be used. Raises TypeError if a text is no text."""
     for weights, examples in groups.items():
-        if not weights or not all(map(is_loss_weight, weights)):
+        if not 0 < len(weights) <= MAX_SEGMENTS or not all(
+            map(is_loss_weight, weights)
+        ):
             return False
         if {*map(type, examples)} != {list}:
             return False

@@ -16,13 +16,28 @@ MAX_EXAMPLE_BYTES = 16 * 1024 * 1024
 
 LINE_END = re.compile(rb"\r\n?|\n")
 UTF8_MARK = b"\xef\xbb\xbf"
+UTF8_ASKED = "save it with the encoding UTF-8"
+# How files begin, and what they are. UTF-16 may lack a mark: its first letters show it.
 OTHER_KINDS = {
-    b"\xff\xfe": "UTF-16 text; save it with the encoding UTF-8",
-    b"\xfe\xff": "UTF-16 text; save it with the encoding UTF-8",
-    b"PK\x03\x04": "a zip or Office file; unpack it or save it as plain text",
-    b"\x1f\x8b": "compressed; unpack it",
-    b"%PDF": "a PDF; save its text as a .txt file",
+    rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff": f"UTF-32 text; {UTF8_ASKED}",
+    rb"\xff\xfe|\xfe\xff|[^\x00]\x00[^\x00]\x00|\x00[^\x00]\x00[^\x00]": (
+        f"UTF-16 text; {UTF8_ASKED}"
+    ),
+    rb"PK\x03\x04": "a zip or Office file; unpack it or save it as plain text",
+    rb"\x1f\x8b": "compressed; unpack it",
+    rb"%PDF": "a PDF; save its text as a .txt file",
+    rb"\{\s*[\r\n]\s*\"": (
+        "JSON over many lines; write each example on one line of its own"
+    ),
 }
+# A list of objects in one line, or with a line for each of them.
+LIST = re.compile(rb"\s*\[\s*\{(?![^\r\n]*\}\s*\]\s*[\r\n]+\s*\[)")
+JSON_LIST = (
+    "one JSON list; write each example on a line of its own, without brackets around "
+    "all and commas between"
+)
+# So much of a file shows its kind.
+HEAD_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -41,15 +56,23 @@ class Block:
 
 
 def check_kind(path: Path, then: str = "upload it again") -> None:
-    """Raises UserError if the file is plainly no UTF-8 text.
+    """Raises UserError if the file is plainly no UTF-8 text, or one JSON value.
 
     `then` completes the message: what to do once the file is mended.
     """
     with path.open("rb") as file:
-        head = file.read(4)
-    for mark, kind in OTHER_KINDS.items():
-        if head.startswith(mark):
-            raise UserError(f"The file is {kind}, then {then}.", field="file")
+        head = file.read(HEAD_BYTES).removeprefix(UTF8_MARK)
+        kinds = [kind for how, kind in OTHER_KINDS.items() if re.match(how, head)]
+        if not kinds and LIST.match(head) and _ends_with(file, b"]"):
+            kinds = [JSON_LIST]
+    if kinds:
+        raise UserError(f"The file is {kinds[0]}, then {then}.", field="file")
+
+
+def _ends_with(file: BinaryIO, mark: bytes) -> bool:
+    """Returns whether a file has this mark at its end, white space aside."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - HEAD_BYTES))
+    return file.read().rstrip().endswith(mark)
 
 
 def read_blocks(path: Path) -> Iterator[Block]:

@@ -22,6 +22,7 @@ from finetune_site.team.models import Member
 from finetune_site.team.services import record
 from jobs.trainer.contract.runfolder import sync_path
 
+SHEETS = {".csv", ".tsv"}
 KINDS = {".jsonl": "jsonl", ".txt": "txt"}
 UPLOAD_NAME = "upload.bin"
 MAX_NAME_CHARACTERS = 120
@@ -173,6 +174,13 @@ def _add(
 
 def _kind_of(source_name: str) -> str:
     kind = KINDS.get(Path(source_name).suffix.lower())
+    if kind is None and Path(source_name).suffix.lower() in SHEETS:
+        raise UserError(
+            f"{source_name} is a table. `openai-ft prepare` makes a .jsonl file of one "
+            "with the columns prompt and completion, and says what is wrong in it: "
+            "upload that.",
+            field="file",
+        )
     if kind is None:
         raise UserError(
             f"{source_name or 'The file'} is neither .jsonl nor .txt. Save the "

@@ -37,6 +37,7 @@ MAX_URL_CHARACTERS = 500
 METADATA = {
     # Amazon, Google and Oracle by IPv6.
     ip_address("fd00:ec2::254"),
+    ip_address("fd00:ec2::23"),
     ip_address("fd20:ce::254"),
     ip_address("fd00:c1::a9fe:a9fe"),
     # Alibaba, Oracle, and Azure, which also says there what it does to the machine.

@@ -38,6 +38,7 @@ from jobs.trainer.text.encoding import (
     TokenizerError,
     check_reads_back,
     end_of_text_ids,
+    is_panic,
     load_encoder,
 )
 
@@ -69,6 +70,7 @@ def read_facts(folder: Path) -> FolderFacts:
 
     Raises UserError if the folder cannot be trained from.
     """
+    _check_kinds(folder)
     _check_adapter(folder)
     config = _read_config(folder)
     check_config(config)
@@ -152,7 +154,9 @@ def _facts_at(folder: Path, stamp: Stamp) -> FolderFacts | UserError:
         return read_facts(folder)
     except UserError as error:
         return UserError(printable(error.message))
-    except Exception as error:  # foreign files hold anything; the page must work
+    except BaseException as error:  # foreign files hold anything; the page must work
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         reason = printable(str(error) or type(error).__name__)
         return UserError(
             f"It cannot be used: its files cannot be read ({reason}). Copy them again."
@@ -160,8 +164,6 @@ def _facts_at(folder: Path, stamp: Stamp) -> FolderFacts | UserError:
 
 
 def _read_config(folder: Path) -> Config:
-    if not folder.is_dir():
-        raise UserError("It is not on this machine.")
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except FileNotFoundError:
@@ -174,6 +176,18 @@ def _read_config(folder: Path) -> Config:
     if not isinstance(config, dict):
         raise UserError("Its config.json is no JSON object. Copy the file again.")
     return config
+
+
+def _check_kinds(folder: Path) -> None:
+    """Refuses what is no file and no folder: reading a pipe would never end."""
+    if not folder.is_dir():
+        raise UserError("It is not on this machine.")
+    for path in folder.iterdir():
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(
+                f"It holds {path.name}, which is a pipe or a device and no file. "
+                "Remove it."
+            )
 
 
 def _check_endings(folder: Path) -> None:

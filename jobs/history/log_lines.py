@@ -81,7 +81,9 @@ def _snapshot(step: int, data: dict[str, Any]) -> str:
 
 
 def _status(step: int, data: dict[str, Any]) -> str:
-    word = str(data.get("status", "")).capitalize()
+    status = str(data.get("status", ""))
+    # Pages say what people did, and the job's status in the API is another word.
+    word = "Stopped" if status == "cancelled" else status.capitalize()
     message = data.get("message")
     return f"{word}: {message}" if message else word
 

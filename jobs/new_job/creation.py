@@ -151,7 +151,7 @@ def check_model(job: Job) -> None:
             "choose another one.",
             field="base_model",
         )
-    if job.settings.max_tokens > model.context:
+    if "max_tokens" not in job.auto and job.settings.max_tokens > model.context:
         raise UserError(
             f"{model.name} reads at most {model.context:,} tokens at a time; set max "
             f"tokens to {model.context:,} or less.",

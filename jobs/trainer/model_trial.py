@@ -32,7 +32,12 @@ with quick_imports():
     from jobs.trainer.contract.spec import ModelSource
     from jobs.trainer.contract.weights_file import num_parameters
     from jobs.trainer.prepare import check_trainable
-    from jobs.trainer.text.encoding import TextEncoder, encode_prompt, load_encoder
+    from jobs.trainer.text.encoding import (
+        TextEncoder,
+        encode_prompt,
+        is_panic,
+        load_encoder,
+    )
 
 # Weights and their gradients are numbers of 4 bytes, and one more is for copies.
 BYTES_PER_PARAMETER = 3 * 4
@@ -58,7 +63,9 @@ def try_model(folder: Path) -> str:
         _try(folder)
     except ModelError as error:
         return f"{str(error).rstrip('.')}."
-    except Exception as error:  # whatever the model's code makes of its configuration
+    except BaseException as error:  # whatever the code makes of the configuration
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         logger.info("The model does not work", exc_info=True)
         if is_out_of_memory(error):
             return (
@@ -149,7 +156,7 @@ def _answer(model: Any, encoder: TextEncoder) -> None:
     )
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     words = " ".join(str(error).split()) or type(error).__name__
     if len(words) > MAX_REASON_CHARACTERS:
         return f"{words[:MAX_REASON_CHARACTERS]}…"

@@ -1,8 +1,12 @@
 """Fine-tuning jobs of the API."""
 
+import json
+import shutil
+
 import pytest
 
 from jobs.models import EngineSetting, Job
+from jobs.trainer.contract.model_folders import SHIPPED
 from tests.support import factories
 from tests.support.api_client import ApiClient
 from tests.support.watching import run_tasks
@@ -49,6 +53,24 @@ def test_what_was_chosen_is_shown_once_it_is_known(create, api, monkeypatch):
         "supervised": {"hyperparameters": used},
     }
     assert shown["plan"]["total_steps"] == shown["total_steps"] > 0
+
+
+@pytest.mark.parametrize("context", [8, 64])
+def test_a_model_that_reads_little_gets_rows_that_fit(
+    create, monkeypatch, data_dir, context
+):
+    monkeypatch.setattr("jobs.tasks.launch_all", lambda engine: 0)
+    folder = shutil.copytree(SHIPPED / "tiny", data_dir / "models" / "short")
+    config = json.loads((folder / "config.json").read_bytes())
+    config["max_position_embeddings"] = context
+    (folder / "config.json").write_text(json.dumps(config))
+    factories.mark_tried(folder)
+    job = create(model="short")
+    assert job.status_code == 200, job.content
+    run_tasks()
+    assert Job.objects.get().settings.max_tokens <= context
+    assert Job.objects.get().status == Job.Status.QUEUED
+    assert create(model="short", max_tokens=256).status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
 from jobs.base_models.catalogue import CATALOGUE, default_rates
@@ -115,6 +116,41 @@ def test_an_index_names_the_files_of_this_folder_only(copied):
 def test_sizes_that_cannot_be(copied, change, words):
     change_config(copied, **change)
     assert words in fault_of(copied)
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "x.lock"])
+def test_a_pipe_is_refused_and_never_read(copied, name):
+    (copied / name).unlink(missing_ok=True)
+    os.mkfifo(copied / name)
+    assert f"It holds {name}, which is a pipe" in fault_of(copied)
+
+
+def test_a_link_to_nowhere_hides_no_change(copied):
+    (copied / "x.lock").symlink_to(copied / "nowhere")
+    assert not fault_of(copied)
+    (copied / WEIGHTS).write_bytes(b"junk")
+    assert "no safetensors file" in fault_of(copied)
+
+
+def test_a_tokenizer_at_which_the_library_gives_up_is_refused(copied):
+    path = copied / "tokenizer.json"
+    value = json.loads(path.read_bytes())
+    value["model"]["continuing_subword_prefix"] = "text"
+    path.write_text(json.dumps(value))
+    with pytest.raises(BaseException) as caught:
+        Tokenizer.from_file(str(path))
+    assert not isinstance(caught.value, Exception)
+    assert "tokenizer.json cannot be read (range end index" in fault_of(copied)
+
+
+@pytest.mark.parametrize("form", ["NFKC", "Lowercase", "Strip"])
+def test_a_tokenizer_that_changes_letters_is_refused(copied, form):
+    path = copied / "tokenizer.json"
+    value = json.loads(path.read_bytes())
+    more = {"strip_left": True, "strip_right": True} if form == "Strip" else {}
+    value["normalizer"] = {"type": form, **more}
+    path.write_text(json.dumps(value))
+    assert "does not give back what it is given" in fault_of(copied)
 
 
 def test_copied_folder_without_a_card_states_no_licence(models_dir, copied):

@@ -1,5 +1,6 @@
 """From an uploaded file to a version that is ready."""
 
+import json
 import os
 import time
 from datetime import timedelta
@@ -34,6 +35,49 @@ def take(member, content, name="sums.jsonl", **choices):
 
 def examples_in(version):
     return list(examples.iter_examples(version.examples_path))
+
+
+def test_json_lines_of_which_one_is_spoilt_are_json_lines(member):
+    good = b'{"data": "a"}\n' * 12
+    version = take(member, good + b"{oops\n", "replies.txt")
+    assert (version.num_examples, version.problems[0]["line"]) == (12, 13)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt"])
+def test_lines_that_were_encoded_again_are_refused(member, times, name):
+    line = '{"prompt": "a", "completion": "b"}'
+    for _ in range(times):
+        line = json.dumps(line)
+    version = take(member, f"{line}\n".encode() * 3, name)
+    assert version.status == DatasetVersion.Status.FAILED
+    assert "encoded twice or more" in version.problems[0]["message"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"prompt": "a", "prompt": "b", "completion": "c"}',
+        b'{"data": {"text_list": ["a"], "loss_weights": [1], "loss_weights": [0.5]}}',
+        b'{"messages": [{"role": "user", "content": "a"}, '
+        b'{"role": "assistant", "content": "b", "content": "c"}]}',
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(member, line):
+    fine = b'{"prompt": "prompt", "completion": "\\"prompt\\""}\n'
+    version = take(member, fine * 3 + line, "a.jsonl")
+    assert version.num_examples == 3
+    assert "stands there twice" in version.problems[0]["message"]
+
+
+def test_segments_beyond_the_most_are_refused_in_whole_blocks(member):
+    most, more = (
+        json.dumps({"data": {"text_list": ["a"] * n, "loss_weights": [1] * n}})
+        for n in (10_000, 10_001)
+    )
+    bare = json.dumps({"data": {"text_list": ["a"] * 10_001}})
+    version = take(member, "\n".join([most, more, bare]).encode(), "a.jsonl")
+    assert (version.num_examples, len(version.problems)) == (1, 2)
 
 
 def test_json_lines_are_known_whatever_the_file_is_called(member):
@@ -282,6 +326,13 @@ def test_many_weights_keep_few_shares(member):
         ("a.docx", GOOD, "neither .jsonl nor .txt"),
         ("a.jsonl", b"", "is empty"),
         ("a.txt", "hello".encode("utf-16"), "UTF-16"),
+        ("a.txt", "hello".encode("utf-16-le"), "UTF-16"),
+        ("a.jsonl", "hello".encode("utf-16-be"), "UTF-16"),
+        ("a.txt", "hello".encode("utf-32"), "UTF-32"),
+        ("a.txt", b'[{"data": "a"}, {"data": "b"}]', "one JSON list"),
+        ("a.jsonl", b'[\n  {"data": "a"},\n  {"data": "b"}\n]\n', "one JSON list"),
+        ("a.txt", b'{\n  "data": "a"\n}\n', "JSON over many lines"),
+        ("a.csv", b"prompt,completion\n", "`openai-ft prepare` makes a .jsonl file"),
         ("a.jsonl", b"PK\x03\x04....", "a zip or Office file"),
     ],
 )

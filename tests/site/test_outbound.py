@@ -48,6 +48,7 @@ NEVER = [
     "http://[fd20:ce::254]/computeMetadata",
     "http://[fd00:c1::a9fe:a9fe]/opc/v2",
     "http://[fd00:ec2::254]/latest",
+    "http://[fd00:ec2::23]/v1/credentials",
     # 169.254.169.254 through gateways whose prefix has 96, 64, 56 and 48 bits.
     "http://[64:ff9b:1::a9fe:a9fe]/",
     "http://[64:ff9b:1:0:a9:fea9:fe00:0]/",

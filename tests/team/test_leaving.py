@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from finetune_site.leaving import end_streams_of_leavers
 from finetune_site.team import services
-from finetune_site.team.models import AuditEntry
+from finetune_site.team.models import AuditEntry, Member
 from finetune_site.team.services import create_api_key
 from tests.support import factories
 from tests.support.running_async import run
@@ -121,6 +121,14 @@ def test_fresh_link_stands_for_the_old_password(client, member, few_rounds):
 
 
 @pytest.mark.django_db
+def test_first_password_asks_for_a_fresh_link(client, member):
+    client.force_login(member)
+    assert "come in by a fresh link" in client.get("/team/").content.decode()
+    for form in ({"password": NEW}, {"password": NEW, "old": ""}):
+        assert client.post("/team/password/", form).status_code == 422
+    assert not Member.objects.get(pk=member.pk).has_usable_password()
+
+
 def test_wrong_old_passwords_are_counted(client, member, few_rounds):
     services.set_password(member=member, password=OLD)
     client.force_login(member)

@@ -128,6 +128,8 @@ def test_the_audit_trail_says_where_nobody_was_signed_in(as_admin, member):
 
 
 def test_a_new_password_keeps_this_session(client, member):
+    services.set_password(member=member, password="long enough 41")
     client.force_login(member)
-    client.post("/team/password/", {"password": "long enough 42"})
+    form = {"old": "long enough 41", "password": "long enough 42"}
+    assert client.post("/team/password/", form).status_code == 302
     assert client.get("/team/").status_code == 200

@@ -118,8 +118,7 @@ def is_known(request: HttpRequest) -> bool:
 
     Who has just used a sign-in link has forgotten the password, or has none.
     """
-    member = current_member(request)
-    return not member.has_usable_password() or came_by_link_lately(request)
+    return came_by_link_lately(request)
 
 
 def _show_link(request: HttpRequest, member: Member) -> HttpResponse:

@@ -22,6 +22,8 @@ PROBES = (
     ("wonder", "ful"),
     ("Total: 4", "2"),
     ("Two  spaces,", "\n\nand Lines."),
+    # What compatible normal forms would turn into other letters.
+    ("\ufb01ne", " \u00bd \uff21"),
 )
 
 
@@ -42,6 +44,13 @@ class Encoded:
 
 class TokenizerError(ValueError):
     """Says that a model folder's files do not tell how text becomes tokens."""
+
+
+def is_panic(error: BaseException) -> bool:
+    """Returns whether a library written in Rust gave up. That is no `Exception`, and no
+    reason to end the process.
+    """
+    return type(error).__name__ == "PanicException"
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,9 @@ def load_tokenizer(model_folder: Path | str) -> Tokenizer:
     path = Path(model_folder) / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library has nothing narrower
+    except BaseException as error:  # the library has nothing narrower
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         raise TokenizerError(
             f"The model's {path.name} cannot be read ({error}). Copy the file again."
         ) from None

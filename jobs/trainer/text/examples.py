@@ -8,6 +8,7 @@ The same forms without the outer `data` are read too. The site always writes the
 one.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,19 @@ def load_line(line: bytes) -> list[Segment]:
     return list(zip(data["text_list"], weights, strict=True))
 
 
-def read_json(line: str | bytes) -> Any:
-    """Returns the JSON value of a line; raises ExampleError if it is not JSON."""
+def read_json(line: str | bytes, *, unique: bool = False) -> Any:
+    """Returns the JSON value of a line; raises ExampleError if it is not JSON.
+
+    With `unique` it is refused too if an object has a key twice: only one of the values
+    could be kept.
+    """
     try:
-        return orjson.loads(line)
+        value = orjson.loads(line)
+        if unique and isinstance(value, dict):
+            json.loads(line, object_pairs_hook=_unique)
+        return value
+    except RecursionError:
+        raise ExampleError(f"it is nested too deeply; write {LONG_FORM}") from None
     except orjson.JSONDecodeError as error:
         if isinstance(line, bytes) and not is_utf8(line):
             raise ExampleError(
@@ -93,6 +103,15 @@ def read_json(line: str | bytes) -> Any:
         raise ExampleError(
             f"this is not JSON ({reason}, column {error.colno}); write {LONG_FORM}"
         ) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ExampleError(f'"{twice}" stands there twice; leave one of them out')
+    return found
 
 
 def is_utf8(line: bytes) -> bool:

@@ -25,6 +25,8 @@ MAX_SEGMENTS = 10_000
 PROMPT_WEIGHTS = (0.0, 1.0)
 # Each form has one of these keys.
 EXAMPLE_KEYS = {"data", "prompt", "completion", "messages"}
+# Keys as they stand in a line that has each of them once.
+KEYS_OF_ONE = (b'"text_list"', b'"loss_weights"', b'"prompt"', b'"completion"')
 PROMPT_FORM = '{"prompt": "...", "completion": "..."}'
 
 
@@ -38,7 +40,7 @@ class LineForm(StrEnum):
 
 def read_line(line: str | bytes) -> tuple[LineForm, list[Segment]]:
     """Returns the form of a line, and its segments; raises ExampleError."""
-    form, segments = _read(read_json(line))
+    form, segments = _read(read_json(line, unique=True))
     if len(segments) > MAX_SEGMENTS:
         raise ExampleError(
             f"it has {len(segments):,} segments, and {MAX_SEGMENTS:,} are the most; "
@@ -60,15 +62,19 @@ def _read(value: Any) -> tuple[LineForm, list[Segment]]:
 
 
 def _refuse_json_within(text: str) -> None:
-    """Raises ExampleError for a text that is an example written as JSON."""
-    try:
-        value = read_json(text)
-    except ExampleError:
-        return
+    """Raises ExampleError for a text that is an example written as JSON, however often
+    it was encoded.
+    """
+    value: Any = text
+    while isinstance(value, str):
+        try:
+            value = read_json(value)
+        except ExampleError:
+            return
     if isinstance(value, dict) and not EXAMPLE_KEYS.isdisjoint(value):
         raise ExampleError(
-            "the line is a text that holds JSON, which was encoded twice; write the "
-            "object itself, without quotes around it and backslashes within"
+            "the line is a text that holds JSON, which was encoded twice or more; "
+            "write the object itself, without quotes around it and backslashes within"
         )
 
 
