@@ -8,16 +8,21 @@ LETTERS_PER_EDIT = 3
 
 
 def edits_between(one: str, other: str) -> int:
-    """Returns how many letters must be added, left out or changed: Levenshtein's
-    distance.
+    """Returns how many letters must be added, left out, changed, or swapped with their
+    neighbours: the distance of optimal string alignment.
     """
+    before: list[int] = []
     above = list(range(len(other) + 1))
     for row, letter in enumerate(one, start=1):
         line = [row]
         for column, wanted in enumerate(other, start=1):
             changed = above[column - 1] + (letter != wanted)
-            line.append(min(above[column] + 1, line[-1] + 1, changed))
-        above = line
+            edits = min(above[column] + 1, line[-1] + 1, changed)
+            pair = one[row - 2 : row]
+            if len(pair) == 2 and pair[::-1] == other[column - 2 : column]:
+                edits = min(edits, before[column - 2] + 1)
+            line.append(edits)
+        before, above = above, line
     return above[-1]
 
 

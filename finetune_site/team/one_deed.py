@@ -54,12 +54,18 @@ def one_deed(view: View) -> View:
     return remembering
 
 
-def _register(request: HttpRequest) -> tuple[SentForm, bool]:
-    """Returns the form's row, and whether this post made it."""
+def forget_old_forms() -> None:
+    """Removes the answers to forms that nobody sends twice any more. The watcher calls
+    this every few seconds.
+    """
     old = SentForm.objects.filter(created_at__lt=timezone.now() - KEPT)
     # A delete locks out all others, even if there is nothing to delete.
     if old.exists():
         old.delete()
+
+
+def _register(request: HttpRequest) -> tuple[SentForm, bool]:
+    """Returns the form's row, and whether this post made it."""
     token = hashlib.sha256(f"{request.path} {hash_of_body(request)}".encode())
     return SentForm.objects.get_or_create(
         member=current_member(request), token=token.hexdigest()

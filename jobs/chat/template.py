@@ -176,7 +176,7 @@ async def rendered(asked: dict[str, Any]) -> dict[str, Any]:
     if "error" in answer:
         raise UserError(
             f"The model's own chat template cannot write these messages: "
-            f"{answer['error']}.",
+            f"{answer['error'].rstrip('.')}.",
             field="messages",
         )
     return answer

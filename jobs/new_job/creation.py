@@ -15,6 +15,7 @@ from jobs.models import Job, Snapshot
 from jobs.new_job.preparation import enqueue_preparation
 from jobs.new_job.suggest import default_name
 from jobs.selectors.base_models import find_base_model, models_dir
+from jobs.selectors.sources import is_base_replaced
 from jobs.services.client_notes import clean_metadata, clean_suffix
 from jobs.trainer.contract.settings import JobSettings
 
@@ -168,6 +169,13 @@ def check_parent(job: Job) -> None:
     if parent.is_here and not parent.folder.is_dir():
         raise UserError(
             f"The files of the snapshot {parent} are gone. Choose another one.",
+            field="parent_snapshot",
+        )
+    if parent.is_here and is_base_replaced(parent):
+        raise UserError(
+            f"The files of {parent.base_model} were replaced since the snapshot "
+            f"{parent} was trained on them, and what it learned means nothing on "
+            "others. Put the former files back, or choose another one.",
             field="parent_snapshot",
         )
 

@@ -1,9 +1,12 @@
 """Finds the weights that a job starts from or a snapshot is served from."""
 
+from pathlib import Path
+
 from jobs.models import Snapshot
 from jobs.selectors.base_models import get_base_model, models_dir
 from jobs.trainer.contract.settings import FULL
 from jobs.trainer.contract.spec import ModelSource
+from jobs.trainer.contract.weights_file import weights_files, weights_sha256
 
 
 def model_source(base_model: str, snapshot: Snapshot | None) -> ModelSource:
@@ -24,3 +27,17 @@ def model_source(base_model: str, snapshot: Snapshot | None) -> ModelSource:
         adapter_path=str(snapshot.folder),
         base_sha256=snapshot.base_sha256,
     )
+
+
+def is_base_replaced(snapshot: Snapshot) -> bool:
+    """Returns whether an adapter's base model has other weights than it was trained on.
+
+    The weights are read only if one of their files was changed since, which is rare.
+    """
+    source = model_source(snapshot.base_model, snapshot)
+    if not source.adapter_path or not source.base_sha256:
+        return False
+    folder, made_at = Path(source.path), snapshot.created_at.timestamp()
+    if all(path.stat().st_ctime < made_at for path in weights_files(folder)):
+        return False
+    return weights_sha256(folder) != source.base_sha256

@@ -20,6 +20,7 @@ from django_q.tasks import async_task
 
 from datasets.services.imports import requeue_stale_imports
 from finetune_site.common.errors import UserError
+from finetune_site.team.one_deed import forget_old_forms
 from jobs.engines.base import Engine
 from jobs.engines.registry import LOCAL, get_engine, remote_names
 from jobs.models import Job
@@ -233,6 +234,7 @@ def sweep() -> None:
     requeue_stale_imports()
     requeue_stale_downloads()
     ask_for_trials()
+    forget_old_forms()
     young = timezone.now() - timedelta(seconds=PREPARATION_SECONDS)
     lost = Job.objects.filter(
         unclaimed(), status=Status.VALIDATING, created_at__lt=young

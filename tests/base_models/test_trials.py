@@ -120,8 +120,8 @@ def test_results_of_models_that_left_are_forgotten(good, models_dir):
         ({"intermediate_size": 10**9}, "describes"),
         ({"hidden_act": "sine"}, "does not work"),
         ({"rms_norm_eps": -1.0}, "infinite or no number"),
-        ({"num_attention_heads": 7}, "does not work|do not fit|mismatched"),
-        ({"vocab_size": 9}, "do not fit|cannot be read"),
+        ({"num_attention_heads": 7}, "does not work|other sizes"),
+        ({"vocab_size": 9}, "other sizes"),
     ],
 )
 def test_what_a_trial_finds(tmp_path, changes, words):

@@ -3,12 +3,16 @@ import re
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from finetune_site.common.errors import UserError
 from finetune_site.team.models import AuditEntry
 from jobs.models import Job
+from jobs.new_job.creation import check_parent
 from jobs.services import jobs as services
+from jobs.trainer.contract.weights_file import weights_sha256
 from tests.support import factories
+from tests.support.training import make_small_model, shake
 from tests.support.watching import run_tasks
 
 Status = Job.Status
@@ -38,6 +42,20 @@ def test_creating_a_job_is_in_the_audit_trail(create, member):
     job = create()
     entry = AuditEntry.objects.get(action="job.create")
     assert (entry.member, entry.detail["job"]) == (member, job.uid)
+
+
+def test_an_adapter_is_not_trained_further_on_other_weights(db, data_dir):
+    folder = data_dir / "models" / "house"
+    make_small_model(folder)
+    factories.mark_tried(folder)
+    job = factories.make_job(base_model="house", method="lora")
+    made = {"base_sha256": weights_sha256(folder), "created_at": timezone.now()}
+    snapshot = factories.make_snapshot(job, **made)
+    check_parent(Job(base_model="house", parent_snapshot=snapshot))
+    shake(folder)
+    with pytest.raises(UserError, match="files of house were replaced") as caught:
+        check_parent(Job(base_model="house", parent_snapshot=snapshot))
+    assert caught.value.field == "parent_snapshot"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,13 @@ KNOWN = ["n_epochs", "batch_size", "seed", "name", "suffix", "training_file"]
 
 @pytest.mark.parametrize(
     ("one", "other", "edits"),
-    [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("ab", "ba", 2)],
+    [
+        ("", "", 0),
+        ("", "abc", 3),
+        ("kitten", "sitting", 3),
+        ("ab", "ba", 1),
+        ("ca", "abc", 3),
+    ],
 )
 def test_edits_are_counted(one, other, edits):
     assert edits_between(one, other) == edits_between(other, one) == edits
@@ -21,6 +27,8 @@ def test_edits_are_counted(one, other, edits):
         ("nepochs", "n_epochs"),
         ("batchsize", "batch_size"),
         ("sead", "seed"),
+        ("naem", "name"),
+        ("bacth_szie", "batch_size"),
         ("train_file", ""),
         ("integrations", ""),
         ("user", ""),

@@ -18,6 +18,7 @@ from finetune_site.team import one_deed
 from finetune_site.team.models import ApiKey, Member, SentForm, SignInLink
 from jobs.models import EngineSetting, Job, ModelDownload, Webhook
 from jobs.services import counting
+from jobs.watching import watcher
 from tests.support import factories
 from tests.support.hub_server import HUB_ID, running_hub
 
@@ -210,6 +211,8 @@ def test_answers_are_sealed_and_forgotten(browser, monkeypatch):
     answer = browser.post("/team/keys/", {"name": "laptop"} | token)
     [key] = re.findall(r"sk-[\w-]{20,}", answer.content.decode())[:1]
     assert key not in SentForm.objects.get().answer
-    monkeypatch.setattr(one_deed, "KEPT", timedelta(0))
-    browser.post("/team/keys/", {"name": "other"} | token)
+    watcher.sweep()
     assert SentForm.objects.count() == 1
+    monkeypatch.setattr(one_deed, "KEPT", timedelta(0))
+    watcher.sweep()
+    assert not SentForm.objects.exists()

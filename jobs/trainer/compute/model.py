@@ -71,6 +71,12 @@ def load_model(
         if is_out_of_memory(error):
             raise
         logger.info("The model cannot be read", exc_info=True)
+        # The library's words are about an option that people cannot set.
+        if "ignore_mismatched_sizes" in str(error):
+            raise ModelError(
+                f"Weights in {folder.name} have other sizes than its config.json "
+                "tells. Copy the files of one model"
+            ) from None
         raise ModelError(
             f"The model in {folder.name} cannot be read: {error}"
         ) from None
