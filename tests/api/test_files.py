@@ -95,7 +95,8 @@ def test_any_name_makes_a_dataset(send, name, dataset):
     ("content", "name", "words"),
     [
         (b"", "sums.jsonl", "is empty"),
-        (GOOD, "sums.csv", "neither .jsonl nor .txt"),
+        (GOOD, "sums.pdf", "neither .jsonl nor .txt"),
+        (GOOD, "sums.csv", "sums.csv is a table. `openai-ft prepare` makes"),
         (b"PK\x03\x04....", "sums.jsonl", "a zip or Office file"),
     ],
 )
