@@ -208,9 +208,9 @@ def _read_prompts(block: Block) -> Batch | None:
 def _all_right(groups: Groups) -> bool:
     """Returns whether all groups can be used. Raises TypeError if a text is no text."""
     for weights, examples in groups.items():
-        if not 0 < len(weights) <= MAX_SEGMENTS or not all(
-            map(is_loss_weight, weights)
-        ):
+        if not 0 < len(weights) <= MAX_SEGMENTS:
+            return False
+        if not all(map(is_loss_weight, weights)):
             return False
         if {*map(type, examples)} != {list}:
             return False

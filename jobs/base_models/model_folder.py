@@ -38,7 +38,7 @@ from jobs.trainer.text.encoding import (
     TokenizerError,
     check_reads_back,
     end_of_text_ids,
-    is_panic,
+    is_fault,
     load_encoder,
 )
 
@@ -155,7 +155,7 @@ def _facts_at(folder: Path, stamp: Stamp) -> FolderFacts | UserError:
     except UserError as error:
         return UserError(printable(error.message))
     except BaseException as error:  # foreign files hold anything; the page must work
-        if not isinstance(error, Exception) and not is_panic(error):
+        if not is_fault(error):
             raise
         reason = printable(str(error) or type(error).__name__)
         return UserError(

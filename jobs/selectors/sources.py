@@ -38,6 +38,7 @@ def is_base_replaced(snapshot: Snapshot) -> bool:
     if not source.adapter_path or not source.base_sha256:
         return False
     folder, made_at = Path(source.path), snapshot.created_at.timestamp()
-    if all(path.stat().st_ctime < made_at for path in weights_files(folder)):
+    files = [path for path in weights_files(folder) if path.is_file()]
+    if all(path.stat().st_ctime < made_at for path in files):
         return False
     return weights_sha256(folder) != source.base_sha256

@@ -35,7 +35,7 @@ with quick_imports():
     from jobs.trainer.text.encoding import (
         TextEncoder,
         encode_prompt,
-        is_panic,
+        is_fault,
         load_encoder,
     )
 
@@ -64,7 +64,7 @@ def try_model(folder: Path) -> str:
     except ModelError as error:
         return f"{str(error).rstrip('.')}."
     except BaseException as error:  # whatever the code makes of the configuration
-        if not isinstance(error, Exception) and not is_panic(error):
+        if not is_fault(error):
             raise
         logger.info("The model does not work", exc_info=True)
         if is_out_of_memory(error):

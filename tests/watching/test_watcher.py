@@ -227,13 +227,18 @@ def test_the_error_that_ended_a_trainer(lost, log, crash):
     assert crash_of(lost) == crash
 
 
+def rows_after_a_second_death(job: Job) -> int:
+    """Returns how many rows, of 8, go through at once after two deaths at one step."""
+    numerics = Numerics(threads=2, dtype="float32", compile=False, micro_batch=8)
+    RunFolder(job.folder).write_numerics(numerics)
+    Job.objects.update(deaths=1, deaths_at_step=1)
+    look(job)
+    return RunFolder(job.folder).read_numerics().micro_batch
+
+
 def test_a_second_death_by_an_error_changes_nothing(lost):
     (lost.folder / "trainer.log").write_text(TRACEBACK + "KeyError: 1\n")
-    numerics = Numerics(threads=2, dtype="float32", compile=False, micro_batch=8)
-    RunFolder(lost.folder).write_numerics(numerics)
-    Job.objects.update(deaths=1, deaths_at_step=1)
-    look(lost)
-    assert RunFolder(lost.folder).read_numerics().micro_batch == 8
+    assert rows_after_a_second_death(lost) == 8
     assert "with an error (KeyError: 1); it is started again" in lost.status_message
 
 
@@ -244,11 +249,7 @@ def test_a_new_step_forgives_earlier_deaths(lost):
 
 
 def test_a_second_death_at_the_same_step_halves_the_micro_batch(lost):
-    numerics = Numerics(threads=2, dtype="float32", compile=False, micro_batch=8)
-    RunFolder(lost.folder).write_numerics(numerics)
-    Job.objects.update(deaths=1, deaths_at_step=1)
-    look(lost)
-    assert RunFolder(lost.folder).read_numerics().micro_batch == 4
+    assert rows_after_a_second_death(lost) == 4
     assert "4 rows at a time" in lost.status_message
 
 

@@ -46,11 +46,12 @@ class TokenizerError(ValueError):
     """Says that a model folder's files do not tell how text becomes tokens."""
 
 
-def is_panic(error: BaseException) -> bool:
-    """Returns whether a library written in Rust gave up. That is no `Exception`, and no
-    reason to end the process.
+def is_fault(error: BaseException) -> bool:
+    """Returns whether an error is of what was read, and no wish to end the process.
+
+    A library written in Rust that gives up raises what is no `Exception`.
     """
-    return type(error).__name__ == "PanicException"
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def load_tokenizer(model_folder: Path | str) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except BaseException as error:  # the library has nothing narrower
-        if not isinstance(error, Exception) and not is_panic(error):
+        if not is_fault(error):
             raise
         raise TokenizerError(
             f"The model's {path.name} cannot be read ({error}). Copy the file again."
