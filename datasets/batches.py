@@ -39,7 +39,7 @@ TOO_LONG = (
 
 
 @dataclass(frozen=True)
-class Problem:
+class BadLine:
     """A line that was left out. `text` is how the line begins."""
 
     line: int
@@ -48,7 +48,7 @@ class Problem:
 
 
 @dataclass
-class Batch:
+class ImportBatch:
     """The examples of a block, once as lines for the file and once in groups.
 
     `groups` holds the same examples for the tally. `done` is the number of bytes of the
@@ -60,7 +60,7 @@ class Batch:
     groups: Groups = field(default_factory=dict)
     # How many examples came from lines of other forms than our own.
     forms: Counter[LineForm] = field(default_factory=Counter)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[BadLine] = field(default_factory=list)
 
     def add(self, segments: Sequence[Segment]) -> None:
         """Adds an example, which is written in the long form."""
@@ -80,10 +80,10 @@ class Batch:
         """
         shown = text[:200].decode(errors="replace")
         clean = [part.replace("\x00", "\ufffd") for part in (message[:400], shown)]
-        self.problems.append(Problem(line, *clean))
+        self.problems.append(BadLine(line, *clean))
 
 
-def read_jsonl(path: Path, joiner: str = "") -> Iterator[Batch]:
+def read_jsonl(path: Path, joiner: str = "") -> Iterator[ImportBatch]:
     """Yields a batch for each block of a .jsonl file.
 
     `joiner` is put wherever two segments meet without white space between them.
@@ -92,7 +92,7 @@ def read_jsonl(path: Path, joiner: str = "") -> Iterator[Batch]:
         yield _read_block(block, joiner)
 
 
-def _read_block(block: Block, joiner: str) -> Batch:
+def _read_block(block: Block, joiner: str) -> ImportBatch:
     if joiner or block.too_long or _names_twice(block):
         return _read_line_by_line(block, joiner)
     return (
@@ -143,12 +143,12 @@ def _end_with(segments: list[Segment], joiner: str) -> None:
     segments[last] = (text + joiner, weight)
 
 
-def _read_long_form(block: Block) -> Batch | None:
+def _read_long_form(block: Block) -> ImportBatch | None:
     """Returns None if a line is in another form, or wrong."""
     lines = block.lines
     if b"" in lines:
         lines = [line for line in lines if line]
-    batch = Batch(block.done, lines)
+    batch = ImportBatch(block.done, lines)
     loads, current, weight_lists = orjson.loads, None, []
     try:
         for line in lines:
@@ -170,9 +170,9 @@ def _read_long_form(block: Block) -> Batch | None:
         return None
 
 
-def _read_unweighted(block: Block) -> Batch | None:
+def _read_unweighted(block: Block) -> ImportBatch | None:
     """Does the same for lines without loss weights: a text, or a list of texts."""
-    batch, loads, dumps = Batch(block.done), orjson.loads, orjson.dumps
+    batch, loads, dumps = ImportBatch(block.done), orjson.loads, orjson.dumps
     try:
         for line in filter(None, block.lines):
             value = loads(line)
@@ -188,9 +188,9 @@ def _read_unweighted(block: Block) -> Batch | None:
         return None
 
 
-def _read_prompts(block: Block) -> Batch | None:
+def _read_prompts(block: Block) -> ImportBatch | None:
     """Does the same for lines that are a prompt with a completion."""
-    batch, loads, dumps = Batch(block.done), orjson.loads, orjson.dumps
+    batch, loads, dumps = ImportBatch(block.done), orjson.loads, orjson.dumps
     try:
         for line in filter(None, block.lines):
             value = loads(line)
@@ -222,8 +222,8 @@ def _all_right(groups: Groups) -> bool:
     return True
 
 
-def _read_line_by_line(block: Block, joiner: str) -> Batch:
-    batch = Batch(block.done)
+def _read_line_by_line(block: Block, joiner: str) -> ImportBatch:
+    batch = ImportBatch(block.done)
     for number, line in enumerate(block.lines, start=block.first_line):
         if block.too_long:
             batch.refuse(number, TOO_LONG, line)

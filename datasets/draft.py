@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from datasets.batches import Batch, join_by
+from datasets.batches import ImportBatch, join_by
 from datasets.lines import read_blocks
 from jobs.trainer.text.examples import Segment
 
@@ -67,14 +67,14 @@ class Draft:
         return sorted([*self.rules, *edits], key=lambda change: change.id)
 
 
-def read_changed(path: Path, draft: Draft, joiner: str = "") -> Iterator[Batch]:
+def read_changed(path: Path, draft: Draft, joiner: str = "") -> Iterator[ImportBatch]:
     """Yields a version's examples with a draft and a joiner laid over them.
 
     The version's lines are in the long form, and right, so they are not checked again.
     """
     number = 0
     for block in read_blocks(path):
-        batch = Batch(block.done)
+        batch = ImportBatch(block.done)
         for line in filter(None, block.lines):
             data = orjson.loads(line)["data"]
             texts, weights = data["text_list"], data["loss_weights"]

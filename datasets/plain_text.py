@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from datasets.batches import TOO_LONG, Batch
+from datasets.batches import TOO_LONG, ImportBatch
 from datasets.lines import MAX_EXAMPLE_BYTES, Block, read_blocks
 from finetune_site.common.errors import UserError
 from jobs.trainer.text.examples import is_utf8
@@ -37,7 +37,7 @@ class Passage:
         if self.num_bytes <= MAX_EXAMPLE_BYTES:
             self.lines.append(line)
 
-    def close_into(self, batch: Batch) -> None:
+    def close_into(self, batch: ImportBatch) -> None:
         """Adds the example, or says what is wrong with it, and begins anew."""
         if self.num_bytes > MAX_EXAMPLE_BYTES:
             batch.refuse(
@@ -47,7 +47,7 @@ class Passage:
             self._decode_into(batch)
         self.first_line, self.lines, self.num_bytes = 0, [], 0
 
-    def _decode_into(self, batch: Batch) -> None:
+    def _decode_into(self, batch: ImportBatch) -> None:
         try:
             batch.add([(b"\n".join(self.lines).decode(), 1.0)])
         except UnicodeDecodeError:
@@ -56,7 +56,7 @@ class Passage:
                     batch.refuse(number, NOT_UTF8, line)
 
 
-def read_text(path: Path, split: str) -> Iterator[Batch]:
+def read_text(path: Path, split: str) -> Iterator[ImportBatch]:
     """Yields batches of a .txt file's examples. `split` is a TextSplit.
 
     Raises UserError if the whole file is to be one example and is too large for that.
@@ -66,19 +66,21 @@ def read_text(path: Path, split: str) -> Iterator[Batch]:
     return _read_passages(path, every_line=split == TextSplit.LINES)
 
 
-def _read_passages(path: Path, every_line: bool) -> Iterator[Batch]:
+def _read_passages(path: Path, every_line: bool) -> Iterator[ImportBatch]:
     passage, done = Passage(), 0
     for block in read_blocks(path):
-        batch = Batch(block.done)
+        batch = ImportBatch(block.done)
         _take_block(block, passage, batch, every_line)
         done = block.done
         yield batch
-    batch = Batch(done)
+    batch = ImportBatch(done)
     passage.close_into(batch)
     yield batch
 
 
-def _take_block(block: Block, passage: Passage, batch: Batch, every_line: bool) -> None:
+def _take_block(
+    block: Block, passage: Passage, batch: ImportBatch, every_line: bool
+) -> None:
     if block.too_long:
         batch.refuse(block.first_line, TOO_LONG, block.lines[0])
         return
@@ -90,7 +92,7 @@ def _take_block(block: Block, passage: Passage, batch: Batch, every_line: bool) 
         passage.close_into(batch)
 
 
-def _read_whole(path: Path) -> Iterator[Batch]:
+def _read_whole(path: Path) -> Iterator[ImportBatch]:
     size = path.stat().st_size
     if size > MAX_EXAMPLE_BYTES:
         raise UserError(
@@ -99,7 +101,7 @@ def _read_whole(path: Path) -> Iterator[Batch]:
             "paragraph is an example.",
             field="text_split",
         )
-    whole, batch = Passage(), Batch(size)
+    whole, batch = Passage(), ImportBatch(size)
     for block in read_blocks(path):
         for number, line in enumerate(block.lines, start=block.first_line):
             if whole.lines or not _is_blank(line):

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 from django_q.brokers import get_broker
 
-from datasets.batches import Batch, Problem, read_jsonl
+from datasets.batches import BadLine, ImportBatch, read_jsonl
 from datasets.draft import Change, Draft, read_changed
 from datasets.files import ExamplesWriter
 from datasets.import_request import ImportRequest
@@ -113,7 +113,7 @@ def _write_files(
     """Writes the version's files. Returns what its row is told about them."""
     tally, num_bad = Tally(), 0
     forms: Counter[LineForm] = Counter()
-    problems: list[Problem] = []
+    problems: list[BadLine] = []
     with ExamplesWriter(version.examples_path) as writer:
         for batch in _batches(version, request):
             writer.add(batch.lines)
@@ -139,7 +139,7 @@ def _write_files(
     }
 
 
-def _batches(version: DatasetVersion, request: ImportRequest) -> Iterator[Batch]:
+def _batches(version: DatasetVersion, request: ImportRequest) -> Iterator[ImportBatch]:
     if request.kind in {"draft", "weights"}:
         parent = _ready_parent(version)
         if request.kind == "weights":
@@ -189,7 +189,7 @@ def _fail(claim: Claim, version: DatasetVersion, message: str) -> None:
     remove_upload(version)
 
 
-def _nothing_good(problems: list[Problem], num_bad: int) -> str:
+def _nothing_good(problems: list[BadLine], num_bad: int) -> str:
     if not problems:
         return "The file holds no example: there is nothing but white space in it."
     first = problems[0]

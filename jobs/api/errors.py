@@ -24,7 +24,7 @@ from ninja import NinjaAPI, Schema
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from finetune_site.common.errors import BusyError, LaterError, TooLongError, UserError
-from jobs.engines.far_api import TOO_LONG
+from jobs.engines.far_server import TOO_LONG
 from jobs.selectors.model_names import UnknownModelError
 
 logger = logging.getLogger(__name__)

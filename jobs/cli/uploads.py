@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets.batches import Batch, read_jsonl
+from datasets.batches import ImportBatch, read_jsonl
 from datasets.kinds import holds_json_lines
 from datasets.plain_text import TextSplit, read_text
 from finetune_site.common.errors import UserError
@@ -74,7 +74,7 @@ def examples_sha256(path: Path) -> str | None:
 
 def read_batches(
     path: Path, *, joiner: str = "", text_split: str = TextSplit.PARAGRAPHS
-) -> Iterator[Batch]:
+) -> Iterator[ImportBatch]:
     """Yields the examples of a file, as an import on the site reads them."""
     if path.suffix.lower() == ".txt" and not holds_json_lines(path):
         return read_text(path, text_split)

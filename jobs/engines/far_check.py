@@ -4,7 +4,8 @@ import re
 from contextlib import suppress
 
 from jobs.engines.base import EngineTroubleError
-from jobs.engines.far_api import FarApi, FarRefusalError
+from jobs.engines.far_api import FarApi
+from jobs.engines.far_server import FarRefusalError
 
 # A parameter in a path of the OpenAPI document; its name does not matter.
 PARAMETER = re.compile(r"\{[^}]*\}")

@@ -15,7 +15,8 @@ from finetune_site.common import outbound
 from finetune_site.common.errors import BusyError, UserError
 from finetune_site.common.event_stream import BrokenStreamError, read_event_stream
 from jobs.engines.base import EngineTroubleError
-from jobs.engines.far_api import Answer, FarApi
+from jobs.engines.far_api import FarApi
+from jobs.engines.far_server import Answer
 
 # How many answers one process reads at a time, each in a thread. The limit per engine
 # is lower, so that an engine that hangs, or one member who asks for all that a member

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.engines.base import RunFolderError
-from jobs.engines.far_api import Answer, FarApi, FarRefusalError
+from jobs.engines.far_api import FarApi
+from jobs.engines.far_server import Answer, FarRefusalError
 from jobs.models import Job
 
 # A far job is asked for again when what is known of it is older than this.

@@ -11,11 +11,12 @@ from typing import Any
 from finetune_site.common.errors import UserError
 from finetune_site.common.sealing import unseal
 from jobs.engines.base import EngineTroubleError, Report
-from jobs.engines.far_api import FarApi, FarRefusalError, KeyTroubleError
+from jobs.engines.far_api import FarApi
 from jobs.engines.far_check import check_server
 from jobs.engines.far_completion import complete
 from jobs.engines.far_events import as_forced_pause, is_pause, read_new_events
 from jobs.engines.far_jobs import FarJobs, message_of, status_of, total_steps_of
+from jobs.engines.far_server import FarRefusalError, KeyTroubleError
 from jobs.engines.sending import send_job
 from jobs.engines.strays import Strays
 from jobs.engines.wishes import Told, Wishes

@@ -4,8 +4,8 @@ import time
 
 from datasets.models import DatasetVersion
 from finetune_site.common.wording import percent
-from jobs.engines.far_api import Answer
 from jobs.engines.far_jobs import FarJobs
+from jobs.engines.far_server import Answer
 from jobs.models import Job
 from jobs.trainer.contract.settings import SETTINGS
 

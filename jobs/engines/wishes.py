@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass, replace
 
-from jobs.engines.far_api import Answer
 from jobs.engines.far_jobs import FarJobs, snapshot_requests_of
+from jobs.engines.far_server import Answer
 from jobs.models import Job
 
 # A wish that shows no effect is sent again after this long.

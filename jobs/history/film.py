@@ -35,7 +35,7 @@ class Cell:
 
 
 @dataclass
-class Row:
+class FilmRow:
     """A prompt and its completions at each step shown."""
 
     prompt: str
@@ -47,7 +47,7 @@ class Film:
     """The whole film strip, without the columns that are left out."""
 
     columns: list[Column]
-    rows: list[Row]
+    rows: list[FilmRow]
     # How many columns are left out between step 0 and the first one shown.
     num_hidden: int
     # The step that is answered next, while the job goes on.
@@ -74,7 +74,7 @@ def read_film(job: Job, newest: int | None = MAX_NEWEST_COLUMNS) -> Film:
     return Film(
         columns=read_columns(job, shown),
         rows=[
-            Row(prompt, [_cell(job, row, step, texts) for step in shown])
+            FilmRow(prompt, [_cell(job, row, step, texts) for step in shown])
             for row, prompt in enumerate(prompts)
         ],
         num_hidden=len(steps) - len(shown),

@@ -17,7 +17,7 @@ from finetune_site.common.parsing import is_text
 from jobs.models import Job
 from jobs.new_job.suggest import choose_settings
 from jobs.selectors.base_models import get_base_model
-from jobs.services.counting import NotWantedError, count_tokens
+from jobs.services.counting import CountStoppedError, count_tokens
 from jobs.services.ending import end_job
 from jobs.services.specs import build_spec
 from jobs.trainer.contract.settings import SUGGESTED
@@ -50,7 +50,7 @@ def prepare(job_id: int) -> bool:
         return False
     try:
         prepare_claimed(job)
-    except NotWantedError:
+    except CountStoppedError:
         return False
     except UserError as error:
         fail_checked(job, error.message)

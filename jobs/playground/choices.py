@@ -32,7 +32,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Group:
+class ChoiceGroup:
     """Choices under one title."""
 
     title: str
@@ -64,7 +64,7 @@ def of_snapshot(snapshot: Snapshot) -> Choice:
     )
 
 
-def read_groups(chosen: Iterable[Choice] = ()) -> list[Group]:
+def read_groups(chosen: Iterable[Choice] = ()) -> list[ChoiceGroup]:
     """Returns what can be asked: the newest snapshots by job, then base models.
 
     What is chosen already is among them, however old it is.
@@ -72,15 +72,15 @@ def read_groups(chosen: Iterable[Choice] = ()) -> list[Group]:
     by_job: dict[Job, list[Choice]] = {}
     for snapshot in Snapshot.objects.select_related("job")[:MAX_OFFERED_SNAPSHOTS]:
         by_job.setdefault(snapshot.job, []).append(of_snapshot(snapshot))
-    groups = [Group(job.name, choices) for job, choices in by_job.items()]
+    groups = [ChoiceGroup(job.name, choices) for job, choices in by_job.items()]
     ready = [model for model in base_models() if model.is_ready(models_dir())]
     if ready:
         groups.append(
-            Group("Base models", [of_base_model(model.name) for model in ready])
+            ChoiceGroup("Base models", [of_base_model(model.name) for model in ready])
         )
     listed = {choice.value for group in groups for choice in group.choices}
     older = [choice for choice in chosen if choice.value not in listed]
-    return groups + ([Group("Older", older)] if older else [])
+    return groups + ([ChoiceGroup("Older", older)] if older else [])
 
 
 def read_chosen(query: QueryDict) -> list[Choice]:

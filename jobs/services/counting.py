@@ -24,7 +24,7 @@ REPORT_SECONDS = 1.0
 COUNT_AGAIN_SECONDS = 120
 
 
-class NotWantedError(Exception):
+class CountStoppedError(Exception):
     """The job was stopped while its tokens were counted."""
 
 
@@ -91,7 +91,7 @@ class CountProgress:
         )
 
     def alive(self) -> None:
-        """Keeps the claim fresh. Raises NotWantedError once the job is stopped."""
+        """Keeps the claim fresh. Raises CountStoppedError once the job is stopped."""
         self.pulse()
         if self.job is None or time.monotonic() - self.renewed < REPORT_SECONDS:
             return
@@ -101,7 +101,7 @@ class CountProgress:
             .filter(pk=self.job.pk)
             .update(claimed_at=timezone.now())
         ):
-            raise NotWantedError
+            raise CountStoppedError
 
     def _waiting_jobs(self) -> QuerySet[Job]:
         needs_it = Q(dataset_version=self.version) | Q(validation_version=self.version)

@@ -32,7 +32,7 @@ FOR_NEWCOMERS = 1.25
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class AnswerGroup:
     """Rows of one request that are read and join together."""
 
     answers: Answers
@@ -45,8 +45,8 @@ class Desk:
     def __init__(self, loaded: Loaded) -> None:
         self.loaded = loaded
         self.batch = Batch(loaded.model, loaded.end_id)
-        self.waiting: deque[Group] = deque()
-        self.reading: tuple[Group, Prefill] | None = None
+        self.waiting: deque[AnswerGroup] = deque()
+        self.reading: tuple[AnswerGroup, Prefill] | None = None
         # By the index of each of their members.
         self.answers: dict[int, Answers] = {}
         self.numbers = itertools.count()
@@ -82,12 +82,12 @@ class Desk:
         for asked in {answers.asked for answers in open_answers}:
             asked.refuse(message, "internal")
 
-    def _groups(self, answers: Answers) -> Iterator[Group]:
+    def _groups(self, answers: Answers) -> Iterator[AnswerGroup]:
         """Yields a request's answers in groups that are no larger than the room."""
         num_bytes = self._final_length(answers) * self._bytes_per_token
         size = max(1, min(GROUP_ANSWERS, MAX_CACHE_BYTES // max(1, num_bytes)))
         for start in range(0, len(answers.members), size):
-            yield Group(answers, answers.members[start : start + size])
+            yield AnswerGroup(answers, answers.members[start : start + size])
 
     def _drop_cancelled(self) -> None:
         self.waiting = deque(
@@ -121,7 +121,7 @@ class Desk:
             self._send()
         return True
 
-    def _next(self) -> Group | None:
+    def _next(self) -> AnswerGroup | None:
         """Returns the group to read next.
 
         It belongs to the person who has the fewest answers growing, and to the request
@@ -132,7 +132,7 @@ class Desk:
         of_asker = Counter(answers.asked.asker for answers in growing)
         of_request = Counter(growing)
 
-        def num_growing(group: Group) -> tuple[int, int]:
+        def num_growing(group: AnswerGroup) -> tuple[int, int]:
             answers = group.answers
             return of_asker[answers.asked.asker], of_request[answers]
 
@@ -142,7 +142,7 @@ class Desk:
         more = 1 if of_asker[group.answers.asked.asker] else FOR_NEWCOMERS
         return group if self._has_room(group, more) else None
 
-    def _begin(self, group: Group) -> tuple[Group, Prefill]:
+    def _begin(self, group: AnswerGroup) -> tuple[AnswerGroup, Prefill]:
         answers = group.answers
         answers.asked.begun = True
         prefill = Prefill(
@@ -161,7 +161,7 @@ class Desk:
         growing = {answer.index for answer in self.batch.answers}
         self.answers = {i: a for i, a in self.answers.items() if i in growing}
 
-    def _has_room(self, group: Group, more: float) -> bool:
+    def _has_room(self, group: AnswerGroup, more: float) -> bool:
         num_answers = len(self.batch.answers) + len(group.members)
         if not self.batch.answers:
             return True

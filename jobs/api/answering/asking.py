@@ -12,7 +12,7 @@ from finetune_site.common.errors import UserError
 from finetune_site.team.models import Member
 from jobs.api.answering.merging import merge
 from jobs.engines.base import Engine
-from jobs.engines.far_api import FarRefusalError
+from jobs.engines.far_server import FarRefusalError
 from jobs.engines.places import place
 from jobs.engines.registry import LOCAL, engine_that_has
 from jobs.selectors.base_models import get_base_model, models_dir

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from finetune_site.common.sealing import seal
-from jobs.engines import far_api
+from jobs.engines import far_server
 from jobs.models import EngineSetting, Job
 from jobs.services import jobs as services
 from jobs.watching import contact
@@ -64,7 +64,7 @@ def test_no_answer_at_all(loop, job):
 
 
 def test_an_answer_that_takes_too_long(far, loop, running, monkeypatch):
-    monkeypatch.setattr(far_api, "TIMEOUT", (1.0, 0.1))
+    monkeypatch.setattr(far_server, "TIMEOUT", (1.0, 0.1))
     far.hang_seconds = 0.5
     assert "it took too long" in look(loop, running).status_message
 
