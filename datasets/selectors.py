@@ -5,10 +5,10 @@ from typing import Any
 
 from django.db.models import Count, Max, OuterRef, Prefetch, QuerySet, Subquery
 
-from datasets.draft import Change, Draft
-from datasets.files import read_these
-from datasets.import_request import ImportRequest
+from datasets.drafts.draft import Change, Draft
 from datasets.models import Dataset, DatasetVersion, DraftChange
+from datasets.stored.files import read_these
+from datasets.stored.import_request import ImportRequest
 from finetune_site.common.errors import UserError
 from finetune_site.common.parsing import is_text
 from jobs.trainer.text.examples import Segment

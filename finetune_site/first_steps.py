@@ -5,10 +5,10 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
-from datasets.draft import Draft
-from datasets.effect import effect_of
+from datasets.drafts.draft import Draft
 from datasets.models import DatasetVersion
-from datasets.tally import Part
+from datasets.pages.effect import effect_of
+from datasets.reading.tally import Part
 from datasets.validation_names import first_for_training
 from finetune_site.common import wording
 from finetune_site.team.models import Member

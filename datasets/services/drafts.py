@@ -5,11 +5,11 @@ import shutil
 from django.db import transaction
 from django.db.models import QuerySet
 
-from datasets.draft import LAST
-from datasets.import_request import ImportRequest
+from datasets.drafts.draft import LAST
 from datasets.models import DatasetVersion, DraftChange
 from datasets.selectors import draft_of, example_of, last_saving_change
 from datasets.services.versions import add_version
+from datasets.stored.import_request import ImportRequest
 from finetune_site.common.errors import UserError
 from finetune_site.team.models import Member
 from finetune_site.team.services import record

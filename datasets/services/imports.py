@@ -15,17 +15,17 @@ from django.db import transaction
 from django.utils import timezone
 from django_q.brokers import get_broker
 
-from datasets.batches import BadLine, ImportBatch, read_jsonl
-from datasets.draft import Change, Draft, read_changed
-from datasets.files import ExamplesWriter
-from datasets.import_request import ImportRequest
+from datasets.drafts.draft import Change, Draft, read_changed
 from datasets.models import DatasetVersion, DraftChange
-from datasets.plain_text import read_text
+from datasets.reading.batches import BadLine, ImportBatch, read_jsonl
+from datasets.reading.plain_text import read_text
+from datasets.reading.tally import Tally
 from datasets.services.claims import CLAIM_SECONDS, Claim, unclaimed
 from datasets.services.reweighting import check_prompts
 from datasets.services.uploads import UPLOAD_NAME, remove_upload
 from datasets.services.versions import enqueue_import
-from datasets.tally import Tally
+from datasets.stored.files import ExamplesWriter
+from datasets.stored.import_request import ImportRequest
 from finetune_site.common.claims import ClaimLostError
 from finetune_site.common.errors import UserError
 from jobs.trainer.text.line_forms import LineForm

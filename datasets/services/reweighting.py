@@ -1,9 +1,9 @@
 """Gives prompts another loss weight, as the API's older clients may ask for."""
 
-from datasets.draft import Change, Draft
-from datasets.import_request import ImportRequest
+from datasets.drafts.draft import Change, Draft
 from datasets.models import DatasetVersion
 from datasets.services.drafts import add_child, check_weight
+from datasets.stored.import_request import ImportRequest
 from finetune_site.common.errors import UserError
 from finetune_site.team.models import Member
 

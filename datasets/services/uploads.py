@@ -10,12 +10,12 @@ from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
 from django.db import IntegrityError, transaction
 from django.urls import reverse
 
-from datasets.import_request import ImportRequest
-from datasets.kinds import NOTE, holds_json_lines
-from datasets.lines import check_kind
 from datasets.models import Dataset, DatasetVersion
-from datasets.plain_text import TextSplit
+from datasets.reading.kinds import NOTE, holds_json_lines
+from datasets.reading.lines import check_kind
+from datasets.reading.plain_text import TextSplit
 from datasets.services.versions import add_version
+from datasets.stored.import_request import ImportRequest
 from finetune_site.common.errors import UserError
 from finetune_site.common.wording import num_bytes
 from finetune_site.team.models import Member

@@ -7,7 +7,7 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
 from datasets import services
-from datasets.forms import RejoinForm, RuleForm, SaveForm, numbers_of
+from datasets.pages.forms import RejoinForm, RuleForm, SaveForm, numbers_of
 from datasets.views.pages import back_to, dataset_url, get_version
 from finetune_site.common.errors import UserError
 from finetune_site.common.parsing import small_int

@@ -13,9 +13,9 @@ from django.shortcuts import render
 from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 
-from datasets.examples_page import examples_page
-from datasets.import_report import form_notes
 from datasets.models import DatasetVersion
+from datasets.pages.examples_page import examples_page
+from datasets.pages.import_report import form_notes
 from datasets.views.pages import dataset_context, get_dataset, get_version, may_change
 from finetune_site.common.parsing import small_int
 from finetune_site.common.streaming import file_chunks

@@ -7,8 +7,8 @@ from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 
-from datasets.forms import NameForm
 from datasets.models import Dataset, DatasetVersion
+from datasets.pages.forms import NameForm
 from datasets.selectors import list_versions, newest_ready
 from finetune_site.common.parsing import small_int
 from finetune_site.team.access import current_member

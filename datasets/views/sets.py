@@ -14,9 +14,9 @@ from django.views.decorators.http import (
 )
 
 from datasets import services
-from datasets.forms import NameForm, UploadForm
-from datasets.import_report import form_notes
 from datasets.models import Dataset, DatasetVersion
+from datasets.pages.forms import NameForm, UploadForm
+from datasets.pages.import_report import form_notes
 from datasets.selectors import list_datasets, list_versions, progress_of
 from datasets.views.pages import (
     dataset_context,

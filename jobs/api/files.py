@@ -12,8 +12,8 @@ from ninja import File, Form, Router, Schema
 from ninja.files import UploadedFile
 from pydantic import Field
 
-from datasets.import_report import what_became_of
 from datasets.models import DatasetVersion
+from datasets.pages.import_report import what_became_of
 from datasets.selectors import api_files
 from datasets.services import delete_api_file, take_api_file
 from finetune_site.common.parsing import is_text

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.batches import TOO_LONG
-from datasets.kinds import holds_json_lines
-from datasets.lines import MAX_EXAMPLE_BYTES, check_kind, read_blocks
-from datasets.plain_text import read_text
+from datasets.reading.batches import TOO_LONG
+from datasets.reading.kinds import holds_json_lines
+from datasets.reading.lines import MAX_EXAMPLE_BYTES, check_kind, read_blocks
+from datasets.reading.plain_text import read_text
 from jobs.cli.problems import Problem
 from jobs.trainer.text.examples import ExampleError, Segment, is_utf8, parse_line
 from jobs.trainer.text.line_forms import LineForm, prompt_segments, read_line

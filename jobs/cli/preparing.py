@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
-from datasets.batches import join_by, meets_unspaced
+from datasets.reading.batches import join_by, meets_unspaced
 from finetune_site.common.errors import UserError
 from finetune_site.common.wording import counted
 from jobs.cli.example_rows import Row, read_rows

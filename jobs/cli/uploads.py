@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets.batches import ImportBatch, read_jsonl
-from datasets.kinds import holds_json_lines
-from datasets.plain_text import TextSplit, read_text
+from datasets.reading.batches import ImportBatch, read_jsonl
+from datasets.reading.kinds import holds_json_lines
+from datasets.reading.plain_text import TextSplit, read_text
 from finetune_site.common.errors import UserError
 from finetune_site.common.file_form import PURPOSE, FileForm, Progress
 from jobs.cli.problems import Away, Exit, Problem

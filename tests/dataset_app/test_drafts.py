@@ -5,12 +5,12 @@ from functools import partial
 import pytest
 
 from datasets import services
-from datasets.effect import effect_of
-from datasets.files import read_these
 from datasets.models import DatasetVersion, DraftChange
+from datasets.pages.effect import effect_of
+from datasets.pages.shown_examples import page_of_examples
+from datasets.reading.tally import Part
 from datasets.selectors import draft_of, example_of, list_versions
-from datasets.shown_examples import page_of_examples
-from datasets.tally import Part
+from datasets.stored.files import read_these
 from finetune_site.common.errors import UserError
 from finetune_site.team.models import AuditEntry
 from jobs.trainer.text import examples

@@ -4,7 +4,7 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.batches import read_jsonl
+from datasets.reading.batches import read_jsonl
 from jobs.trainer.text.examples import ExampleError, parse_line
 
 texts = st.one_of(st.text(max_size=4), st.integers(0, 9), st.none())

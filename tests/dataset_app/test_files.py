@@ -2,8 +2,8 @@
 
 import os
 
-from datasets import files
-from datasets.files import ExamplesWriter
+from datasets.stored import files
+from datasets.stored.files import ExamplesWriter
 
 
 def test_never_much_waits_for_the_disk_at_once(tmp_path, monkeypatch):

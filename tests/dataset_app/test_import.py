@@ -12,9 +12,9 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from datasets import services
-from datasets.files import index_path, read_examples
 from datasets.models import Dataset, DatasetVersion
 from datasets.services import claims, imports
+from datasets.stored.files import index_path, read_examples
 from finetune_site.common.errors import UserError
 from jobs.trainer.text import examples
 

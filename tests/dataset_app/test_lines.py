@@ -2,8 +2,8 @@
 
 import pytest
 
-from datasets import lines
-from datasets.lines import read_blocks
+from datasets.reading import lines
+from datasets.reading.lines import read_blocks
 
 
 @pytest.fixture

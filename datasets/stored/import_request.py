@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from datasets.plain_text import TextSplit
+from datasets.reading.plain_text import TextSplit
 from jobs.trainer.contract.runfolder import sync_path
 
 

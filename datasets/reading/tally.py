@@ -11,7 +11,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
-from datasets.batches import Groups, meets_unspaced
+from datasets.reading.batches import Groups, meets_unspaced
 from jobs.trainer.text.examples import Segment
 
 # Positions from here on are counted together.

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from datasets.batches import ImportBatch, join_by
-from datasets.lines import read_blocks
+from datasets.reading.batches import ImportBatch, join_by
+from datasets.reading.lines import read_blocks
 from jobs.trainer.text.examples import Segment
 
 LAST = -1

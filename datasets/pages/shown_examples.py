@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from itertools import accumulate
 
-from datasets.draft import Draft
-from datasets.files import read_examples
+from datasets.drafts.draft import Draft
 from datasets.models import DatasetVersion
+from datasets.stored.files import read_examples
 from jobs.trainer.text.examples import Segment
 
 EXAMPLES_PER_PAGE = 25

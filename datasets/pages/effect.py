@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from datasets.draft import LAST, Change, Draft
-from datasets.tally import LATER, Part, part_of
+from datasets.drafts.draft import LAST, Change, Draft
+from datasets.reading.tally import LATER, Part, part_of
 from finetune_site.common.wording import count, weight, whole_percents
 from jobs.trainer.text.examples import Segment
 

@@ -5,8 +5,8 @@ from typing import Any
 from django import forms
 from django.conf import settings
 
-from datasets.draft import LAST
-from datasets.plain_text import TextSplit
+from datasets.drafts.draft import LAST
+from datasets.reading.plain_text import TextSplit
 from finetune_site.common.forms import ServiceForm
 from finetune_site.common.wording import num_bytes
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import orjson
 
-from datasets.lines import MAX_EXAMPLE_BYTES, Block, read_blocks
+from datasets.reading.lines import MAX_EXAMPLE_BYTES, Block, read_blocks
 from jobs.trainer.text.examples import (
     ExampleError,
     Segment,

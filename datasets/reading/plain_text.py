@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from datasets.batches import TOO_LONG, ImportBatch
-from datasets.lines import MAX_EXAMPLE_BYTES, Block, read_blocks
+from datasets.reading.batches import TOO_LONG, ImportBatch
+from datasets.reading.lines import MAX_EXAMPLE_BYTES, Block, read_blocks
 from finetune_site.common.errors import UserError
 from jobs.trainer.text.examples import is_utf8
 

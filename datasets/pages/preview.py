@@ -6,7 +6,7 @@ from pathlib import Path
 from django.conf import settings
 from tokenizers import Tokenizer
 
-from datasets.shown_examples import clip
+from datasets.pages.shown_examples import clip
 from jobs.trainer.contract.model_folders import model_folder
 from jobs.trainer.text.byte_alphabet import lettered_bytes
 from jobs.trainer.text.encoding import (

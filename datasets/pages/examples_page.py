@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from datasets.draft import Change, Draft
-from datasets.effect import effect_of, num_segments, rule_name
-from datasets.files import read_these
-from datasets.forms import RULES
+from datasets.drafts.draft import Change, Draft
 from datasets.models import DatasetVersion, DraftChange
-from datasets.preview import Preview, preview_of
+from datasets.pages.effect import effect_of, num_segments, rule_name
+from datasets.pages.forms import RULES
+from datasets.pages.preview import Preview, preview_of
+from datasets.pages.shown_examples import clip, page_of_examples, page_with
+from datasets.reading.tally import Part
 from datasets.selectors import draft_of, example_of, last_saving_change
-from datasets.shown_examples import clip, page_of_examples, page_with
-from datasets.tally import Part
+from datasets.stored.files import read_these
 from finetune_site.common.errors import UserError
 from finetune_site.common.wording import whole_percents
 from jobs.trainer.text.examples import Segment

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from datasets.lines import read_blocks
+from datasets.reading.lines import read_blocks
 from jobs.trainer.text.examples import ExampleError, read_json
 from jobs.trainer.text.line_forms import EXAMPLE_KEYS
 
