@@ -81,8 +81,5 @@ def read_changed(path: Path, draft: Draft, joiner: str = "") -> Iterator[ImportB
             for change in draft.changes_of(number):
                 change.apply(weights)
             number += 1
-            if joiner:
-                batch.add(join_by(list(zip(texts, weights, strict=True)), joiner))
-            else:
-                batch.take(orjson.dumps({"data": data}), texts, weights)
+            batch.add(join_by(list(zip(texts, weights, strict=True)), joiner))
         yield batch

@@ -1,41 +1,71 @@
 """Reads an upload into batches of checked examples; bad lines are named, never fatal.
 
-A block whose lines are all in the long form is checked column by column, which is
-several times faster, and its lines are kept as they are. The same is done for a block
-whose lines all lack weights, and for one whose lines are all prompts with completions.
-Every other block goes line by line through `read_line`, which knows every form and
-every complaint.
+A block whose lines are all in one form, and right, is decoded in one go. Every other
+block goes line by line through `read_line`, which knows every form and every complaint.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
-import orjson
+import msgspec
 
 from datasets.reading.lines import MAX_EXAMPLE_BYTES, Block, read_blocks
-from jobs.trainer.text.examples import (
-    ExampleError,
-    Segment,
-    dump_line,
-    is_loss_weight,
-)
+from jobs.trainer.text.examples import ExampleError, Segment, is_loss_weight
 from jobs.trainer.text.line_forms import (
-    KEYS_OF_ONE,
     MAX_SEGMENTS,
     PROMPT_WEIGHTS,
     LineForm,
     read_line,
 )
 
-# The loss weights of an example, and the texts of all examples that have these.
-Groups = dict[tuple[float, ...], list[Sequence[str]]]
+Weights = tuple[float, ...]
 
 TOO_LONG = (
     f"longer than {MAX_EXAMPLE_BYTES // 1024**2} MB; split it into several examples"
 )
+# A key with an escaped letter in it, which may be one that stands there already.
+ESCAPED_KEY = re.compile(rb'[{,]\s*"[^"\\]*\\u[^"]*"\s*:')
+
+
+class Data(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The texts of an example with the loss weight of each."""
+
+    text_list: Sequence[str]
+    loss_weights: Weights
+
+
+class Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A line in the long form."""
+
+    data: Data
+
+
+class Texts(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The texts of an example without loss weights."""
+
+    text_list: list[str]
+
+
+class UnweightedLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A line without loss weights: one text, or a list of texts."""
+
+    data: str | Texts
+
+
+class PromptLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A prompt with its completion."""
+
+    prompt: str
+    completion: str
+
+
+encoder = msgspec.json.Encoder()
+long_lines = msgspec.json.Decoder(Line)
+unweighted_lines = msgspec.json.Decoder(UnweightedLine)
+prompt_lines = msgspec.json.Decoder(PromptLine)
 
 
 @dataclass(frozen=True)
@@ -49,28 +79,38 @@ class BadLine:
 
 @dataclass
 class ImportBatch:
-    """The examples of a block, once as lines for the file and once in groups.
+    """The examples of a block: the texts of each, and their loss weights.
 
-    `groups` holds the same examples for the tally. `done` is the number of bytes of the
-    file that are read so far.
+    `done` is the number of bytes of the file that are read so far.
     """
 
     done: int
-    lines: list[bytes] = field(default_factory=list)
-    groups: Groups = field(default_factory=dict)
+    texts: list[Sequence[str]] = field(default_factory=list)
+    weights: list[Weights] = field(default_factory=list)
     # How many examples came from lines of other forms than our own.
     forms: Counter[LineForm] = field(default_factory=Counter)
-    problems: list[BadLine] = field(default_factory=list)
+    bad_lines: list[BadLine] = field(default_factory=list)
+    # What `content` returns, where it is known already.
+    encoded: bytes | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
 
     def add(self, segments: Sequence[Segment]) -> None:
-        """Adds an example, which is written in the long form."""
+        """Adds an example."""
         texts, weights = zip(*segments, strict=True)
-        self.take(dump_line(segments)[:-1], texts, weights)
+        self.texts.append(texts)
+        self.weights.append(weights)
 
-    def take(self, line: bytes, texts: Sequence[str], weights: Sequence[float]) -> None:
-        """Adds an example whose line is in the long form already."""
-        self.lines.append(line)
-        self.groups.setdefault(tuple(weights), []).append(texts)
+    def content(self) -> bytes:
+        """Returns the lines of all examples, in the long form and the one spelling.
+
+        It is what `dump_line` writes of each.
+        """
+        if self.encoded is None:
+            pairs = zip(self.texts, self.weights, strict=True)
+            self.encoded = encoder.encode_lines([Line(Data(*pair)) for pair in pairs])
+        return self.encoded
 
     def refuse(self, line: int, message: str, text: bytes) -> None:
         """Notes a line that is left out.
@@ -80,7 +120,7 @@ class ImportBatch:
         """
         shown = text[:200].decode(errors="replace")
         clean = [part.replace("\x00", "\ufffd") for part in (message[:400], shown)]
-        self.problems.append(BadLine(line, *clean))
+        self.bad_lines.append(BadLine(line, *clean))
 
 
 def read_jsonl(path: Path, joiner: str = "") -> Iterator[ImportBatch]:
@@ -90,25 +130,6 @@ def read_jsonl(path: Path, joiner: str = "") -> Iterator[ImportBatch]:
     """
     for block in read_blocks(path):
         yield _read_block(block, joiner)
-
-
-def _read_block(block: Block, joiner: str) -> ImportBatch:
-    if joiner or block.too_long or _names_twice(block):
-        return _read_line_by_line(block, joiner)
-    return (
-        _read_long_form(block)
-        or _read_unweighted(block)
-        or _read_prompts(block)
-        or _read_line_by_line(block, joiner)
-    )
-
-
-def _names_twice(block: Block) -> bool:
-    """Returns whether a line may have a key twice, of which JSON would keep the last.
-
-    A text that is the name of a key counts too; the line is then read with more care.
-    """
-    return any(line.count(key) > 1 for key in KEYS_OF_ONE for line in block.lines)
 
 
 def join_by(segments: Sequence[Segment], joiner: str) -> list[Segment]:
@@ -143,83 +164,111 @@ def _end_with(segments: list[Segment], joiner: str) -> None:
     segments[last] = (text + joiner, weight)
 
 
+def _read_block(block: Block, joiner: str) -> ImportBatch:
+    if not joiner and not block.too_long:
+        for read in FORMS:
+            batch = read(block)
+            if batch is not None and _all_right(batch):
+                return batch
+    return _read_line_by_line(block, joiner)
+
+
 def _read_long_form(block: Block) -> ImportBatch | None:
     """Returns None if a line is in another form, or wrong."""
-    lines = block.lines
-    if b"" in lines:
-        lines = [line for line in lines if line]
-    batch = ImportBatch(block.done, lines)
-    loads, current, weight_lists = orjson.loads, None, []
     try:
-        for line in lines:
-            value = loads(line)
-            data = value["data"]
-            texts, weights = data["text_list"], data["loss_weights"]
-            if len(value) != 1 or len(data) != 2 or len(texts) != len(weights):
-                return None
-            if weights != current:
-                group = batch.groups.setdefault(tuple(weights), [])
-                current = weights
-            group.append(texts)
-            weight_lists.append(weights)
-        # In Python true equals 1, so the types are looked at one by one.
-        if not {*map(type, chain.from_iterable(weight_lists))} <= {int, float}:
-            return None
-        return batch if _all_right(batch.groups) else None
-    except (KeyError, TypeError, ValueError):
+        found = long_lines.decode_lines(block.text)
+    except (msgspec.DecodeError, RecursionError):
         return None
+    encoded = encoder.encode_lines(found)
+    keys = dict.fromkeys((b'"data"', b'"text_list"', b'"loss_weights"'), len(found))
+    # What is spelt as we would spell it has one object a line, and no key twice.
+    if encoded != block.text and not _are_single(block, len(found), keys):
+        return None
+    return ImportBatch(
+        block.done,
+        [line.data.text_list for line in found],
+        [line.data.loss_weights for line in found],
+        encoded=encoded,
+    )
 
 
 def _read_unweighted(block: Block) -> ImportBatch | None:
-    """Does the same for lines without loss weights: a text, or a list of texts."""
-    batch, loads, dumps = ImportBatch(block.done), orjson.loads, orjson.dumps
+    """Does the same for lines without loss weights."""
     try:
-        for line in filter(None, block.lines):
-            value = loads(line)
-            data = value["data"]
-            texts = [data] if isinstance(data, str) else data["text_list"]
-            if len(value) != 1 or not (isinstance(data, str) or len(data) == 1):
-                return None
-            weights = [1.0] * len(texts)
-            long_form = {"data": {"text_list": texts, "loss_weights": weights}}
-            batch.take(dumps(long_form), texts, weights)
-        return batch if _all_right(batch.groups) else None
-    except (KeyError, TypeError, ValueError):
+        found = unweighted_lines.decode_lines(block.text)
+    except (msgspec.DecodeError, RecursionError):
         return None
+    texts: list[Sequence[str]] = [
+        [line.data] if isinstance(line.data, str) else line.data.text_list
+        for line in found
+    ]
+    num_lists = sum(isinstance(line.data, Texts) for line in found)
+    keys = {b'"data"': len(found), b'"text_list"': num_lists}
+    if not _are_single(block, len(found), keys):
+        return None
+    return ImportBatch(block.done, texts, [(1.0,) * len(some) for some in texts])
 
 
 def _read_prompts(block: Block) -> ImportBatch | None:
     """Does the same for lines that are a prompt with a completion."""
-    batch, loads, dumps = ImportBatch(block.done), orjson.loads, orjson.dumps
     try:
-        for line in filter(None, block.lines):
-            value = loads(line)
-            texts = [value["prompt"], value["completion"]]
-            if len(value) != 2 or not texts[1]:
-                return None
-            long_form = {"data": {"text_list": texts, "loss_weights": PROMPT_WEIGHTS}}
-            batch.take(dumps(long_form), texts, PROMPT_WEIGHTS)
-        batch.forms[LineForm.PROMPT] = len(batch.lines)
-        return batch if _all_right(batch.groups) else None
-    except (KeyError, TypeError, ValueError):
+        found = prompt_lines.decode_lines(block.text)
+    except (msgspec.DecodeError, RecursionError):
         return None
+    keys = dict.fromkeys((b'"prompt"', b'"completion"'), len(found))
+    if not _are_single(block, len(found), keys):
+        return None
+    texts: list[Sequence[str]] = [[line.prompt, line.completion] for line in found]
+    if not all(line.completion for line in found):
+        return None
+    return ImportBatch(
+        block.done,
+        texts,
+        [PROMPT_WEIGHTS] * len(texts),
+        forms=Counter({LineForm.PROMPT: len(texts)}),
+    )
 
 
-def _all_right(groups: Groups) -> bool:
-    """Returns whether all groups can be used. Raises TypeError if a text is no text."""
-    for weights, examples in groups.items():
+FORMS: tuple[Callable[[Block], ImportBatch | None], ...] = (
+    _read_long_form,
+    _read_unweighted,
+    _read_prompts,
+)
+
+
+def _are_single(block: Block, num_objects: int, keys: dict[bytes, int]) -> bool:
+    """Returns whether each line is one object, which has none of its keys twice.
+
+    `keys` tells how often each key stands in the text if it stands in no object twice.
+    The decoder takes objects that share a line or go over several. An object of our
+    forms cannot be cut into lines that all begin and end with a brace, and within a
+    text a line feed is written in another way.
+    """
+    text = _without_blanks(block)
+    return (
+        text.count(b"\n") == num_objects
+        and text.count(b"}\n{") == num_objects - 1
+        and all(text.count(key) == number for key, number in keys.items())
+        and not (b"\\u" in text and ESCAPED_KEY.search(text))
+    )
+
+
+def _without_blanks(block: Block) -> bytes:
+    if b"\n\n" not in block.text and not block.text.startswith(b"\n"):
+        return block.text
+    return b"".join(line + b"\n" for line in block.lines if line)
+
+
+def _all_right(batch: ImportBatch) -> bool:
+    """Returns whether every example has texts, not all empty, and a weight for each."""
+    for weights in set(batch.weights):
         if not 0 < len(weights) <= MAX_SEGMENTS:
             return False
         if not all(map(is_loss_weight, weights)):
             return False
-        if {*map(type, examples)} != {list}:
-            return False
-        columns = list(zip(*examples, strict=True))
-        for column in columns:
-            "".join(column)
-        if all("" in column for column in columns) and not all(map(any, examples)):
-            return False
-    return True
+    if list(map(len, batch.texts)) != list(map(len, batch.weights)):
+        return False
+    return all(map(any, batch.texts))
 
 
 def _read_line_by_line(block: Block, joiner: str) -> ImportBatch:

@@ -42,17 +42,22 @@ HEAD_BYTES = 1024
 
 @dataclass(frozen=True)
 class Block:
-    """Whole lines without their ends. `done` is how far into the file they reach.
+    """Whole lines. `done` is how far into the file they reach, in bytes.
 
-    `first_line` is the number of the first line, which counts from 1; `done` is in
-    bytes.
+    `first_line` is the number of the first line, which counts from 1. Each line of
+    `text` ends with a line feed.
     """
 
     first_line: int
-    lines: list[bytes]
+    text: bytes
     done: int
     # The block is the beginning of one line longer than MAX_EXAMPLE_BYTES.
     too_long: bool = False
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The lines without their ends."""
+        return self.text.removesuffix(b"\n").split(b"\n")
 
 
 def check_kind(path: Path, then: str = "upload it again") -> None:
@@ -85,18 +90,18 @@ def read_blocks(path: Path) -> Iterator[Block]:
             done = file.tell()
             end = max(data.rfind(b"\n"), data.rfind(b"\r"))
             if end >= 0:
-                lines = _split(rest + data[: end + 1])
-                yield Block(line, lines, done)
-                line += len(lines)
+                text = _with_line_feeds(rest + data[: end + 1])
+                yield Block(line, text, done)
+                line += text.count(b"\n")
                 rest = data[end + 1 :]
                 continue
             rest += data
             if len(rest) > MAX_EXAMPLE_BYTES:
                 _skip_line(file)
-                yield Block(line, [rest[:200]], file.tell(), too_long=True)
+                yield Block(line, rest[:200] + b"\n", file.tell(), too_long=True)
                 line, rest = line + 1, b""
     if rest:
-        yield Block(line, [rest], done)
+        yield Block(line, rest + b"\n", done)
 
 
 def _read(file: BinaryIO) -> bytes:
@@ -112,8 +117,5 @@ def _skip_line(file: BinaryIO) -> None:
             return
 
 
-def _split(data: bytes) -> list[bytes]:
-    """Returns lines that all have an end, without it."""
-    if b"\r" in data:
-        data = LINE_END.sub(b"\n", data)
-    return data.removesuffix(b"\n").split(b"\n")
+def _with_line_feeds(text: bytes) -> bytes:
+    return LINE_END.sub(b"\n", text) if b"\r" in text else text

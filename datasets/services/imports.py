@@ -116,11 +116,11 @@ def _write_files(
     problems: list[BadLine] = []
     with ExamplesWriter(version.examples_path) as writer:
         for batch in _batches(version, request):
-            writer.add(batch.lines)
-            tally.add(batch.groups)
+            writer.add(batch.content())
+            tally.add(batch)
             forms += batch.forms
-            num_bad += len(batch.problems)
-            problems += batch.problems[: MAX_PROBLEMS - len(problems)]
+            num_bad += len(batch.bad_lines)
+            problems += batch.bad_lines[: MAX_PROBLEMS - len(problems)]
             claim.report(batch.done)
         claim.update(problems=[asdict(p) for p in problems], num_bad=num_bad)
         if not tally.num_examples:

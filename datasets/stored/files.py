@@ -17,6 +17,7 @@ from jobs.trainer.contract.runfolder import sync_path
 from jobs.trainer.text.examples import Segment, load_line
 
 OFFSET = np.dtype("<u8")
+LINE_FEED = ord("\n")
 PART_MARK = ".part-"
 # The claim on the import cannot be renewed while this waits for the disk. So many
 # bytes take no longer than seconds on a slow disk.
@@ -66,16 +67,11 @@ class ExamplesWriter:
         """The hash of all lines so far, in hexadecimal."""
         return self._sha256.hexdigest()
 
-    def add(self, lines: list[bytes]) -> None:
-        """Adds lines, each an example in the long form without its line end."""
-        if not lines:
-            return
-        content = b"\n".join(lines) + b"\n"
-        lengths = np.fromiter(map(len, lines), dtype=OFFSET, count=len(lines)) + 1
-        starts = (
-            np.cumsum(lengths, dtype=OFFSET) - lengths + OFFSET.type(self.num_bytes)
-        )
-        self._index.write(starts.tobytes())
+    def add(self, content: bytes) -> None:
+        """Adds whole lines, each an example in the long form."""
+        ends = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == LINE_FEED) + 1
+        starts = np.concatenate(([0], ends[:-1])) if len(ends) else ends
+        self._index.write((starts + self.num_bytes).astype(OFFSET).tobytes())
         self._lines.write(content)
         self._num_unsynced += len(content)
         if self._num_unsynced >= SYNC_BYTES:

@@ -11,7 +11,7 @@ from datasets.reading.kinds import holds_json_lines
 from datasets.reading.lines import MAX_EXAMPLE_BYTES, check_kind, read_blocks
 from datasets.reading.plain_text import read_text
 from jobs.cli.problems import Problem
-from jobs.trainer.text.examples import ExampleError, Segment, is_utf8, parse_line
+from jobs.trainer.text.examples import ExampleError, Segment, is_utf8
 from jobs.trainer.text.line_forms import LineForm, prompt_segments, read_line
 
 SHEETS = {".csv": ",;\t", ".tsv": "\t"}
@@ -72,10 +72,10 @@ def _json_rows(path: Path) -> Iterator[Row]:
 
 def _text_rows(path: Path, text_split: str) -> Iterator[Row]:
     for batch in read_text(path, text_split):
-        for problem in batch.problems:
+        for problem in batch.bad_lines:
             yield Row(problem.line, problem=problem.message)
-        for line in batch.lines:
-            yield Row(0, segments=tuple(parse_line(line)))
+        for texts, weights in zip(batch.texts, batch.weights, strict=True):
+            yield Row(0, segments=tuple(zip(texts, weights, strict=True)))
 
 
 def _sheet_rows(path: Path, separators: str) -> Iterator[Row]:

@@ -63,10 +63,9 @@ def examples_sha256(path: Path) -> str | None:
     digest = hashlib.sha256()
     try:
         for batch in read_batches(path):
-            if batch.problems:
+            if batch.bad_lines:
                 return None
-            if batch.lines:
-                digest.update(b"\n".join(batch.lines) + b"\n")
+            digest.update(batch.content())
     except UserError:
         return None
     return digest.hexdigest()

@@ -15,7 +15,7 @@ def test_never_much_waits_for_the_disk_at_once(tmp_path, monkeypatch):
     )
     with ExamplesWriter(tmp_path / "examples.jsonl") as writer:
         for _ in range(100):
-            writer.add([b"x" * 99])
+            writer.add(b"x" * 99 + b"\n")
         writer.publish()
     sizes = sorted(synced)
     assert sizes[-1] == 10_000

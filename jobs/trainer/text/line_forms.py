@@ -25,8 +25,6 @@ MAX_SEGMENTS = 10_000
 PROMPT_WEIGHTS = (0.0, 1.0)
 # Each form has one of these keys.
 EXAMPLE_KEYS = {"data", "prompt", "completion", "messages"}
-# Keys as they stand in a line that has each of them once.
-KEYS_OF_ONE = (b'"text_list"', b'"loss_weights"', b'"prompt"', b'"completion"')
 PROMPT_FORM = '{"prompt": "...", "completion": "..."}'
 
 
