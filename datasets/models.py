@@ -87,6 +87,8 @@ class DatasetVersion(models.Model):
     problems = models.JSONField(default=list, blank=True)
     # How many examples have segments that meet without white space ("IndiaNew").
     num_unspaced = models.PositiveIntegerField(default=0)
+    # How many examples are equal to one further up.
+    num_repeated = models.PositiveIntegerField(default=0)
     # [{"position": 1, "weight": 0.9, "segments": 197, "characters": 1600}, ...]:
     # what the page needs to say how much is learned from which part.
     shares = models.JSONField(default=list, blank=True)

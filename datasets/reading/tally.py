@@ -4,14 +4,14 @@ A part is a position with a loss weight. The positions are first, second and lat
 the last segment of an example is counted apart.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
-from datasets.reading.batches import ImportBatch, Weights, meets_unspaced
+from datasets.reading.batches import Alike, meets_unspaced
 from jobs.trainer.text.examples import Segment
 
 # Positions from here on are counted together.
@@ -51,18 +51,18 @@ class Tally:
         self._segments: Counter[Key] = Counter()
         self._characters: Counter[Key] = Counter()
 
-    def add(self, batch: ImportBatch) -> None:
-        """Counts the examples of a batch."""
-        self.num_examples += len(batch)
-        for weights, examples in _by_weights(batch).items():
-            columns = list(zip(*examples, strict=True))
-            for number, (column, weight) in enumerate(
-                zip(columns, weights, strict=True)
+    def add(self, groups: Iterable[Alike]) -> None:
+        """Counts the examples of a batch, which are grouped by their loss weights."""
+        for group in groups:
+            self.num_examples += len(group.at)
+            for number, (weight, characters) in enumerate(
+                zip(group.weights, group.characters, strict=True)
             ):
-                key = (min(number, LATER), number == len(weights) - 1, float(weight))
-                self._segments[key] += len(column)
-                self._characters[key] += sum(map(len, column))
-            self.num_unspaced += _count_unspaced(columns)
+                is_last = number == len(group.weights) - 1
+                key = (min(number, LATER), is_last, weight)
+                self._segments[key] += len(characters)
+                self._characters[key] += int(characters.sum())
+            self.num_unspaced += _count_unspaced(group.columns)
         if len(self._segments) > MAX_KEYS:
             self._replace(merge_parts(self.parts(), MAX_KEYS // 4))
 
@@ -117,16 +117,6 @@ def _merged(parts: list[Part]) -> Part:
         characters=characters,
         mixed=len({part.weight for part in parts}) > 1,
     )
-
-
-def _by_weights(batch: ImportBatch) -> dict[Weights, list[Sequence[str]]]:
-    """Returns the texts of a batch, grouped by the loss weights of their example."""
-    if len(set(batch.weights)) == 1:
-        return {batch.weights[0]: batch.texts}
-    groups: dict[Weights, list[Sequence[str]]] = defaultdict(list)
-    for texts, weights in zip(batch.texts, batch.weights, strict=True):
-        groups[weights].append(texts)
-    return groups
 
 
 def _count_unspaced(columns: list[tuple[str, ...]]) -> int:

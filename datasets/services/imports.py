@@ -24,6 +24,7 @@ from datasets.services.claims import CLAIM_SECONDS, Claim, unclaimed
 from datasets.services.reweighting import check_prompts
 from datasets.services.uploads import UPLOAD_NAME, remove_upload
 from datasets.services.versions import enqueue_import
+from datasets.stored.columns import ColumnsWriter
 from datasets.stored.files import ExamplesWriter
 from datasets.stored.import_request import ImportRequest
 from finetune_site.common.claims import ClaimLostError
@@ -112,12 +113,15 @@ def _write_files(
 ) -> dict[str, Any]:
     """Writes the version's files. Returns what its row is told about them."""
     tally, num_bad = Tally(), 0
+    columns = ColumnsWriter(version.examples_path)
     forms: Counter[LineForm] = Counter()
     problems: list[BadLine] = []
     with ExamplesWriter(version.examples_path) as writer:
         for batch in _batches(version, request):
+            groups = batch.alike()
             writer.add(batch.content())
-            tally.add(batch)
+            tally.add(groups)
+            columns.add(batch, groups)
             forms += batch.forms
             num_bad += len(batch.bad_lines)
             problems += batch.bad_lines[: MAX_PROBLEMS - len(problems)]
@@ -126,6 +130,7 @@ def _write_files(
         if not tally.num_examples:
             raise UserError(_nothing_good(problems, num_bad))
         writer.publish()
+    num_repeated = columns.publish().num_repeated
     return {
         "bytes_done": version.bytes_total,
         "sha256": writer.sha256,
@@ -135,6 +140,7 @@ def _write_files(
         "from_chats": LineForm.CHAT in forms or _has_chats(version.parent),
         "num_bad": num_bad,
         "num_unspaced": tally.num_unspaced,
+        "num_repeated": num_repeated,
         "shares": tally.shares(),
     }
 

@@ -41,7 +41,7 @@ class ExamplesWriter:
         self.num_bytes = 0
         self._num_unsynced = 0
         self._sha256 = hashlib.sha256()
-        for leftover in self.path.parent.glob(f"*{PART_MARK}*"):
+        for leftover in self.path.parent.glob(f"{self.path.stem}.*{PART_MARK}*"):
             leftover.unlink(missing_ok=True)
         mark = f"{PART_MARK}{secrets.token_hex(4)}"
         self._targets = [self.path, index_path(self.path)]
