@@ -33,7 +33,7 @@ hypothesis.settings.load_profile("usual")
 def django_db_modify_db_settings(
     tmp_path_factory, django_db_modify_db_settings_parallel_suffix
 ) -> None:
-    """Puts SQLite in a file, as the site has it, one for each of two workers.
+    """Puts SQLite in a file, as the site has it, one for each worker.
 
     In memory, threads that share it lock each other's tables and do not wait.
     """

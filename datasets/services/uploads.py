@@ -105,7 +105,8 @@ def _changed_at(path: Path) -> float:
 def check_name(name: str, besides: Dataset | None = None) -> str:
     """Returns the name as it is kept.
 
-    Raises UserError if it is too long, empty, or the name of a dataset but `besides`.
+    Raises UserError if it is too long, empty, or the name of a dataset other than
+    `besides`.
     """
     name = _clean_name(name)
     found = _of_name(name)

@@ -16,13 +16,12 @@ def env_list(name: str, default: str = "") -> list[str]:
     return [part.strip() for part in env_str(name, default).split(",") if part.strip()]
 
 
-def env_bool(name: str, default: bool = False) -> bool:
+def env_bool(name: str) -> bool:
+    """Returns whether a variable says so; False if it is not set."""
     value = os.environ.get(name, "").strip().lower()
-    if not value:
-        return default
     if value in {"1", "true", "yes", "on"}:
         return True
-    if value in {"0", "false", "no", "off"}:
+    if value in {"", "0", "false", "no", "off"}:
         return False
     raise ImproperlyConfigured(f"{name}={value}: say true or false.")
 

@@ -90,9 +90,9 @@ def not_found(what: str, name: str, *, param: str | None = None) -> NoReturn:
     )
 
 
-def answers(answer: Any, status: int = HTTPStatus.OK) -> dict[Any, Any]:
+def answers(answer: Any) -> dict[Any, Any]:
     """Returns the `response` of a route: its answer and the errors of any route."""
-    return {status: answer, frozenset(ERRORS): ErrorBody}
+    return {HTTPStatus.OK: answer, frozenset(ERRORS): ErrorBody}
 
 
 # A number as pages write it: 2,048.

@@ -224,7 +224,7 @@ def _result_name(job: Job) -> str:
 
 
 def _uid_of(after: str | None) -> str | None:
-    """Returns the uid of a result file's job, since pages of results go by jobs."""
+    """Returns the uid of the job whose result file `after` is."""
     if after is None:
         return None
     job = find_result(after)

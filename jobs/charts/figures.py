@@ -5,6 +5,7 @@ annotation are names of its variables, and the script puts the colours in when i
 """
 
 import math
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
@@ -33,8 +34,28 @@ def build_figure(job: Job, curves: Curves, series: str) -> go.Figure:
     return frame(figure, job)
 
 
-def describe(curves: Curves) -> str:
-    """Returns the loss chart in a sentence, for those who don't see it."""
+def describe(curves: Curves, series: str) -> str:
+    """Returns the chart of a series in SERIES in a sentence, for who doesn't see it."""
+    if series == "lr":
+        return _first_and_last(curves.points["lr"], "Learning rate", ".2g")
+    if series == "speed":
+        return _first_and_last(
+            curves.points["tokens_per_second"], "Speed in tokens per second", ",.0f"
+        )
+    return _describe_losses(curves)
+
+
+def _first_and_last(points: Sequence[Point], name: str, form: str) -> str:
+    if not points:
+        return f"{name} by step. No step is done yet."
+    first, last = points[0], points[-1]
+    return (
+        f"{name} was {first.value:{form}} at step {first.step} "
+        f"and is {last.value:{form}} at step {last.step}."
+    )
+
+
+def _describe_losses(curves: Curves) -> str:
     train = curves.points["loss"]
     if not train:
         return "Loss by step. No step is done yet."

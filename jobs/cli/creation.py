@@ -12,7 +12,7 @@ from jobs.trainer.contract.settings import SETTINGS
 # In the metadata, where a job can be looked for. The remote engine has the same.
 CLIENT_JOB_ID = "client_job_id"
 ATTEMPTS = 6
-LONGEST_PAUSE_SECONDS = 30
+MAX_PAUSE_SECONDS = 30
 
 
 def job_body(
@@ -42,7 +42,7 @@ def create_job(server: Server, body: dict[str, Any]) -> Answer:
             found = find_job(server, key) if attempt else None
             return found or server.post("/fine_tuning/jobs", body, key=key)
         except Away as error:
-            time.sleep(min(error.retry_after or 2**attempt, LONGEST_PAUSE_SECONDS))
+            time.sleep(min(error.retry_after or 2**attempt, MAX_PAUSE_SECONDS))
     raise Problem(
         "The server did not answer, so it is not known whether the job was made. Look "
         "with: openai-ft list",

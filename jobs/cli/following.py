@@ -16,7 +16,7 @@ POLL_SECONDS = 0.5
 # Events are asked for twice a second; how far the job is, less often.
 JOB_SECONDS = 1.0
 QUEUE_SECONDS = 5.0
-LONGEST_PAUSE_SECONDS = 10.0
+MAX_PAUSE_SECONDS = 10.0
 EVENTS_AT_ONCE = 1000
 # How many older jobs are looked through to count those ahead.
 MAX_JOBS = 100
@@ -54,7 +54,7 @@ class Follower:
                 pause = POLL_SECONDS
             except Away as error:
                 self._note_lost(error)
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                pause = min(pause * 2, MAX_PAUSE_SECONDS)
             except Refusal as error:
                 raise self._cannot_follow(error) from None
             time.sleep(pause)

@@ -19,7 +19,7 @@ CONNECT_SECONDS = 10
 # The server itself waits up to 120 s, for a model to load or tokens to be counted.
 ANSWER_SECONDS = 150
 PATIENCE_SECONDS = 300
-LONGEST_PAUSE_SECONDS = 30
+MAX_PAUSE_SECONDS = 30
 LATER = {429, 502, 503, 504}
 
 Answer = dict[str, Any]
@@ -142,7 +142,7 @@ class Server:
                 if self.on_later and str(error) != told:
                     told = str(error)
                     self.on_later(told)
-                time.sleep(min(error.retry_after, LONGEST_PAUSE_SECONDS, left))
+                time.sleep(min(error.retry_after, MAX_PAUSE_SECONDS, left))
 
 
 def from_environment(env: Mapping[str, str] = os.environ, **options: Any) -> Server:

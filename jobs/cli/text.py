@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 SHOWN_INSTEAD = "\ufffd"
 
+# Between two columns of a table.
+GAP = "   "
+
 
 def printable(text: str) -> str:
     """Returns the text without control characters.
@@ -36,12 +39,12 @@ def one_line(text: str, most: int) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
-def columns(rows: Iterable[Sequence[str]], *, gap: str = "   ") -> str:
+def columns(rows: Iterable[Sequence[str]]) -> str:
     """Returns a table. It is as wide as its cells need, because a pipe has no width."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
-        gap.join(
+        GAP.join(
             cell.ljust(width) for cell, width in zip(row, widths, strict=True)
         ).rstrip()
         for row in cells

@@ -71,13 +71,11 @@ def examples_sha256(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-def read_batches(
-    path: Path, *, joiner: str = "", text_split: str = TextSplit.PARAGRAPHS
-) -> Iterator[ImportBatch]:
+def read_batches(path: Path) -> Iterator[ImportBatch]:
     """Yields the examples of a file, as an import on the site reads them."""
     if path.suffix.lower() == ".txt" and not holds_json_lines(path):
-        return read_text(path, text_split)
-    return read_jsonl(path, joiner)
+        return read_text(path, TextSplit.PARAGRAPHS)
+    return read_jsonl(path)
 
 
 def wait_until_read(server: Server, file: Answer, screen: Screen) -> Answer:

@@ -51,7 +51,7 @@ def remote_names() -> list[str]:
 
 
 def engine_that_has(snapshot: Snapshot) -> Engine:
-    """Returns the engine on which a snapshot lies, and which so answers for it.
+    """Returns the engine that holds a snapshot, and so answers with it.
 
     A snapshot of this machine stays here, even if the queue that trained it was removed
     or another engine has its name now. Raises UserError if its engine was removed.

@@ -109,7 +109,7 @@ class Job(models.Model):
     queued_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
-    # The plan, as `jobs.trainer.plan` makes it, once validated.
+    # The plan, as `jobs.trainer.rows.plan` makes it, once validated.
     plan = models.JSONField(default=dict, blank=True)
     total_steps = models.PositiveIntegerField(default=0)
 

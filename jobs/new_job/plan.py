@@ -100,7 +100,7 @@ def read_plan(values: dict[str, Any]) -> PlanView:
 def plan_job(job: Job) -> dict[str, Any] | None:
     """Returns the plan of a job, which need not be saved; None: no tokens are counted.
 
-    Settings that are left to the site are chosen by the way.
+    Settings that are left to the site are chosen here too, and kept in the job.
     """
     model = get_base_model(job.base_model)
     folder = cache_folder(job.dataset_version.folder, model.folder(models_dir()))

@@ -31,8 +31,8 @@ class Claim(RowClaim):
     def take_next(cls) -> "Claim | None":
         """Returns the claim on the model that waits longest.
 
-        Returns None if none waits, or one is on its way. The rows are locked, so that
-        of two who claim at a time one sees the other's claim.
+        Returns None if none waits, or one is on its way. The rows are locked:
+        when two processes ask at once, the second sees the claim of the first.
         """
         now = timezone.now()
         with transaction.atomic():

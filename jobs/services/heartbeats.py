@@ -13,7 +13,7 @@ PULSE_SECONDS = 5.0
 
 
 def forget_heartbeats() -> None:
-    """Deletes those of an earlier start, which say nothing about these processes."""
+    """Deletes the heartbeats of an earlier start, whose processes are gone."""
     Heartbeat.objects.all().delete()
 
 

@@ -1,4 +1,4 @@
-"""What people do with jobs that there are: stop, pause, resume, delete."""
+"""Changes existing jobs, as people ask for it: stop, pause, resume, delete."""
 
 import shutil
 from collections.abc import Iterator

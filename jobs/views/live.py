@@ -87,7 +87,7 @@ def _figure_json(pk: int, series: str, stamp: str) -> str:
     job = Job.objects.get(pk=pk)
     curves = read_curves(job)
     figure = figures.build_figure(job, curves, series)
-    label = json.dumps(figures.describe(curves))
+    label = json.dumps(figures.describe(curves, series))
     return f'{{"seq": {job.last_seq}, "label": {label}, "figure": {figure.to_json()}}}'
 
 

@@ -28,7 +28,7 @@ OPENAI_FIELDS = {
 
 @pytest.fixture
 def guide():
-    return (ROOT / "docs" / "moving-from-openai.md").read_text()
+    return (ROOT / "docs" / "moving-from-openai.md").read_text(encoding="utf-8")
 
 
 def test_our_own_fields_are_all_in_its_table(guide):
@@ -39,7 +39,7 @@ def test_our_own_fields_are_all_in_its_table(guide):
 
 
 def test_it_names_the_versions_that_are_walked(guide):
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     walked = re.search(r"^CLIENT_VERSIONS := (.+)$", makefile, re.M)
     first, second, third = walked[1].split()
     assert f"Versions {first}, {second} and {third} of the package" in guide

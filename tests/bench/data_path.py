@@ -26,7 +26,7 @@ from jobs.trainer.contract.spec import DataSource, ModelSource, Spec
 from jobs.trainer.rows.packing import pack, row_order
 from jobs.trainer.rows.token_cache import TokenCache, build_token_cache
 from jobs.trainer.text.bulk_encoding import BulkEncoder
-from jobs.trainer.text.encoding import encode_examples, load_encoder
+from jobs.trainer.text.encoding import encode_example, load_encoder
 from jobs.trainer.text.examples import dump_line, iter_examples
 from tests.bench.figures import report
 from tests.support.running_site import ROOT, wait_for
@@ -75,7 +75,8 @@ def compare_encoders(examples: Path) -> None:
         encoder.encode(batch)
     middle = time.perf_counter()
     for batch in batches:
-        encode_examples(text_encoder, batch)
+        for example in batch:
+            encode_example(text_encoder, example)
     end = time.perf_counter()
     report("count_over_plain_encoding", (end - middle) / (middle - began), "times")
 

@@ -123,7 +123,7 @@ def test_points_are_thinned_and_the_ends_kept(job, monkeypatch):
 
 def test_description_names_first_last_and_best(job):
     add_validation(job, {0: 3.1, 2: 2.6, 3: 2.8})
-    text = figures.describe(curves.read_curves(job))
+    text = figures.describe(curves.read_curves(job), "loss")
     assert "3.00 at step 1 and is 2.25 at step 3" in text
     assert "lowest, 2.60, at step 2" in text
 
@@ -149,3 +149,19 @@ def test_chart_without_steps_says_so():
     [note] = figure["layout"]["annotations"]
     assert note["text"] == "The first step appears here"
     assert "shapes" not in figure["layout"]
+
+
+@pytest.mark.parametrize(
+    ("series", "said"),
+    [
+        ("lr", "Learning rate was 0.001 at step 1 and is 0.0001 at step 2."),
+        ("speed", "Speed in tokens per second was 900 at step 1 and is 1,200 at step"),
+    ],
+)
+def test_each_series_is_described_by_its_own_numbers(series, said):
+    job = factories.make_job(status="running", total_steps=10)
+    add_steps(job, [3.0, 2.5], tokens_per_second=900.0)
+    last = job.events.get(step=2)
+    last.data |= {"lr": 0.0001, "tokens_per_second": 1200.0}
+    last.save()
+    assert figures.describe(curves.read_curves(job), series).startswith(said)

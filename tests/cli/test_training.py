@@ -27,6 +27,8 @@ JOB = {
 }
 FILE = {"id": "file-a", "status": "processed", "filename": "a.jsonl", "num_examples": 1}
 LINE = b'{"data": {"text_list": ["a"], "loss_weights": [1]}}\n'
+# As the site writes the same example.
+STORED = b'{"data":{"text_list":["a"],"loss_weights":[1.0]}}\n'
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def test_the_file_is_sent_as_a_form(api, data):
 
 
 def test_a_file_that_is_there_is_not_sent_again(api, data):
-    looks = {"bytes": len(LINE), "sha256": hashlib.sha256(LINE).hexdigest()}
+    looks = {"bytes": len(LINE), "sha256": hashlib.sha256(STORED).hexdigest()}
     same = {**FILE, "id": "file-b", **looks}
     api.on("GET /files", page(same))
     run(["-t", data])
@@ -160,7 +162,7 @@ def test_the_key_of_a_job_is_in_its_metadata(api, data):
 def test_a_job_whose_answer_is_lost_is_looked_for_before_it_goes_again(
     api, data, monkeypatch
 ):
-    monkeypatch.setattr(creation, "LONGEST_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(creation, "MAX_PAUSE_SECONDS", 0)
     made = {}
 
     def create(request):
@@ -176,7 +178,7 @@ def test_a_job_whose_answer_is_lost_is_looked_for_before_it_goes_again(
 
 
 def test_a_job_that_never_came_goes_again_with_the_same_key(api, data, monkeypatch):
-    monkeypatch.setattr(creation, "LONGEST_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(creation, "MAX_PAUSE_SECONDS", 0)
     api.on("POST /fine_tuning/jobs", BROKEN, JOB)
     assert run(["-t", data]) == 0
     tries = api.asked("POST /fine_tuning/jobs")

@@ -7,6 +7,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from django.utils import timezone
 
@@ -22,8 +23,9 @@ from tests.support.running_site import wait_for
 
 # Takes no notice of control.json nor of SIGTERM.
 STUBBORN = """
-import signal, time
+import pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(sys.argv[1], "stubborn").touch()
 time.sleep(60)
 """
 
@@ -151,9 +153,7 @@ def test_an_ended_trainer_leaves_no_zombie(engine, job, stand_in):
     start(engine, job)
     pid = json.loads((job.folder / "trainer.json").read_bytes())["pid"]
     wait_for_end(job)
-    time.sleep(0.1)
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    wait_for(lambda: not psutil.pid_exists(pid), 5, "no zombie is left")
 
 
 def test_poll_tells_a_launch_that_died_from_one_to_come(engine, job, stand_in):
@@ -217,7 +217,7 @@ def test_a_trainer_that_does_not_obey_is_ended(engine, job, stand_in, monkeypatc
     stand_in(STUBBORN)
     job.want = Job.Want.STOP
     start(engine, job)
-    time.sleep(0.3)
+    wait_for((job.folder / "stubborn").exists, 10, "the trainer ignores SIGTERM")
     engine.enforce(job)
     time.sleep(0.1)
     assert num_trainers(job) == 1

@@ -125,8 +125,10 @@ def test_many_listeners_cost_one_look(server, job, cookies, monkeypatch):
     for stream in listeners:
         stream.next()
     looks.clear()
+    began = time.monotonic()
     time.sleep(1)
-    assert len(looks) <= 5
+    # One more may fall into the time, at either end.
+    assert len(looks) <= (time.monotonic() - began) / streams.LOOK_SECONDS + 1
     for stream in listeners:
         stream.close()
 

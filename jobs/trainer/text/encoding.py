@@ -255,18 +255,11 @@ def check_reads_back(encoder: TextEncoder) -> None:
             )
 
 
-def encode_examples(
-    encoder: TextEncoder, examples: Sequence[Sequence[Segment]]
-) -> list[Encoded]:
-    """Returns the examples as tokens, each with the end token behind it.
+def encode_example(encoder: TextEncoder, segments: Sequence[Segment]) -> Encoded:
+    """Returns an example as tokens, with the end token behind it.
 
     Each segment is encoded alone, so borders of segments are always borders of tokens.
     """
-    return [encode_example(encoder, segments) for segments in examples]
-
-
-def encode_example(encoder: TextEncoder, segments: Sequence[Segment]) -> Encoded:
-    """Returns one example as tokens, as `encode_examples` does."""
     parts = encode_parts(encoder, [text for text, _ in segments])
     ids: list[int] = []
     weights: list[float] = []

@@ -329,7 +329,9 @@ def test_chances_of_a_model_that_carries_a_state(kind, tokenizer, prompts):
     assert prefill.advance()
     after = plain_logprobs(model, prompts[0])[:-1]
     expected = after.gather(1, torch.tensor(prompts[0][1:])[:, None])[:, 0].tolist()
-    assert [chance.logprob for chance in prefill.chances] == pytest.approx(expected)
+    assert [chance.logprob for chance in prefill.chances] == pytest.approx(
+        expected, abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("kind", ["mamba", "lfm2"])

@@ -18,7 +18,7 @@ from jobs.trainer.text.bulk_encoding import (
 )
 from jobs.trainer.text.encoding import (
     TextEncoder,
-    encode_examples,
+    encode_example,
     load_encoder,
     load_tokenizer,
 )
@@ -104,7 +104,7 @@ EXAMPLES = st.lists(st.lists(SEGMENTS, min_size=1, max_size=3), min_size=1, max_
 def test_tokens_are_those_of_each_example_alone(tokenizer, examples, begin_id):
     encoder = TextEncoder(tokenizer, begin_id, (END,))
     batch = BulkEncoder(encoder).encode(examples)
-    encoded = encode_examples(encoder, examples)
+    encoded = [encode_example(encoder, one) for one in examples]
     assert batch.ids.tolist() == [token for one in encoded for token in one.ids]
     assert batch.lengths.tolist() == [len(one.ids) for one in encoded]
     weights = np.array([w for one in encoded for w in one.weights], dtype=np.float32)
