@@ -34,10 +34,12 @@ class DatasetVersion(models.Model):
 
     The status `importing` covers both ways in which a version is made: from an upload
     (`upload.bin` in its folder) and from a draft (`parent` and the parent's draft
-    changes).
+    changes). Before it a table waits (`columns`) until somebody says what its columns
+    are.
     """
 
     class Status(models.TextChoices):
+        COLUMNS = "columns", "Choose columns"
         IMPORTING = "importing", "Importing"
         READY = "ready", "Ready"
         FAILED = "failed", "Failed"
@@ -115,9 +117,29 @@ class DatasetVersion(models.Model):
         return bool(self.shares) and not any(share["weight"] for share in self.shares)
 
     @property
+    def upload_path(self) -> Path:
+        """The uploaded file that it is imported from, until the import is over."""
+        return self.folder / "upload.bin"
+
+    @property
     def examples_path(self) -> Path:
         """The file of examples, one a line, in the long form."""
         return self.folder / "examples.jsonl"
+
+
+class ColumnChoice(models.Model):
+    """How the columns of tables with this header were used the last time."""
+
+    # The sha256 of the names, in hexadecimal.
+    header = models.CharField(max_length=64, unique=True)
+    mapping = models.JSONField()
+    chosen_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
+    )
+    chosen_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"columns chosen {self.chosen_at}"
 
 
 class DraftChange(models.Model):

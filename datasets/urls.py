@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from datasets.views import drafts, examples, sets
+from datasets.views import drafts, examples, sets, tables
 
 urlpatterns = [
     path("", sets.datasets, name="datasets"),
@@ -25,6 +25,11 @@ urlpatterns = [
         "<int:pk>/versions/<int:number>/left-out.jsonl",
         sets.dataset_problems,
         name="dataset-problems",
+    ),
+    path(
+        "<int:pk>/versions/<int:number>/columns/",
+        tables.dataset_columns,
+        name="dataset-columns",
     ),
     path(
         "<int:pk>/versions/<int:number>/rule/", drafts.dataset_rule, name="dataset-rule"

@@ -21,7 +21,9 @@ function chosen() {
   }
   const isText = picked.name.toLowerCase().endsWith(".txt");
   form.querySelector("[name=text_split]").closest(".field").hidden = !isText;
-  form.querySelector("details").hidden = isText;
+  // Columns of a table are chosen on the next page, with the text between them.
+  const isTable = /\.(csv|tsv|xlsx)$/i.test(picked.name);
+  form.querySelector("details").hidden = isText || isTable;
 }
 
 function clearErrors() {

@@ -33,7 +33,7 @@ class UploadForm(ServiceForm):
         # The service says better what to do about an empty one.
         allow_empty_file=True,
         error_messages={"required": "Choose a file."},
-        widget=forms.FileInput(attrs={"accept": ".jsonl,.txt"}),
+        widget=forms.FileInput(attrs={"accept": ".jsonl,.txt,.csv,.tsv,.xlsx"}),
     )
     name = forms.CharField(
         label="Name",
@@ -67,7 +67,8 @@ class UploadForm(ServiceForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         most = num_bytes(settings.MAX_UPLOAD_BYTES)
-        self.fields["file"].help_text = f".jsonl or .txt, UTF-8, at most {most}."
+        kinds = ".jsonl, .txt, .csv, .tsv or .xlsx"
+        self.fields["file"].help_text = f"{kinds}, at most {most}."
 
 
 class NameForm(forms.Form):

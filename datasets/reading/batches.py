@@ -9,10 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import msgspec
-import numpy as np
 
 from datasets.reading.lines import MAX_EXAMPLE_BYTES, Block, read_blocks
 from jobs.trainer.text.examples import ExampleError, Segment, is_loss_weight
@@ -79,20 +77,6 @@ class BadLine:
     text: str
 
 
-@dataclass(frozen=True)
-class Alike:
-    """Examples of a batch whose loss weights are the same.
-
-    `at` tells which ones, counted from 0. `columns` holds their first texts, their
-    second texts, and so on; `characters` holds the lengths of these.
-    """
-
-    weights: Weights
-    at: Sequence[int]
-    columns: list[tuple[str, ...]]
-    characters: list[np.ndarray]
-
-
 @dataclass
 class ImportBatch:
     """The examples of a block: the texts of each, and their loss weights.
@@ -127,22 +111,6 @@ class ImportBatch:
             pairs = zip(self.texts, self.weights, strict=True)
             self.encoded = encoder.encode_lines([Line(Data(*pair)) for pair in pairs])
         return self.encoded
-
-    def alike(self) -> list[Alike]:
-        """Returns the examples by their loss weights, to be looked at together."""
-        groups: dict[Weights, Sequence[int]] = {}
-        if len(set(self.weights)) == 1:
-            groups = {self.weights[0]: range(len(self))}
-        else:
-            for number, weights in enumerate(self.weights):
-                cast(list[int], groups.setdefault(weights, [])).append(number)
-        return [self._alike(weights, at) for weights, at in groups.items()]
-
-    def _alike(self, weights: Weights, at: Sequence[int]) -> Alike:
-        texts = self.texts if len(at) == len(self) else [self.texts[one] for one in at]
-        columns = list(zip(*texts, strict=True))
-        lengths = [np.fromiter(map(len, column), np.uint32) for column in columns]
-        return Alike(weights, at, columns, lengths)
 
     def refuse(self, line: int, message: str, text: bytes) -> None:
         """Notes a line that is left out.

@@ -11,7 +11,8 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
-from datasets.reading.batches import Alike, meets_unspaced
+from datasets.reading.alike import Alike
+from datasets.reading.batches import meets_unspaced
 from jobs.trainer.text.examples import Segment
 
 # Positions from here on are counted together.

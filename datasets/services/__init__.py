@@ -12,16 +12,19 @@ from datasets.services.drafts import (
 from datasets.services.imports import import_version, requeue_stale_imports
 from datasets.services.reweighting import reweighted
 from datasets.services.sets import delete_dataset, rename_dataset
+from datasets.services.tables import choose_columns, opened_table
 from datasets.services.uploads import import_dataset_file, remove_left_uploads
 
 __all__ = [
     "change_example",
     "change_weight",
+    "choose_columns",
     "delete_api_file",
     "delete_dataset",
     "discard_draft",
     "import_dataset_file",
     "import_version",
+    "opened_table",
     "rejoin_version",
     "remove_left_uploads",
     "rename_dataset",

@@ -17,12 +17,15 @@ from django_q.brokers import get_broker
 
 from datasets.drafts.draft import Change, Draft, read_changed
 from datasets.models import DatasetVersion, DraftChange
+from datasets.reading.alike import alike
 from datasets.reading.batches import BadLine, ImportBatch, read_jsonl
+from datasets.reading.mapping import Mapping, read_table
 from datasets.reading.plain_text import read_text
+from datasets.reading.tables import open_table
 from datasets.reading.tally import Tally
 from datasets.services.claims import CLAIM_SECONDS, Claim, unclaimed
 from datasets.services.reweighting import check_prompts
-from datasets.services.uploads import UPLOAD_NAME, remove_upload
+from datasets.services.uploads import remove_upload
 from datasets.services.versions import enqueue_import
 from datasets.stored.columns import ColumnsWriter
 from datasets.stored.files import ExamplesWriter
@@ -118,7 +121,7 @@ def _write_files(
     problems: list[BadLine] = []
     with ExamplesWriter(version.examples_path) as writer:
         for batch in _batches(version, request):
-            groups = batch.alike()
+            groups = alike(batch)
             writer.add(batch.content())
             tally.add(groups)
             columns.add(batch, groups)
@@ -152,9 +155,13 @@ def _batches(version: DatasetVersion, request: ImportRequest) -> Iterator[Import
             check_prompts(parent)
         draft = Draft(Change(**change) for change in request.changes)
         return read_changed(parent.examples_path, draft, version.joiner)
-    upload = version.folder / UPLOAD_NAME
+    upload = version.upload_path
     if request.kind == "txt":
         return read_text(upload, request.text_split)
+    if request.kind == "table":
+        mapping = Mapping.from_json(request.mapping)
+        table = open_table(upload, request.suffix, has_header=mapping.has_header)
+        return read_table(table, mapping)
     return read_jsonl(upload, version.joiner)
 
 

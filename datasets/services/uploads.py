@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from django.conf import settings
@@ -14,6 +15,7 @@ from datasets.models import Dataset, DatasetVersion
 from datasets.reading.kinds import NOTE, holds_json_lines
 from datasets.reading.lines import check_kind
 from datasets.reading.plain_text import TextSplit
+from datasets.services.tables import table_request
 from datasets.services.versions import add_version
 from datasets.stored.import_request import ImportRequest
 from finetune_site.common.errors import UserError
@@ -22,8 +24,8 @@ from finetune_site.team.models import Member
 from finetune_site.team.services import record
 from jobs.trainer.contract.runfolder import sync_path
 
-SHEETS = {".csv", ".tsv"}
-KINDS = {".jsonl": "jsonl", ".txt": "txt"}
+TABLES = (".csv", ".tsv", ".xlsx")
+KINDS = {".jsonl": "jsonl", ".txt": "txt", **dict.fromkeys(TABLES, "table")}
 UPLOAD_NAME = "upload.bin"
 MAX_NAME_CHARACTERS = 120
 LEFT_AFTER_SECONDS = 24 * 60 * 60
@@ -40,12 +42,14 @@ def import_dataset_file(
     text_split: str = TextSplit.PARAGRAPHS,
     joiner: str = "",
     note: str = "",
+    can_choose: bool = False,
 ) -> DatasetVersion:
-    """Makes a dataset, or the next version of `dataset`, from a .jsonl or .txt file.
+    """Makes a dataset, or the next version of `dataset`, from a file of examples.
 
     With `or_next_version` a dataset that has the name already gets the next version.
     `kind` tells what a file is whose name does not. The version is `importing` when
-    this returns. Raises UserError, which names the field at fault.
+    this returns; with `can_choose` a table waits until its columns are chosen. Raises
+    UserError, which names the field at fault.
     """
     source = upload.name if isinstance(upload, UploadedFile) else str(upload)
     source_name = Path(source or "").name
@@ -59,12 +63,18 @@ def import_dataset_file(
     )
     version.created_by = member
     try:
-        _take_in(upload, version.folder)
-        check_kind(version.folder / UPLOAD_NAME)
-        if kind == "txt" and holds_json_lines(version.folder / UPLOAD_NAME):
-            kind, version.note = "jsonl", version.note or NOTE
-        version.bytes_total = (version.folder / UPLOAD_NAME).stat().st_size
-        ImportRequest(kind=kind, text_split=text_split).write(version.folder)
+        _take_in(upload, version.upload_path)
+        request = ImportRequest(kind=kind, text_split=text_split)
+        if kind == "table":
+            suffix = Path(source_name).suffix.lower()
+            request = table_request(version, suffix, may_wait=can_choose)
+        else:
+            check_kind(version.upload_path)
+        if kind == "txt" and holds_json_lines(version.upload_path):
+            request = replace(request, kind="jsonl")
+            version.note = version.note or NOTE
+        version.bytes_total = version.upload_path.stat().st_size
+        request.write(version.folder)
         with transaction.atomic():
             dataset = dataset or _create(member, name, or_next_version)
             return _add(member, dataset, version)
@@ -75,14 +85,16 @@ def import_dataset_file(
 
 def remove_upload(version: DatasetVersion) -> None:
     """Removes an upload whose import is over, whatever came of it."""
-    (version.folder / UPLOAD_NAME).unlink(missing_ok=True)
+    version.upload_path.unlink(missing_ok=True)
 
 
 def remove_left_uploads() -> int:
     """Removes uploads that killed processes left. Returns how many."""
     latest = time.time() - LEFT_AFTER_SECONDS
-    importing = DatasetVersion.objects.filter(status=DatasetVersion.Status.IMPORTING)
-    needed = set(importing.values_list("uid", flat=True))
+    waiting = (DatasetVersion.Status.IMPORTING, DatasetVersion.Status.COLUMNS)
+    needed = set(
+        DatasetVersion.objects.filter(status__in=waiting).values_list("uid", flat=True)
+    )
     uploads = Path(settings.DATA_DIR, "datasets").glob(f"*/{UPLOAD_NAME}")
     left = [
         path
@@ -175,17 +187,10 @@ def _add(
 
 def _kind_of(source_name: str) -> str:
     kind = KINDS.get(Path(source_name).suffix.lower())
-    if kind is None and Path(source_name).suffix.lower() in SHEETS:
-        raise UserError(
-            f"{source_name} is a table. `openai-ft prepare` makes a .jsonl file of one "
-            "with the columns prompt and completion, and says what is wrong in it: "
-            "upload that.",
-            field="file",
-        )
     if kind is None:
         raise UserError(
-            f"{source_name or 'The file'} is neither .jsonl nor .txt. Save the "
-            "examples as .jsonl, one example a line, or as plain text (.txt).",
+            f"{source_name or 'The file'} is none of .jsonl, .txt, .csv, .tsv and "
+            ".xlsx. Save the examples as one of these.",
             field="file",
         )
     return kind
@@ -213,13 +218,13 @@ def _check_choices(text_split: str, joiner: str) -> None:
         raise UserError("Choose how segments are joined.", field="joiner")
 
 
-def _take_in(upload: UploadedFile | Path | str, folder: Path) -> None:
-    """Puts the upload into the folder, where it is on disk when this returns.
+def _take_in(upload: UploadedFile | Path | str, target: Path) -> None:
+    """Puts the upload into a new folder, where it is on disk when this returns.
 
     An uploaded temporary file is moved; anything else is copied.
     """
+    folder = target.parent
     folder.mkdir(parents=True, mode=0o700)
-    target = folder / UPLOAD_NAME
     if isinstance(upload, TemporaryUploadedFile):
         shutil.move(upload.temporary_file_path(), target)
     elif isinstance(upload, UploadedFile):

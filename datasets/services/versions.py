@@ -11,14 +11,15 @@ TASK_SECONDS = 3000
 
 
 def add_version(*, dataset: Dataset, version: DatasetVersion) -> DatasetVersion:
-    """Gives the version the next number, saves it, and has it imported on commit."""
+    """Gives the version the next number and saves it; imports begin on commit."""
     with transaction.atomic():
         # The lock lets only one at a time count the versions.
         version.dataset = Dataset.objects.select_for_update().get(pk=dataset.pk)
         newest = dataset.versions.aggregate(newest=Max("number"))["newest"]
         version.number = (newest or 0) + 1
         version.save()
-        enqueue_import(version)
+        if version.status == DatasetVersion.Status.IMPORTING:
+            enqueue_import(version)
     return version
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.reading.batches import Alike, ImportBatch, Weights, read_jsonl
+from datasets.reading.alike import Alike, alike
+from datasets.reading.batches import ImportBatch, Weights, read_jsonl
 from datasets.stored.files import PART_MARK, open_index
 from jobs.trainer.contract.runfolder import sync_path
 
@@ -113,7 +114,7 @@ def columns_of(examples_path: Path) -> Columns:
 def _write(examples_path: Path) -> None:
     writer = ColumnsWriter(examples_path)
     for batch in read_jsonl(examples_path):
-        writer.add(batch, batch.alike())
+        writer.add(batch, alike(batch))
     writer.publish()
 
 

@@ -19,8 +19,11 @@ from jobs.trainer.contract.runfolder import sync_path
 class ImportRequest:
     """What to make a version from: an upload, or its parent with other loss weights."""
 
-    # An upload is jsonl or txt; a changed parent is draft or weights.
+    # An upload is jsonl, txt or table; a changed parent is draft or weights.
     kind: str
+    # How the file's name ended, and how its columns are used: of a table.
+    suffix: str = ""
+    mapping: dict[str, Any] = field(default_factory=dict)
     text_split: str = TextSplit.PARAGRAPHS
     changes: list[dict[str, Any]] = field(default_factory=list)
 

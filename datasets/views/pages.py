@@ -35,6 +35,7 @@ def dataset_context(dataset: Dataset) -> dict[str, Any]:
         "newest": versions[0] if versions else None,
         "ready": newest_ready(versions),
         "importing": importing,
+        "waiting": next((v for v in versions if v.status == "columns"), None),
         "next_number": versions[0].number + 1 if versions else 1,
         "num_problems": sum(version.num_bad for version in versions[:1]),
         "name_form": NameForm(initial={"name": dataset.name}),
@@ -45,6 +46,14 @@ def dataset_url(pk: int, **choices: Any) -> str:
     """Returns the address of the examples. Choices without a value are left out."""
     given = {key: value for key, value in choices.items() if value}
     return reverse("dataset", args=[pk]) + (f"?{urlencode(given)}" if given else "")
+
+
+def version_url(version: DatasetVersion) -> str:
+    """Returns where to go on with a version that was just added."""
+    if version.status == DatasetVersion.Status.COLUMNS:
+        args = [version.dataset_id, version.number]
+        return reverse("dataset-columns", args=args)
+    return dataset_url(version.dataset_id)
 
 
 def back_to(request: HttpRequest, version: DatasetVersion) -> str:

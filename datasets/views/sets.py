@@ -23,6 +23,7 @@ from datasets.views.pages import (
     dataset_url,
     get_dataset,
     get_version,
+    version_url,
 )
 from finetune_site.common.errors import UserError
 from finetune_site.common.forms import with_link
@@ -134,7 +135,7 @@ def _upload(request: HttpRequest, dataset: Dataset | None) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         version = _take_in(request, form, dataset)
         if version:
-            url = dataset_url(version.dataset_id)
+            url = version_url(version)
             return JsonResponse({"url": url}) if wants_json else redirect(url)
     if wants_json:
         refusal = {"errors": form.errors, "links": form.links}
@@ -158,6 +159,7 @@ def _take_in(
             text_split=choices["text_split"],
             joiner=choices["joiner"],
             note=choices["note"],
+            can_choose=True,
         )
     except UserError as error:
         form.add_user_error(error)

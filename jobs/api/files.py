@@ -37,6 +37,7 @@ router = Router(tags=["Files"])
 
 Status = DatasetVersion.Status
 STATUS = {
+    Status.COLUMNS: "uploaded",
     Status.IMPORTING: "uploaded",
     Status.READY: "processed",
     Status.FAILED: "error",

@@ -95,8 +95,8 @@ def test_any_name_makes_a_dataset(send, name, dataset):
     ("content", "name", "words"),
     [
         (b"", "sums.jsonl", "is empty"),
-        (GOOD, "sums.pdf", "neither .jsonl nor .txt"),
-        (GOOD, "sums.csv", "sums.csv is a table. `openai-ft prepare` makes"),
+        (GOOD, "sums.pdf", "none of .jsonl, .txt, .csv"),
+        (b"a,b\n1,2\n", "sums.csv", "no columns named prompt and completion"),
         (b"PK\x03\x04....", "sums.jsonl", "a zip or Office file"),
     ],
 )

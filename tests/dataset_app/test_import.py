@@ -323,7 +323,7 @@ def test_many_weights_keep_few_shares(member):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.docx", GOOD, "neither .jsonl nor .txt"),
+        ("a.docx", GOOD, "none of .jsonl, .txt, .csv"),
         ("a.jsonl", b"", "is empty"),
         ("a.txt", "hello".encode("utf-16"), "UTF-16"),
         ("a.txt", "hello".encode("utf-16-le"), "UTF-16"),
@@ -332,7 +332,8 @@ def test_many_weights_keep_few_shares(member):
         ("a.txt", b'[{"data": "a"}, {"data": "b"}]', "one JSON list"),
         ("a.jsonl", b'[\n  {"data": "a"},\n  {"data": "b"}\n]\n', "one JSON list"),
         ("a.txt", b'{\n  "data": "a"\n}\n', "JSON over many lines"),
-        ("a.csv", b"prompt,completion\n", "`openai-ft prepare` makes a .jsonl file"),
+        ("a.csv", b"question,answer\n1,2\n", "no columns named prompt and completion"),
+        ("a.xlsx", b"prompt,completion\n", "no .xlsx workbook"),
         ("a.jsonl", b"PK\x03\x04....", "a zip or Office file"),
     ],
 )

@@ -143,7 +143,7 @@ def test_the_script_is_answered_with_json(client, member):
     accept = {"Accept": "application/json"}
     refused = upload(client, file_name="sums.pdf", headers=accept)
     assert refused.status_code == 422
-    assert "neither .jsonl nor .txt" in refused.json()["errors"]["file"][0]
+    assert "none of .jsonl, .txt, .csv" in refused.json()["errors"]["file"][0]
     taken_in = upload(client, headers=accept)
     url = reverse("dataset", args=[Dataset.objects.get().pk])
     assert taken_in.json() == {"url": url}

@@ -64,6 +64,7 @@ PAGES = {
     "dataset-problems": (READ, TEAM),
     "dataset-new": (BOTH, WORKERS),
     "dataset-upload": (BOTH, WORKERS),
+    "dataset-columns": (BOTH, WORKERS),
     "dataset-rename": (SEND, WORKERS),
     "dataset-delete": (SEND, WORKERS),
     "dataset-rule": (SEND, WORKERS),
