@@ -30,7 +30,7 @@ register.filter("time_left", wording.time_left)
 # Status → icon and word. A status that is not here is shown as it is, without an icon.
 BADGES = {
     "validating": ("queued", "Validating"),
-    "columns": ("pause", "Choose columns"),
+    "columns": ("pause", "Waiting"),
     "importing": ("queued", "Importing"),
     "queued": ("queued", "Queued"),
     "running": ("running", "Running"),
