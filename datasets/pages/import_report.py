@@ -19,12 +19,26 @@ FORMS = {
 }
 
 
-def form_notes(version: DatasetVersion) -> list[str]:
-    """Returns a sentence for each form of OpenAI's that lines of the file were in."""
-    return [
+def import_notes(version: DatasetVersion) -> list[str]:
+    """Returns what is worth knowing of a file that was read, in sentences.
+
+    They tell of lines in OpenAI's forms, and of examples that stand there twice.
+    """
+    notes = [
         _note(version.forms[form], *words)
         for form, words in FORMS.items()
         if version.forms.get(form)
+    ]
+    return notes + _repeats(version.num_repeated)
+
+
+def _repeats(number: int) -> list[str]:
+    if not number:
+        return []
+    are = "is a repeat" if number == 1 else "are repeats"
+    return [
+        f"{counted(number, 'example')} {are}: the same texts and loss weights stand "
+        "further up. What stands there twice is learned twice."
     ]
 
 
@@ -37,7 +51,7 @@ def what_became_of(version: DatasetVersion) -> str:
     """Returns why the import failed, or what was read and which lines were left out."""
     if version.status == DatasetVersion.Status.FAILED:
         return version.status_message
-    return "\n".join([*form_notes(version), *_left_out(version)])
+    return "\n".join([*import_notes(version), *_left_out(version)])
 
 
 def _left_out(version: DatasetVersion) -> list[str]:

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 
 from datasets.models import DatasetVersion
 from datasets.pages.examples_page import examples_page
-from datasets.pages.import_report import form_notes
+from datasets.pages.import_report import import_notes
 from datasets.views.pages import dataset_context, get_dataset, get_version, may_change
 from finetune_site.common.parsing import small_int
 from finetune_site.common.streaming import file_chunks
@@ -37,7 +37,7 @@ def dataset(request: HttpRequest, pk: int) -> HttpResponse:
     )
     if wanted and not 1 <= _whole(wanted) <= version.num_examples:
         context["no_example"] = wanted[:80]
-    context.update(page, version=version, notes=form_notes(version))
+    context.update(page, version=version, notes=import_notes(version))
     return render(request, "datasets/examples.html", context)
 
 

@@ -16,7 +16,7 @@ from django.views.decorators.http import (
 from datasets import services
 from datasets.models import Dataset, DatasetVersion
 from datasets.pages.forms import NameForm, UploadForm
-from datasets.pages.import_report import form_notes
+from datasets.pages.import_report import import_notes
 from datasets.selectors import list_datasets, list_versions, progress_of
 from datasets.views.pages import (
     dataset_context,
@@ -76,7 +76,7 @@ def dataset_report(request: HttpRequest, pk: int) -> HttpResponse:
             "tab": "report",
             "report": report,
             "uploads": uploads,
-            "notes": form_notes(report) if report else [],
+            "notes": import_notes(report) if report else [],
         },
     )
 

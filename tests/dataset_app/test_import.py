@@ -13,6 +13,7 @@ from django_q.models import OrmQ
 
 from datasets import services
 from datasets.models import Dataset, DatasetVersion
+from datasets.pages.import_report import import_notes
 from datasets.services import claims, imports
 from datasets.stored.files import index_path, read_examples
 from finetune_site.common.errors import UserError
@@ -387,3 +388,16 @@ def test_an_import_is_alive_however_long_one_line_takes(member, monkeypatch):
     services.import_version(version_id=version.pk)
     version.refresh_from_db()
     assert (unclaimed, version.status) == ([], DatasetVersion.Status.READY)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (GOOD, []),
+        (GOOD * 2, ["1 example is a repeat: "]),
+        (GOOD * 3, ["2 examples are repeats: "]),
+    ],
+)
+def test_exact_repeats_are_counted_and_told(member, content, says):
+    notes = import_notes(take(member, content))
+    assert [note[: len(start)] for note, start in zip(notes, says, strict=True)] == says
