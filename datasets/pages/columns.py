@@ -61,7 +61,9 @@ def mapping_of(sent: QueryDict) -> Mapping:
     )
     segments = [
         # A browser sends a line feed as a carriage return too.
-        MappedSegment(template.replace("\r\n", "\n"), _number(weight), column)
+        MappedSegment(
+            template.replace("\r\n", "\n"), 1.0 if column else _number(weight), column
+        )
         for template, weight, column in rows
     ]
     if "add" in sent:

@@ -1,11 +1,14 @@
 """Rows and columns of tables, and their names."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from finetune_site.common.errors import UserError
 
 MAX_COLUMNS = 1000
+# Braces stand for columns in templates, and databases take no NUL.
+NOT_IN_NAMES = str.maketrans({"{": "(", "}": ")", "\x00": None})
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,29 @@ class TableRow:
     problem: str = ""
 
 
+def rows_below(
+    rows: Iterator[TableRow],
+    num_columns: int,
+    has_header: bool,
+    why_surplus: Callable[[TableRow], str],
+) -> Iterator[TableRow]:
+    """Yields the rows below the header, of which some may have surplus cells.
+
+    Those get the problem that `why_surplus` tells: a text must not be cut in silence.
+    """
+    for row in islice(rows, int(has_header), None):
+        if len(row.cells) > num_columns:
+            yield replace(row, problem=why_surplus(row))
+        else:
+            yield row
+
+
 def names_of(cells: Iterable[str], has_header: bool = True) -> list[str]:
     """Returns the names of columns: no two are equal, and none is empty."""
     names: list[str] = []
     for number, cell in enumerate(cells):
         name = " ".join(cell.split()) if has_header else ""
-        name = name.replace("{", "(").replace("}", ")") or f"column {letter_of(number)}"
+        name = name.translate(NOT_IN_NAMES) or f"column {letter_of(number)}"
         again = 2
         while name in names:
             name = f"{name.removesuffix(f' ({again - 1})')} ({again})"

@@ -108,6 +108,11 @@ class Mapper:
         """Returns what writes the template with the cells of a row."""
         if len(segment.template) > MAX_TEMPLATE_CHARACTERS:
             raise UserError("This template is too long.", field="template")
+        if "\x00" in segment.template:
+            raise UserError(
+                "A template cannot hold the character NUL; take it out.",
+                field="template",
+            )
         pieces = [self._piece(piece) for piece in pieces_of(segment.template)]
         literals = [piece if isinstance(piece, str) else None for piece in pieces]
         numbers = [piece if isinstance(piece, int) else 0 for piece in pieces]

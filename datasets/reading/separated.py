@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from datasets.reading.cells import TableRow, names_of
+from datasets.reading.cells import TableRow, names_of, rows_below
 from datasets.reading.lines import MAX_EXAMPLE_BYTES
 from finetune_site.common.errors import UserError
 
@@ -57,19 +57,15 @@ class SeparatedText:
             self.notes.append(f"Cells were cut at {word}.")
 
     def rows(self) -> Iterator[TableRow]:
-        rows = self._all_rows()
-        if self.has_header:
-            next(rows)
-        for row in rows:
-            if len(row.cells) > len(self.columns):
-                yield TableRow(row.line, row.cells, self._too_many(row.cells))
-            else:
-                yield row
+        """Yields the rows below the header; those without any text are left out."""
+        return rows_below(
+            self._all_rows(), len(self.columns), self.has_header, self._too_many
+        )
 
-    def _too_many(self, cells: Sequence[str]) -> str:
+    def _too_many(self, row: TableRow) -> str:
         return (
-            f"it has {len(cells)} cells and there are {len(self.columns)} columns, so "
-            "a text was cut at a separator; put quotes around that text"
+            f"it has {len(row.cells)} cells and there are {len(self.columns)} columns, "
+            "so a text was cut at a separator; put quotes around that text"
         )
 
     def _all_rows(self) -> Iterator[TableRow]:

@@ -9,7 +9,13 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-from datasets.reading.cells import MAX_COLUMNS, TableRow, letter_of, names_of
+from datasets.reading.cells import (
+    MAX_COLUMNS,
+    TableRow,
+    letter_of,
+    names_of,
+    rows_below,
+)
 from finetune_site.common.errors import UserError
 
 # A table of 100 MB takes about three times as much XML.
@@ -42,16 +48,14 @@ class Workbook:
 
     def rows(self) -> Iterator[TableRow]:
         """Yields the rows below the header; those without any text are left out."""
-        rows = self._all_rows()
-        if self.has_header:
-            next(rows)
-        for row in rows:
-            if len(row.cells) > len(self.columns):
-                more = f"cell {letter_of(len(self.columns))}{row.line} is right of all "
-                yield TableRow(row.line, row.cells, f"{more}named columns; name it")
-            else:
-                yield row
+        yield from rows_below(
+            self._all_rows(), len(self.columns), self.has_header, self._unnamed
+        )
         self.done = self.path.stat().st_size
+
+    def _unnamed(self, row: TableRow) -> str:
+        cell = f"{letter_of(len(self.columns))}{row.line}"
+        return f"cell {cell} stands right of all named columns; name its column"
 
     def _all_rows(self) -> Iterator[TableRow]:
         formulas: Iterator[Sequence[Any]] = iter(())

@@ -101,6 +101,15 @@ def test_a_column_gives_each_row_its_weight(member_client, version, url):
     assert [weight for _, (_, weight) in imported(version)] == [1.0, 0.5]
 
 
+def test_a_weight_that_a_column_holds_need_not_be_typed(member_client, version, url):
+    weighed = {**CHOSEN, "weight": ["0", ""], "weight_column": ["", "mark"]}
+    member_client.post(url, {**weighed, "import": "1"})
+    assert [weight for _, (_, weight) in imported(version)] == [1.0, 0.5]
+    # Databases refuse a number that is none.
+    [_, last] = ColumnChoice.objects.get().mapping["segments"]
+    assert last == {"template": " {answer}", "weight": 1.0, "weight_column": "mark"}
+
+
 def test_segments_are_added_and_removed(member_client, url):
     page = member_client.post(url, {**CHOSEN, "add": "1"}).content.decode()
     assert "Segment 3" in page

@@ -137,7 +137,7 @@ def test_a_table_without_a_text_is_refused(table, content):
 
 
 def test_columns_get_names_that_differ():
-    assert names_of(["a", "", "a", " a ", "{x}"]) == [
+    assert names_of(["a", "", "a", " a ", "{x\x00}"]) == [
         "a",
         "column B",
         "a (2)",
@@ -188,6 +188,11 @@ def test_rows_of_a_workbook_have_the_numbers_of_the_program(workbook):
     opened = workbook([[None], ["a", "b"], [None, None], ["1", "2"]])
     assert opened.columns == ["a", "b"]
     assert [(row.line, row.cells) for row in opened.rows()] == [(4, ["1", "2"])]
+
+
+def test_a_cell_beside_the_named_columns_is_told_and_not_cut(workbook):
+    [row] = workbook([["a", "b"], ["1", "2", "3"]]).rows()
+    assert "cell C2 stands right of all named columns" in row.problem
 
 
 def test_an_error_in_a_cell_is_named_by_its_cell(tmp_path):
@@ -269,6 +274,7 @@ def test_a_row_that_has_nothing_to_learn_is_no_example():
         ("{zz}", "there are “question”, “answer”"),
         ("{", "stands alone"),
         ("a } b", "stands alone"),
+        ("a\x00", "NUL"),
     ],
 )
 def test_a_template_that_fits_no_column_is_refused(template, says):
